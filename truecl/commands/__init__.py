@@ -1,0 +1,1 @@
+"""L4: one module per operator command, f(env, request) -> result; reports, never prints."""

@@ -1,0 +1,1 @@
+"""Drivers of kind address; see truecl.drivers."""

@@ -1,0 +1,1 @@
+"""Drivers of kind fence; see truecl.drivers."""

@@ -1,0 +1,1 @@
+"""Drivers of kind filesystem; see truecl.drivers."""

@@ -1,0 +1,1 @@
+"""Drivers of kind monitor; see truecl.drivers."""

@@ -1,0 +1,1 @@
+"""Drivers of kind program; see truecl.drivers."""

@@ -1,0 +1,1 @@
+"""Drivers of kind storage; see truecl.drivers."""

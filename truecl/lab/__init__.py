@@ -1,0 +1,1 @@
+"""L5: a whole cluster on one machine."""

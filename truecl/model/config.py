@@ -1,0 +1,199 @@
+"""The configuration as typed values. `truecl.config` reads them from YAML; defaults live here and nowhere else.
+
+All durations are seconds (float), all sizes bytes (int). Values are plain and frozen, so that they travel in
+messages and journals as they are.
+"""
+
+from typing import Literal, Union
+
+import msgspec
+
+from truecl.model.ids import AppName, LinkName, NodeName
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all configuration values."""
+
+
+class Timing(Value):
+    """cluster.yaml `timing:`. The law between these is checked by `truecl.config.law`; docs/timing.md explains it."""
+
+    heartbeat: float = 0.1
+    detection: float = 0.3
+    election: float = 1.0
+    """Raft's own fallback timeout; hbd's verdict starts an election at once."""
+    lease: float = 1.0
+    renewal: float = 0.2
+    drift: float = 0.05
+    """The most by which two nodes' clocks may run apart over one lease."""
+    stop_allowance: float = 5.0
+    """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
+
+
+class LinkConfig(Value):
+    """One heartbeat and message path between all nodes: its name and each node's address on it (on NodeConfig)."""
+
+    name: LinkName
+
+
+class FenceConfig(Value):
+    """A fence device of one node: an agent of the fence-agents interface, run on the master."""
+
+    agent: str
+    """Absolute path or name of a program in the system's path."""
+    parameters: dict[str, str] = {}
+    timeout: float = 20.0
+    verify: bool = True
+    """Ask for `status` after `off` and believe nothing but 'off'."""
+
+
+class NodeConfig(Value):
+    name: NodeName
+    addresses: dict[LinkName, str]
+    """Link name to this node's numeric IPv4 or IPv6 address on it."""
+    fence: FenceConfig | None = None
+    witness: bool = False
+    """Votes, never runs an application."""
+
+
+class Ports(Value):
+    """TCP ports (TLS) of the daemons that speak between nodes; hbd's is UDP."""
+
+    reqd: int = 7420
+    lockd: int = 7421
+    syncd: int = 7422
+    statd: int = 7423
+    clusterd: int = 7424
+    hbd: int = 7425
+
+
+class ClusterConfig(Value):
+    """cluster.yaml."""
+
+    name: str
+    links: tuple[LinkConfig, ...]
+    nodes: tuple[NodeConfig, ...]
+    timing: Timing = Timing()
+    ports: Ports = Ports()
+    on_quorum_loss: Literal["stop", "freeze"] = "stop"
+
+    def node(self, name: NodeName) -> NodeConfig:
+        """Raises KeyError for a name that is no node of this cluster."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def voters(self) -> tuple[NodeName, ...]:
+        """The first seven nodes, witnesses before others, in the file's order."""
+        ordered = sorted(self.nodes, key=lambda node: not node.witness)
+        chosen = {node.name for node in ordered[:7]}
+        return tuple(node.name for node in self.nodes if node.name in chosen)
+
+
+# ---- steps of an application: each is brought up in order and taken down in reverse ---------------------------------
+
+
+class FileStorage(Value, tag="file"):
+    """A raw image attached to a loop device. `device` of the attached image is found by probing, never stored."""
+
+    image: str
+    """Absolute path of the image."""
+
+
+class NoStorage(Value, tag="none"):
+    """An application without storage of its own."""
+
+
+Storage = Union[FileStorage, NoStorage]
+
+
+class FileSystem(Value, tag="filesystem"):
+    type: Literal["ext3", "ext4", "xfs"]
+    mount: str
+    """Absolute mount point; created if missing."""
+    volume: str = ""
+    """Name of the volume it lives on (a key of AppConfig.volumes); '' when there is just one."""
+    options: tuple[str, ...] = ()
+    fsck: Literal["never", "preen", "always"] = "preen"
+    """Before a mount: never; `preen` what can be repaired safely, refuse otherwise; `always` a full check."""
+
+
+class Address(Value, tag="address"):
+    """A floating address."""
+
+    address: str
+    """Numeric IPv4 or IPv6 address."""
+    prefix: int | None = None
+    """None: a host address (/32, /128), or that of the interface's own network where it has none there."""
+    interface: str = ""
+    """'' : the interface that has an address in the same network."""
+    conflict: Literal["refuse", "warn"] = "refuse"
+    """What a duplicate found before a start (ARP/ND probe) leads to."""
+
+
+class Monitor(Value):
+    """A command asked again and again: exit 0 is well, anything else (or its timeout) is a failure."""
+
+    command: tuple[str, ...]
+    interval: float = 5.0
+    timeout: float = 5.0
+    failures: int = 2
+    """So many in a row count as the program's death."""
+
+
+class Program(Value, tag="program"):
+    """Either `run`, a foreground process that reqd supervises, or `start` and `stop` commands."""
+
+    name: str
+    run: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    monitor: Monitor | None = None
+    user: str = "root"
+    directory: str = "/"
+    environment: dict[str, str] = {}
+    start_timeout: float = 60.0
+    """For `start` to return; a `run` process counts as started once it lived `settle`."""
+    settle: float = 0.05
+    stop_timeout: float = 10.0
+    """TERM (or the `stop` command), and KILL after this."""
+    restarts: int = 3
+    """Deaths on one node within `restart_window` before the application moves on."""
+    restart_window: float = 60.0
+
+
+class Volume(Value):
+    name: str
+    storage: Storage
+
+
+class AppConfig(Value):
+    """conf/apps/NAME.yaml."""
+
+    name: AppName
+    nodes: tuple[NodeName, ...]
+    """Where it may run, the preferred first."""
+    volumes: tuple[Volume, ...] = ()
+    filesystems: tuple[FileSystem, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    programs: tuple[Program, ...] = ()
+    autostart: bool = False
+    start_timeout: float = 60.0
+    stop_timeout: float = 60.0
+
+
+class Configuration(Value):
+    """Everything that syncd keeps equal on all nodes."""
+
+    cluster: ClusterConfig
+    apps: tuple[AppConfig, ...] = ()
+    digest: str = ""
+    """SHA-256 over the files' names and texts, hexadecimal."""
+
+    def app(self, name: AppName) -> AppConfig | None:
+        for app in self.apps:
+            if app.name == name:
+                return app
+        return None

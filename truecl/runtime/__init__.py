@@ -1,0 +1,1 @@
+"""L3: the Twisted host: runs a core, its journal, links and processes."""

@@ -1,0 +1,1 @@
+"""L4: one module per daemon; joins core, drivers and host; takes no decisions."""
