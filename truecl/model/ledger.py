@@ -1,0 +1,194 @@
+"""What the replicated log says: values of the ledger and the commands that change it.
+
+The commands are the log's payloads; `truecl.core.ledger.apply` is their one meaning. Every command states what it takes
+for granted (the generation it ends, the grant it follows), so that one which was overtaken changes nothing.
+"""
+
+from enum import StrEnum
+from typing import Union
+
+import msgspec
+
+from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName, Term
+
+
+class Proof(StrEnum):
+    """Why a generation can do no more harm (SAFETY.md section 3)."""
+
+    RELEASED = "released"
+    FENCED = "fenced"
+    EXPIRED_WATCHDOG = "expired+watchdog"
+    EXPIRED = "expired"
+    VOUCHED = "vouched"
+
+
+class Wanted(StrEnum):
+    """What the operator asked for."""
+
+    STOPPED = "stopped"
+    RUNNING = "running"
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """The right to run one application on one node, from this log index on until it is ended by a proof."""
+
+    node: NodeName
+    generation: Generation
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How the last generation of an application ended."""
+
+    node: NodeName
+    generation: Generation
+    proof: Proof
+    reason: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A generation that could not be started, or died too often, on this node; the node is avoided until cleared."""
+
+    node: NodeName
+    generation: Generation
+    reason: str
+
+
+class AppState(msgspec.Struct, frozen=True):
+    """One application in the ledger."""
+
+    wanted: Wanted = Wanted.STOPPED
+    preferred: NodeName | None = None
+    """Where the operator asked for it; None: the configuration's order."""
+    grant: Grant | None = None
+    ended: Ended | None = None
+    failures: tuple[Failure, ...] = ()
+    failovers: int = 0
+    """Grants that followed a node's loss or an instance's failure since the operator's last start."""
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """A fence order of one node. It ends only the generations it names."""
+
+    node: NodeName
+    index: Index
+    """Log index of the order: its own fencing token."""
+    generations: tuple[Generation, ...]
+    confirmed: bool = False
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """An operator's lock, held while one operation on `name` goes on."""
+
+    holder: str
+    token: Index
+    """Log index that granted it; only rises for one name."""
+    term: Term
+    """The term of the master that serves it: a new master's first entry frees the locks of older terms."""
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """The whole replicated state. Maps are small: one entry an application or a node."""
+
+    apps: dict[AppName, AppState] = {}
+    fences: dict[NodeName, Fence] = {}
+    locks: dict[str, Lock] = {}
+    boots: dict[NodeName, BootId] = {}
+    """Each node's boot as the master last recorded it."""
+    digest: str = ""
+    """Of the configuration that the cluster runs with."""
+    index: Index = Index(0)
+    """Last log index applied."""
+    term: Term = Term(0)
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+class Command(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of what the log carries."""
+
+
+class SetWanted(Command):
+    """The operator's word. Starting clears the application's failures."""
+
+    app: AppName
+    wanted: Wanted
+    preferred: NodeName | None = None
+
+
+class EndGrant(Command):
+    """Applied only while `generation` is the application's live grant, and, for FENCED, confirmed in the ledger."""
+
+    app: AppName
+    generation: Generation
+    proof: Proof
+    reason: str = ""
+    failed: bool = False
+    """The generation failed at its node: remember that and avoid the node."""
+
+
+class GiveGrant(Command):
+    """Applied only when the application has no live grant and its last generation was `after`."""
+
+    app: AppName
+    node: NodeName
+    after: Generation = NO_GENERATION
+    failover: bool = False
+
+
+class OrderFence(Command):
+    """Recorded before the device is asked. Replaces an older order for that node."""
+
+    node: NodeName
+    generations: tuple[Generation, ...]
+
+
+class ConfirmFence(Command):
+    """The device said 'off', verified. Ends nothing but what the order `index` named."""
+
+    node: NodeName
+    index: Index
+
+
+class CancelFence(Command):
+    """The node came back by itself, or the device failed for good; the order `index` proves nothing any more."""
+
+    node: NodeName
+    index: Index
+
+
+class TakeLock(Command):
+    name: str
+    holder: str
+
+
+class FreeLock(Command):
+    name: str
+    token: Index
+
+
+class RecordBoot(Command):
+    node: NodeName
+    boot: BootId
+
+
+class Configure(Command):
+    """A new configuration is in force (the text itself is kept by syncd on every node)."""
+
+    digest: str
+
+
+class ClearFailures(Command):
+    app: AppName
+
+
+AnyCommand = Union[
+    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
+    TakeLock, FreeLock, RecordBoot, Configure, ClearFailures,
+]  # fmt: skip
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry: commands applied in order, all at its index."""
+
+    commands: tuple[AnyCommand, ...]

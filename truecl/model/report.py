@@ -1,0 +1,57 @@
+"""What nodes report about their instances, and what commands print: values, no wording decided elsewhere."""
+
+from enum import StrEnum
+
+import msgspec
+
+from truecl.model.ids import AppName, Generation, NodeName
+
+
+class Phase(StrEnum):
+    """An instance at its node. CLOSED is final for a generation; NEEDS_FENCE: a stop failed, nothing may be assumed."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CLOSED = "closed"
+    NEEDS_FENCE = "needs fence"
+
+
+class InstanceReport(msgspec.Struct, frozen=True, array_like=True):
+    """One line of a node's table: its newest generation of one application."""
+
+    app: AppName
+    generation: Generation
+    phase: Phase
+    failed: bool = False
+    """CLOSED because it could not start or died too often, not because it was told to stop."""
+    reason: str = ""
+
+
+class Severity(StrEnum):
+    LOG = "LOG"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """One line for the operator about something that really happened."""
+
+    text: str
+    severity: Severity = Severity.LOG
+    verbose: bool = True
+    """Shown only with --verbose (errors and results are not)."""
+
+
+class EventRecord(msgspec.Struct, frozen=True):
+    """One event of the cluster's history, for lha_log."""
+
+    at: float
+    """Wall clock, seconds since the epoch, at the node that noted it (for people)."""
+    uptime: float
+    """The same moment by CLOCK_BOOTTIME, seconds."""
+    node: NodeName
+    daemon: str
+    severity: Severity
+    text: str
+    app: AppName | None = None

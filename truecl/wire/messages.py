@@ -1,0 +1,521 @@
+"""Every message there is, in one table a channel.
+
+MESH: between the same daemon on two nodes. LOCAL: between the daemons and commands of one node. All are frozen tagged
+tuples in msgpack; a field may be added at the end with a default, which older nodes ignore (session.py agrees on
+versions). Times are seconds; `until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
+"""
+
+from typing import Union
+
+import msgspec
+
+from truecl.model.config import Address, Configuration
+from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
+from truecl.model.ledger import AnyCommand, Ledger
+from truecl.model.report import EventRecord, InstanceReport, Progress
+from truecl.wire import raft
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages."""
+
+
+# ---- hbd between nodes (sealed datagrams) ---------------------------------------------------------------------------
+
+
+class Heartbeat(Message):
+    """On one link, to one peer. `hears_you`: this node heard that peer on this link within the detection time."""
+
+    link: LinkName
+    boot: BootId
+    sequence: int
+    hears_you: bool
+
+
+class Goodbye(Message):
+    """The sender's hbd stops in good order."""
+
+    link: LinkName
+    boot: BootId
+    sequence: int
+
+
+# ---- lockd between nodes --------------------------------------------------------------------------------------------
+
+
+class Renew(Message):
+    """A node asks for its lease. The leader answers after a quorum round sent later than this arrived."""
+
+    node: NodeName
+    boot: BootId
+    number: int
+    """Counts up within a boot of the node's reqd; the answer echoes it."""
+    instances: tuple[InstanceReport, ...]
+
+
+class Renewed(Message):
+    """The lease is good for `timing.lease` from the moment request `number` was sent. What is not named is stopped."""
+
+    node: NodeName
+    boot: BootId
+    number: int
+    term: Term
+    index: Index
+    named: tuple[tuple[AppName, Generation], ...]
+
+
+class Forwarded(Message):
+    """A client's proposal on its way to the leader's lockd."""
+
+    number: int
+    commands: tuple[AnyCommand, ...]
+
+
+# ---- lockd on its node ----------------------------------------------------------------------------------------------
+
+
+class Propose(Message):
+    """Master's clusterd: append these commands in one entry, if `term` is still this lockd's own as leader."""
+
+    number: int
+    term: Term
+    commands: tuple[AnyCommand, ...]
+
+
+class Proposed(Message):
+    """`index` None: refused, with the reason; otherwise appended there (Applied follows when committed)."""
+
+    number: int
+    index: Index | None
+    reason: str = ""
+
+
+class Applied(Message):
+    """To subscribers, after each committed entry (or a snapshot): the state that it led to."""
+
+    ledger: Ledger
+
+
+class Leadership(Message):
+    """To subscribers, on every change: who leads, and whether it is this lockd and ready to decide."""
+
+    term: Term
+    leader: NodeName | None
+    ready: bool
+
+
+class Nodes(Message):
+    """Leader's lockd to its clusterd: what each node last said of itself, and when its lease surely ended."""
+
+    reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
+    expired: tuple[NodeName, ...]
+    """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+
+
+class Campaign(Message):
+    """reqd to lockd: this node ran lha_form, stand for election."""
+
+
+class StepDown(Message):
+    """reqd to lockd: hand leadership over before this node stops."""
+
+
+# ---- hbd on its node ------------------------------------------------------------------------------------------------
+
+
+class Subscribe(Message):
+    """Tell me the present state, and every change after it."""
+
+
+class LinkView(msgspec.Struct, frozen=True, array_like=True):
+    name: LinkName
+    up: bool
+
+
+class NodeView(msgspec.Struct, frozen=True, array_like=True):
+    """One peer as this node's hbd sees it. `alive` False from the start until it is first heard."""
+
+    node: NodeName
+    boot: BootId | None
+    alive: bool
+    links: tuple[LinkView, ...]
+    left: bool = False
+    """It said goodbye."""
+
+
+class View(Message):
+    """hbd to subscribers: all peers, this node not among them."""
+
+    nodes: tuple[NodeView, ...]
+
+
+# ---- reqd and netd --------------------------------------------------------------------------------------------------
+
+
+class ProbeAddress(Message):
+    """Ask the network whether somebody already answers for this address; answered by AddressState."""
+
+    app: AppName
+    generation: Generation
+    address: Address
+
+
+class HoldAddress(Message):
+    """Have this address, with kernel lifetimes, until the lease ends. Repeated orders are harmless.
+
+    `check`: probe for a conflict first, unless ProbeAddress of this generation already found none; a duplicate refuses
+    the order, or only warns where `takeover` (the generation before ended 'expired': its owner's kernel may lag).
+    """
+
+    app: AppName
+    generation: Generation
+    address: Address
+    until: float
+    check: bool = True
+    takeover: bool = False
+
+
+class ReleaseAddress(Message):
+    """Take it down now; answered by AddressState with held False."""
+
+    app: AppName
+    generation: Generation
+    address: str
+
+
+class LeaseExtended(Message):
+    """All addresses of the named generations may stay until then."""
+
+    until: float
+    generations: tuple[Generation, ...]
+
+
+class AddressState(Message):
+    app: AppName
+    generation: Generation
+    address: str
+    held: bool
+    conflict: str = ""
+    """Hardware address of another owner that answered, '' for none."""
+    reason: str = ""
+    """Why it is not held although asked."""
+    interface: str = ""
+    probed: bool = False
+    """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
+
+
+# ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
+
+
+class Order(Message):
+    """Start or stop one generation. Carries the master's term; a node refuses a lower one than it has seen."""
+
+    verb: str
+    """'start' or 'stop'."""
+    app: AppName
+    generation: Generation
+    term: Term
+    takeover: bool = False
+    """The generation before ended on 'expired' (see HoldAddress)."""
+
+
+class OrderFenceOff(Message):
+    """Master's clusterd to its own reqd: switch this node off (order `index` is committed) and verify."""
+
+    node: NodeName
+    index: Index
+
+
+class FenceResult(Message):
+    node: NodeName
+    index: Index
+    off: bool
+    reason: str = ""
+
+
+class InstanceProgress(Message):
+    """reqd to clusterd, on to the master: a step of an instance as it happened."""
+
+    node: NodeName
+    app: AppName
+    generation: Generation
+    progress: Progress
+
+
+# ---- operations: commands to clusterd, clusterd to the master's clusterd --------------------------------------------
+
+
+class Request(Message):
+    """An operator's wish: verb 'start', 'stop' or 'move'. `id` is unique at its origin."""
+
+    id: str
+    verb: str
+    app: AppName
+    node: NodeName | None = None
+    operator: str = ""
+
+
+class Reply(Message):
+    """A line about the operation `id`, and its end when `code` is set (exit codes of DESIGN.md section 7)."""
+
+    id: str
+    progress: Progress | None = None
+    code: int | None = None
+
+
+# ---- reqd between nodes, and its commands ---------------------------------------------------------------------------
+
+
+class Form(Message):
+    """lha_form. `sync`: this node's configuration is brought to the others; without it a difference is refused."""
+
+    sync: bool = False
+
+
+class Dissolve(Message):
+    """lha_dissolve. `force`: running applications are stopped first."""
+
+    force: bool = False
+
+
+class StartDaemons(Message):
+    """reqd to reqd: start these and answer DaemonsUp; `formed` is remembered across reboots; `campaign`: stand for
+    election."""
+
+    number: int
+    daemons: tuple[DaemonName, ...]
+    formed: bool = False
+
+
+class StopDaemons(Message):
+    number: int
+    daemons: tuple[DaemonName, ...]
+    formed: bool = True
+    """False: the cluster is dissolved, do not come back by yourself after a reboot."""
+
+
+class DaemonsUp(Message):
+    """Which daemons answer on this node now; `reason` for those that should and do not."""
+
+    number: int
+    up: tuple[DaemonName, ...]
+    reason: str = ""
+
+
+class AskDaemons(Message):
+    number: int
+
+
+# ---- reqd and its warm parent ---------------------------------------------------------------------------------------
+
+
+class Fork(Message):
+    daemon: DaemonName
+
+
+class Forked(Message):
+    daemon: DaemonName
+    pid: int
+
+
+class Exited(Message):
+    """A child or an adopted orphan ended. `status`: exit code, or minus the signal."""
+
+    pid: int
+    status: int
+    daemon: DaemonName | None = None
+
+
+class End(Message):
+    """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds."""
+
+    daemon: DaemonName
+    grace: float = 1.0
+
+
+class Ready(Message):
+    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs."""
+
+    daemon: DaemonName
+    pid: int
+
+
+# ---- syncd ----------------------------------------------------------------------------------------------------------
+
+
+class AskDigest(Message):
+    number: int
+
+
+class Digest(Message):
+    number: int
+    digest: str
+    problems: tuple[str, ...] = ()
+
+
+class Stage(Message):
+    """Keep these files beside the active ones; nothing changes yet."""
+
+    number: int
+    digest: str
+    files: dict[str, str]
+
+
+class Staged(Message):
+    number: int
+    digest: str
+    reason: str = ""
+
+
+class Activate(Message):
+    number: int
+    digest: str
+
+
+class Activated(Message):
+    number: int
+    digest: str
+    reason: str = ""
+
+
+class Compare(Message):
+    """reqd to syncd, once an `lha_form`: bring `nodes` to one version (`sync`), or say how they differ."""
+
+    number: int
+    nodes: tuple[NodeName, ...]
+    sync: bool
+
+
+class Compared(Message):
+    number: int
+    digest: str
+    differing: dict[NodeName, str] = {}
+    """Node to what is wrong there; empty: all run the version `digest`."""
+
+
+class NewConfiguration(Message):
+    """syncd to subscribers."""
+
+    configuration: Configuration
+
+
+# ---- statd ----------------------------------------------------------------------------------------------------------
+
+
+class StepStatus(msgspec.Struct, frozen=True):
+    name: str
+    kind: str
+    state: str
+    facts: dict[str, str] = {}
+    """For people: 'device', 'size' (bytes), 'used' (percent), 'pid' …"""
+
+
+class InstanceStatus(msgspec.Struct, frozen=True):
+    app: AppName
+    generation: Generation
+    phase: str
+    steps: tuple[StepStatus, ...] = ()
+    reason: str = ""
+
+
+class NodeStatus(Message):
+    """reqd to its statd each second and on change; statd to the master's statd."""
+
+    node: NodeName
+    boot: BootId
+    daemons: dict[DaemonName, str]
+    """Daemon to 'up', or why not."""
+    instances: tuple[InstanceStatus, ...]
+    lease_left: float = 0.0
+
+
+class AskStatus(Message):
+    """lha_stat."""
+
+    app: AppName | None = None
+    node: NodeName | None = None
+    number: int = 0
+
+
+class AppNote(msgspec.Struct, frozen=True):
+    """Master's word on why an application is not as wanted, and which command helps."""
+
+    app: AppName
+    text: str
+
+
+class Notes(Message):
+    """clusterd (master) to statd: one line for each application that is not as wanted."""
+
+    notes: tuple[AppNote, ...]
+
+
+class Status(Message):
+    """The answer to AskStatus: what is, as far as `answered_by` knows."""
+
+    cluster: str
+    master: NodeName | None
+    term: Term
+    answered_by: NodeName
+    nodes: dict[NodeName, str]
+    """Node to UP, DOWN, UNKNOWN…, in the configuration's order."""
+    ledger: Ledger
+    reports: dict[NodeName, NodeStatus]
+    notes: dict[AppName, str]
+    apps: dict[AppName, tuple[NodeName, ...]] = {}
+    """Configured applications and where each may run."""
+    number: int = 0
+
+
+class Note(Message):
+    """Any daemon to statd: an event for the history."""
+
+    event: EventRecord
+
+
+class AskLog(Message):
+    """lha_log. `follow`: go on with new events. `since`: wall clock seconds."""
+
+    since: float = 0.0
+    limit: int = 1000
+    follow: bool = False
+    app: AppName | None = None
+    number: int = 0
+    local: bool = False
+    """Only this node's own events (asked by another statd)."""
+
+
+class LogLines(Message):
+    number: int
+    events: tuple[EventRecord, ...]
+    last: bool = False
+    missing: tuple[NodeName, ...] = ()
+    """Nodes that did not answer."""
+
+
+class Refused(Message):
+    """To a command or daemon whose message cannot be taken: bad content, no right, too many."""
+
+    reason: str
+
+
+MESH: dict[DaemonName, object] = {
+    DaemonName("hbd"): Union[Heartbeat, Goodbye],
+    DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed, Forwarded],
+    DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons],
+    DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
+    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
+    DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes],
+}
+"""What may come from the same daemon on another node."""
+
+LOCAL = Union[
+    Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, Renew, Renewed,
+    Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
+    Order, OrderFenceOff, FenceResult, InstanceProgress, Request, Reply, Form, Dissolve, Ready,
+    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines, Refused,
+]  # fmt: skip
+"""What may come over a local socket."""
+
+PARENT = Union[Fork, Forked, Exited, End]
+"""Between reqd and the warm parent."""
