@@ -15,7 +15,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Base of all configuration values."""
 
 
-class Timing(Value):
+class Timing(Value, frozen=True):
     """cluster.yaml `timing:`. The law between these is checked by `truecl.config.law`; docs/timing.md explains it."""
 
     heartbeat: float = 0.1
@@ -30,13 +30,13 @@ class Timing(Value):
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
 
 
-class LinkConfig(Value):
+class LinkConfig(Value, frozen=True):
     """One heartbeat and message path between all nodes: its name and each node's address on it (on NodeConfig)."""
 
     name: LinkName
 
 
-class FenceConfig(Value):
+class FenceConfig(Value, frozen=True):
     """A fence device of one node: an agent of the fence-agents interface, run on the master."""
 
     agent: str
@@ -47,7 +47,7 @@ class FenceConfig(Value):
     """Ask for `status` after `off` and believe nothing but 'off'."""
 
 
-class NodeConfig(Value):
+class NodeConfig(Value, frozen=True):
     name: NodeName
     addresses: dict[LinkName, str]
     """Link name to this node's numeric IPv4 or IPv6 address on it."""
@@ -56,7 +56,7 @@ class NodeConfig(Value):
     """Votes, never runs an application."""
 
 
-class Ports(Value):
+class Ports(Value, frozen=True):
     """TCP ports (TLS) of the daemons that speak between nodes; hbd's is UDP."""
 
     reqd: int = 7420
@@ -67,7 +67,7 @@ class Ports(Value):
     hbd: int = 7425
 
 
-class ClusterConfig(Value):
+class ClusterConfig(Value, frozen=True):
     """cluster.yaml."""
 
     name: str
@@ -95,21 +95,21 @@ class ClusterConfig(Value):
 # ---- steps of an application: each is brought up in order and taken down in reverse ---------------------------------
 
 
-class FileStorage(Value, tag="file"):
+class FileStorage(Value, frozen=True, tag="file"):
     """A raw image attached to a loop device. `device` of the attached image is found by probing, never stored."""
 
     image: str
     """Absolute path of the image."""
 
 
-class NoStorage(Value, tag="none"):
+class NoStorage(Value, frozen=True, tag="none"):
     """An application without storage of its own."""
 
 
 Storage = Union[FileStorage, NoStorage]
 
 
-class FileSystem(Value, tag="filesystem"):
+class FileSystem(Value, frozen=True, tag="filesystem"):
     type: Literal["ext3", "ext4", "xfs"]
     mount: str
     """Absolute mount point; created if missing."""
@@ -120,7 +120,7 @@ class FileSystem(Value, tag="filesystem"):
     """Before a mount: never; `preen` what can be repaired safely, refuse otherwise; `always` a full check."""
 
 
-class Address(Value, tag="address"):
+class Address(Value, frozen=True, tag="address"):
     """A floating address."""
 
     address: str
@@ -133,7 +133,7 @@ class Address(Value, tag="address"):
     """What a duplicate found before a start (ARP/ND probe) leads to."""
 
 
-class Monitor(Value):
+class Monitor(Value, frozen=True):
     """A command asked again and again: exit 0 is well, anything else (or its timeout) is a failure."""
 
     command: tuple[str, ...]
@@ -143,7 +143,7 @@ class Monitor(Value):
     """So many in a row count as the program's death."""
 
 
-class Program(Value, tag="program"):
+class Program(Value, frozen=True, tag="program"):
     """Either `run`, a foreground process that reqd supervises, or `start` and `stop` commands."""
 
     name: str
@@ -164,12 +164,12 @@ class Program(Value, tag="program"):
     restart_window: float = 60.0
 
 
-class Volume(Value):
+class Volume(Value, frozen=True):
     name: str
     storage: Storage
 
 
-class AppConfig(Value):
+class AppConfig(Value, frozen=True):
     """conf/apps/NAME.yaml."""
 
     name: AppName
@@ -184,7 +184,7 @@ class AppConfig(Value):
     stop_timeout: float = 60.0
 
 
-class Configuration(Value):
+class Configuration(Value, frozen=True):
     """Everything that syncd keeps equal on all nodes."""
 
     cluster: ClusterConfig

@@ -108,7 +108,7 @@ class Command(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Base of what the log carries."""
 
 
-class SetWanted(Command):
+class SetWanted(Command, frozen=True):
     """The operator's word. Starting clears the application's failures."""
 
     app: AppName
@@ -116,7 +116,7 @@ class SetWanted(Command):
     preferred: NodeName | None = None
 
 
-class EndGrant(Command):
+class EndGrant(Command, frozen=True):
     """Applied only while `generation` is the application's live grant, and, for FENCED, confirmed in the ledger."""
 
     app: AppName
@@ -127,7 +127,7 @@ class EndGrant(Command):
     """The generation failed at its node: remember that and avoid the node."""
 
 
-class GiveGrant(Command):
+class GiveGrant(Command, frozen=True):
     """Applied only when the application has no live grant and its last generation was `after`."""
 
     app: AppName
@@ -136,49 +136,49 @@ class GiveGrant(Command):
     failover: bool = False
 
 
-class OrderFence(Command):
+class OrderFence(Command, frozen=True):
     """Recorded before the device is asked. Replaces an older order for that node."""
 
     node: NodeName
     generations: tuple[Generation, ...]
 
 
-class ConfirmFence(Command):
+class ConfirmFence(Command, frozen=True):
     """The device said 'off', verified. Ends nothing but what the order `index` named."""
 
     node: NodeName
     index: Index
 
 
-class CancelFence(Command):
+class CancelFence(Command, frozen=True):
     """The node came back by itself, or the device failed for good; the order `index` proves nothing any more."""
 
     node: NodeName
     index: Index
 
 
-class TakeLock(Command):
+class TakeLock(Command, frozen=True):
     name: str
     holder: str
 
 
-class FreeLock(Command):
+class FreeLock(Command, frozen=True):
     name: str
     token: Index
 
 
-class RecordBoot(Command):
+class RecordBoot(Command, frozen=True):
     node: NodeName
     boot: BootId
 
 
-class Configure(Command):
+class Configure(Command, frozen=True):
     """A new configuration is in force (the text itself is kept by syncd on every node)."""
 
     digest: str
 
 
-class ClearFailures(Command):
+class ClearFailures(Command, frozen=True):
     app: AppName
 
 

@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 # ---- hbd between nodes (sealed datagrams) ---------------------------------------------------------------------------
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     """On one link, to one peer. `hears_you`: this node heard that peer on this link within the detection time."""
 
     link: LinkName
@@ -32,7 +32,7 @@ class Heartbeat(Message):
     hears_you: bool
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     """The sender's hbd stops in good order."""
 
     link: LinkName
@@ -43,7 +43,7 @@ class Goodbye(Message):
 # ---- lockd between nodes --------------------------------------------------------------------------------------------
 
 
-class Renew(Message):
+class Renew(Message, frozen=True):
     """A node asks for its lease. The leader answers after a quorum round sent later than this arrived."""
 
     node: NodeName
@@ -53,7 +53,7 @@ class Renew(Message):
     instances: tuple[InstanceReport, ...]
 
 
-class Renewed(Message):
+class Renewed(Message, frozen=True):
     """The lease is good for `timing.lease` from the moment request `number` was sent. What is not named is stopped."""
 
     node: NodeName
@@ -64,7 +64,7 @@ class Renewed(Message):
     named: tuple[tuple[AppName, Generation], ...]
 
 
-class Forwarded(Message):
+class Forwarded(Message, frozen=True):
     """A client's proposal on its way to the leader's lockd."""
 
     number: int
@@ -74,7 +74,7 @@ class Forwarded(Message):
 # ---- lockd on its node ----------------------------------------------------------------------------------------------
 
 
-class Propose(Message):
+class Propose(Message, frozen=True):
     """Master's clusterd: append these commands in one entry, if `term` is still this lockd's own as leader."""
 
     number: int
@@ -82,7 +82,7 @@ class Propose(Message):
     commands: tuple[AnyCommand, ...]
 
 
-class Proposed(Message):
+class Proposed(Message, frozen=True):
     """`index` None: refused, with the reason; otherwise appended there (Applied follows when committed)."""
 
     number: int
@@ -90,13 +90,13 @@ class Proposed(Message):
     reason: str = ""
 
 
-class Applied(Message):
+class Applied(Message, frozen=True):
     """To subscribers, after each committed entry (or a snapshot): the state that it led to."""
 
     ledger: Ledger
 
 
-class Leadership(Message):
+class Leadership(Message, frozen=True):
     """To subscribers, on every change: who leads, and whether it is this lockd and ready to decide."""
 
     term: Term
@@ -104,7 +104,7 @@ class Leadership(Message):
     ready: bool
 
 
-class Nodes(Message):
+class Nodes(Message, frozen=True):
     """Leader's lockd to its clusterd: what each node last said of itself, and when its lease surely ended."""
 
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
@@ -112,18 +112,18 @@ class Nodes(Message):
     """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
 
 
-class Campaign(Message):
+class Campaign(Message, frozen=True):
     """reqd to lockd: this node ran lha_form, stand for election."""
 
 
-class StepDown(Message):
+class StepDown(Message, frozen=True):
     """reqd to lockd: hand leadership over before this node stops."""
 
 
 # ---- hbd on its node ------------------------------------------------------------------------------------------------
 
 
-class Subscribe(Message):
+class Subscribe(Message, frozen=True):
     """Tell me the present state, and every change after it."""
 
 
@@ -143,7 +143,7 @@ class NodeView(msgspec.Struct, frozen=True, array_like=True):
     """It said goodbye."""
 
 
-class View(Message):
+class View(Message, frozen=True):
     """hbd to subscribers: all peers, this node not among them."""
 
     nodes: tuple[NodeView, ...]
@@ -152,7 +152,7 @@ class View(Message):
 # ---- reqd and netd --------------------------------------------------------------------------------------------------
 
 
-class ProbeAddress(Message):
+class ProbeAddress(Message, frozen=True):
     """Ask the network whether somebody already answers for this address; answered by AddressState."""
 
     app: AppName
@@ -160,7 +160,7 @@ class ProbeAddress(Message):
     address: Address
 
 
-class HoldAddress(Message):
+class HoldAddress(Message, frozen=True):
     """Have this address, with kernel lifetimes, until the lease ends. Repeated orders are harmless.
 
     `check`: probe for a conflict first, unless ProbeAddress of this generation already found none; a duplicate refuses
@@ -175,7 +175,7 @@ class HoldAddress(Message):
     takeover: bool = False
 
 
-class ReleaseAddress(Message):
+class ReleaseAddress(Message, frozen=True):
     """Take it down now; answered by AddressState with held False."""
 
     app: AppName
@@ -183,14 +183,14 @@ class ReleaseAddress(Message):
     address: str
 
 
-class LeaseExtended(Message):
+class LeaseExtended(Message, frozen=True):
     """All addresses of the named generations may stay until then."""
 
     until: float
     generations: tuple[Generation, ...]
 
 
-class AddressState(Message):
+class AddressState(Message, frozen=True):
     app: AppName
     generation: Generation
     address: str
@@ -207,7 +207,7 @@ class AddressState(Message):
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
 
 
-class Order(Message):
+class Order(Message, frozen=True):
     """Start or stop one generation. Carries the master's term; a node refuses a lower one than it has seen."""
 
     verb: str
@@ -219,21 +219,21 @@ class Order(Message):
     """The generation before ended on 'expired' (see HoldAddress)."""
 
 
-class OrderFenceOff(Message):
+class OrderFenceOff(Message, frozen=True):
     """Master's clusterd to its own reqd: switch this node off (order `index` is committed) and verify."""
 
     node: NodeName
     index: Index
 
 
-class FenceResult(Message):
+class FenceResult(Message, frozen=True):
     node: NodeName
     index: Index
     off: bool
     reason: str = ""
 
 
-class InstanceProgress(Message):
+class InstanceProgress(Message, frozen=True):
     """reqd to clusterd, on to the master: a step of an instance as it happened."""
 
     node: NodeName
@@ -245,7 +245,7 @@ class InstanceProgress(Message):
 # ---- operations: commands to clusterd, clusterd to the master's clusterd --------------------------------------------
 
 
-class Request(Message):
+class Request(Message, frozen=True):
     """An operator's wish: verb 'start', 'stop' or 'move'. `id` is unique at its origin."""
 
     id: str
@@ -255,7 +255,7 @@ class Request(Message):
     operator: str = ""
 
 
-class Reply(Message):
+class Reply(Message, frozen=True):
     """A line about the operation `id`, and its end when `code` is set (exit codes of DESIGN.md section 7)."""
 
     id: str
@@ -266,19 +266,19 @@ class Reply(Message):
 # ---- reqd between nodes, and its commands ---------------------------------------------------------------------------
 
 
-class Form(Message):
+class Form(Message, frozen=True):
     """lha_form. `sync`: this node's configuration is brought to the others; without it a difference is refused."""
 
     sync: bool = False
 
 
-class Dissolve(Message):
+class Dissolve(Message, frozen=True):
     """lha_dissolve. `force`: running applications are stopped first."""
 
     force: bool = False
 
 
-class StartDaemons(Message):
+class StartDaemons(Message, frozen=True):
     """reqd to reqd: start these and answer DaemonsUp; `formed` is remembered across reboots; `campaign`: stand for
     election."""
 
@@ -287,14 +287,14 @@ class StartDaemons(Message):
     formed: bool = False
 
 
-class StopDaemons(Message):
+class StopDaemons(Message, frozen=True):
     number: int
     daemons: tuple[DaemonName, ...]
     formed: bool = True
     """False: the cluster is dissolved, do not come back by yourself after a reboot."""
 
 
-class DaemonsUp(Message):
+class DaemonsUp(Message, frozen=True):
     """Which daemons answer on this node now; `reason` for those that should and do not."""
 
     number: int
@@ -302,23 +302,23 @@ class DaemonsUp(Message):
     reason: str = ""
 
 
-class AskDaemons(Message):
+class AskDaemons(Message, frozen=True):
     number: int
 
 
 # ---- reqd and its warm parent ---------------------------------------------------------------------------------------
 
 
-class Fork(Message):
+class Fork(Message, frozen=True):
     daemon: DaemonName
 
 
-class Forked(Message):
+class Forked(Message, frozen=True):
     daemon: DaemonName
     pid: int
 
 
-class Exited(Message):
+class Exited(Message, frozen=True):
     """A child or an adopted orphan ended. `status`: exit code, or minus the signal."""
 
     pid: int
@@ -326,14 +326,14 @@ class Exited(Message):
     daemon: DaemonName | None = None
 
 
-class End(Message):
+class End(Message, frozen=True):
     """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds."""
 
     daemon: DaemonName
     grace: float = 1.0
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs."""
 
     daemon: DaemonName
@@ -343,17 +343,17 @@ class Ready(Message):
 # ---- syncd ----------------------------------------------------------------------------------------------------------
 
 
-class AskDigest(Message):
+class AskDigest(Message, frozen=True):
     number: int
 
 
-class Digest(Message):
+class Digest(Message, frozen=True):
     number: int
     digest: str
     problems: tuple[str, ...] = ()
 
 
-class Stage(Message):
+class Stage(Message, frozen=True):
     """Keep these files beside the active ones; nothing changes yet."""
 
     number: int
@@ -361,24 +361,24 @@ class Stage(Message):
     files: dict[str, str]
 
 
-class Staged(Message):
+class Staged(Message, frozen=True):
     number: int
     digest: str
     reason: str = ""
 
 
-class Activate(Message):
+class Activate(Message, frozen=True):
     number: int
     digest: str
 
 
-class Activated(Message):
+class Activated(Message, frozen=True):
     number: int
     digest: str
     reason: str = ""
 
 
-class Compare(Message):
+class Compare(Message, frozen=True):
     """reqd to syncd, once an `lha_form`: bring `nodes` to one version (`sync`), or say how they differ."""
 
     number: int
@@ -386,14 +386,14 @@ class Compare(Message):
     sync: bool
 
 
-class Compared(Message):
+class Compared(Message, frozen=True):
     number: int
     digest: str
     differing: dict[NodeName, str] = {}
     """Node to what is wrong there; empty: all run the version `digest`."""
 
 
-class NewConfiguration(Message):
+class NewConfiguration(Message, frozen=True):
     """syncd to subscribers."""
 
     configuration: Configuration
@@ -418,7 +418,7 @@ class InstanceStatus(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class NodeStatus(Message):
+class NodeStatus(Message, frozen=True):
     """reqd to its statd each second and on change; statd to the master's statd."""
 
     node: NodeName
@@ -429,7 +429,7 @@ class NodeStatus(Message):
     lease_left: float = 0.0
 
 
-class AskStatus(Message):
+class AskStatus(Message, frozen=True):
     """lha_stat."""
 
     app: AppName | None = None
@@ -444,13 +444,13 @@ class AppNote(msgspec.Struct, frozen=True):
     text: str
 
 
-class Notes(Message):
+class Notes(Message, frozen=True):
     """clusterd (master) to statd: one line for each application that is not as wanted."""
 
     notes: tuple[AppNote, ...]
 
 
-class Status(Message):
+class Status(Message, frozen=True):
     """The answer to AskStatus: what is, as far as `answered_by` knows."""
 
     cluster: str
@@ -467,13 +467,13 @@ class Status(Message):
     number: int = 0
 
 
-class Note(Message):
+class Note(Message, frozen=True):
     """Any daemon to statd: an event for the history."""
 
     event: EventRecord
 
 
-class AskLog(Message):
+class AskLog(Message, frozen=True):
     """lha_log. `follow`: go on with new events. `since`: wall clock seconds."""
 
     since: float = 0.0
@@ -485,7 +485,7 @@ class AskLog(Message):
     """Only this node's own events (asked by another statd)."""
 
 
-class LogLines(Message):
+class LogLines(Message, frozen=True):
     number: int
     events: tuple[EventRecord, ...]
     last: bool = False
@@ -493,7 +493,7 @@ class LogLines(Message):
     """Nodes that did not answer."""
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """To a command or daemon whose message cannot be taken: bad content, no right, too many."""
 
     reason: str

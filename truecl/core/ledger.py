@@ -1,0 +1,181 @@
+"""The replicated state machine: what each committed log entry means.
+
+`apply` is a pure function, so that every lockd which applied the same log holds the same ledger. A command that was
+overtaken (it names a generation that is no longer live, a fence order that was replaced) changes nothing: two masters
+of different terms can both propose in good faith, and the log's order decides.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from truecl.model.ids import NO_GENERATION, AppName, Generation, Index, NodeName, Term
+from truecl.model.ledger import (
+    AppState,
+    Batch,
+    CancelFence,
+    ClearFailures,
+    Command,
+    Configure,
+    ConfirmFence,
+    Ended,
+    EndGrant,
+    Failure,
+    Fence,
+    FreeLock,
+    GiveGrant,
+    Grant,
+    Ledger,
+    Lock,
+    OrderFence,
+    Proof,
+    RecordBoot,
+    SetWanted,
+    TakeLock,
+    Wanted,
+)
+
+MAX_FAILURES = 32
+"""Remembered failures of one application; the oldest is forgotten."""
+
+_NO_APP = AppState()
+
+
+def apply(ledger: Ledger, index: Index, term: Term, batch: Batch) -> Ledger:
+    """The ledger after the entry at `index`. All commands of a batch are applied at that index, in order."""
+    if term > ledger.term:
+        ledger = replace(ledger, locks={name: lock for name, lock in ledger.locks.items() if lock.term >= term})
+    for command in batch.commands:
+        ledger = _MEANING[type(command)](ledger, index, term, command)
+    return replace(ledger, index=index, term=term)
+
+
+def encode(ledger: Ledger) -> bytes:
+    """For snapshots."""
+    return msgspec.msgpack.encode(ledger)
+
+
+def decode(data: bytes) -> Ledger:
+    """Raises msgspec.DecodeError, msgspec.ValidationError."""
+    return msgspec.msgpack.decode(data, type=Ledger)
+
+
+def app_state(ledger: Ledger, app: AppName) -> AppState:
+    return ledger.apps.get(app, _NO_APP)
+
+
+def granted_to(ledger: Ledger, node: NodeName) -> tuple[tuple[AppName, Generation], ...]:
+    """What a lease answer names to this node, by application name."""
+    return tuple(
+        (app, state.grant.generation)
+        for app, state in sorted(ledger.apps.items())
+        if state.grant is not None and state.grant.node == node
+    )
+
+
+def fence_proves(ledger: Ledger, node: NodeName, generation: Generation) -> bool:
+    """Is there a confirmed fence of this node whose order named this generation?"""
+    fence = ledger.fences.get(node)
+    return fence is not None and fence.confirmed and generation in fence.generations
+
+
+def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
+    return replace(ledger, apps=ledger.apps | {app: state})
+
+
+def _set_wanted(ledger: Ledger, index: Index, term: Term, command: SetWanted) -> Ledger:
+    state = app_state(ledger, command.app)
+    if command.wanted is Wanted.RUNNING:
+        # The operator's start is a new beginning: nodes where it failed before are tried again.
+        changed = replace(state, wanted=command.wanted, preferred=command.preferred, failures=(), failovers=0)
+        if state.wanted is Wanted.RUNNING:
+            changed = replace(changed, failovers=state.failovers)
+    else:
+        changed = replace(state, wanted=command.wanted, preferred=None)
+    return _with_app(ledger, command.app, changed)
+
+
+def _end_grant(ledger: Ledger, index: Index, term: Term, command: EndGrant) -> Ledger:
+    state = app_state(ledger, command.app)
+    grant = state.grant
+    if grant is None or grant.generation != command.generation:
+        return ledger
+    if command.proof is Proof.FENCED and not fence_proves(ledger, grant.node, grant.generation):
+        return ledger
+    failures = state.failures
+    if command.failed:
+        others = tuple(each for each in failures if each.node != grant.node)
+        failures = (*others, Failure(grant.node, grant.generation, command.reason))[-MAX_FAILURES:]
+    ended = Ended(grant.node, grant.generation, command.proof, command.reason)
+    return _with_app(ledger, command.app, replace(state, grant=None, ended=ended, failures=failures))
+
+
+def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) -> Ledger:
+    state = app_state(ledger, command.app)
+    last = state.ended.generation if state.ended is not None else NO_GENERATION
+    if state.grant is not None or last != command.after or state.wanted is not Wanted.RUNNING:
+        return ledger
+    grant = Grant(command.node, Generation(index))
+    failovers = state.failovers + (1 if command.failover else 0)
+    return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers))
+
+
+def _order_fence(ledger: Ledger, index: Index, term: Term, command: OrderFence) -> Ledger:
+    fence = Fence(command.node, index, command.generations)
+    return replace(ledger, fences=ledger.fences | {command.node: fence})
+
+
+def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFence) -> Ledger:
+    fence = ledger.fences.get(command.node)
+    if fence is None or fence.index != command.index:
+        return ledger
+    return replace(ledger, fences=ledger.fences | {command.node: replace(fence, confirmed=True)})
+
+
+def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:
+    fence = ledger.fences.get(command.node)
+    if fence is None or fence.index != command.index:
+        return ledger
+    return replace(ledger, fences={node: each for node, each in ledger.fences.items() if node != command.node})
+
+
+def _take_lock(ledger: Ledger, index: Index, term: Term, command: TakeLock) -> Ledger:
+    if command.name in ledger.locks:
+        return ledger
+    return replace(ledger, locks=ledger.locks | {command.name: Lock(command.holder, index, term)})
+
+
+def _free_lock(ledger: Ledger, index: Index, term: Term, command: FreeLock) -> Ledger:
+    lock = ledger.locks.get(command.name)
+    if lock is None or lock.token != command.token:
+        return ledger
+    return replace(ledger, locks={name: each for name, each in ledger.locks.items() if name != command.name})
+
+
+def _record_boot(ledger: Ledger, index: Index, term: Term, command: RecordBoot) -> Ledger:
+    return replace(ledger, boots=ledger.boots | {command.node: command.boot})
+
+
+def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> Ledger:
+    return replace(ledger, digest=command.digest)
+
+
+def _clear_failures(ledger: Ledger, index: Index, term: Term, command: ClearFailures) -> Ledger:
+    return _with_app(ledger, command.app, replace(app_state(ledger, command.app), failures=()))
+
+
+_MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
+    SetWanted: _set_wanted,
+    EndGrant: _end_grant,
+    GiveGrant: _give_grant,
+    OrderFence: _order_fence,
+    ConfirmFence: _confirm_fence,
+    CancelFence: _cancel_fence,
+    TakeLock: _take_lock,
+    FreeLock: _free_lock,
+    RecordBoot: _record_boot,
+    Configure: _configure,
+    ClearFailures: _clear_failures,
+}

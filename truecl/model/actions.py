@@ -1,0 +1,89 @@
+"""What reqd's core asks of its drivers (`contract.Do`), and the results that come back (`contract.Done`).
+
+netd's own actions stand beside its core. Every action is idempotent; its result says what the driver's *probe* said
+afterwards, never what a tool returned.
+"""
+
+from typing import Union
+
+import msgspec
+
+from truecl.model.config import FenceConfig
+from truecl.model.ids import NodeName
+from truecl.model.step import Instance, Probe, Step
+
+
+class Action(msgspec.Struct, frozen=True):
+    """Base. `timeout` in seconds is the driver's to keep: a result comes by then, whatever hangs."""
+
+
+class StepUp(Action, frozen=True):
+    """Result: StepResult; ACTIVE or it failed."""
+
+    instance: Instance
+    step: Step
+    timeout: float
+
+
+class StepDown(Action, frozen=True):
+    """Result: StepResult; INACTIVE or it failed. `force`: the guard's way, without asking politely."""
+
+    instance: Instance
+    step: Step
+    timeout: float
+    force: bool = False
+
+
+class StepProbe(Action, frozen=True):
+    """Result: StepResult."""
+
+    instance: Instance
+    step: Step
+    timeout: float = 5.0
+
+
+class KillGroup(Action, frozen=True):
+    """Freeze, kill and wait for every process of the instance, its cgroup `populated 0`. Result: StepResult."""
+
+    instance: Instance
+    timeout: float = 5.0
+
+
+class FreezeGroup(Action, frozen=True):
+    """Freeze or thaw the instance's processes; 50 ms at most. Result: StepResult."""
+
+    instance: Instance
+    frozen: bool = True
+
+
+class FenceOff(Action, frozen=True):
+    """Ask the device for 'off' and verify. Result: FenceOutcome."""
+
+    node: NodeName
+    device: FenceConfig
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """`reason` is '' exactly when the action did what it was asked."""
+
+    probe: Probe
+    reason: str = ""
+    facts: dict[str, str] = {}
+    """For lha_stat and progress lines: 'device', 'size', 'used', 'pid'…"""
+    seconds: float = 0.0
+
+
+class FenceOutcome(msgspec.Struct, frozen=True):
+    off: bool
+    reason: str = ""
+
+
+class ProgramDied(msgspec.Struct, frozen=True):
+    """`contract.Noted`: a supervised program's process ended, or its monitor gave up on it."""
+
+    instance: Instance
+    step: str
+    reason: str
+
+
+AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff]
