@@ -95,21 +95,21 @@ class ClusterConfig(Value, frozen=True):
 # ---- steps of an application: each is brought up in order and taken down in reverse ---------------------------------
 
 
-class FileStorage(Value, frozen=True, tag="file"):
+class FileStorage(Value, frozen=True, tag="file", tag_field="kind"):
     """A raw image attached to a loop device. `device` of the attached image is found by probing, never stored."""
 
     image: str
     """Absolute path of the image."""
 
 
-class NoStorage(Value, frozen=True, tag="none"):
+class NoStorage(Value, frozen=True, tag="none", tag_field="kind"):
     """An application without storage of its own."""
 
 
 Storage = Union[FileStorage, NoStorage]
 
 
-class FileSystem(Value, frozen=True, tag="filesystem"):
+class FileSystem(Value, frozen=True, tag="filesystem", tag_field="kind"):
     type: Literal["ext3", "ext4", "xfs"]
     mount: str
     """Absolute mount point; created if missing."""
@@ -120,7 +120,7 @@ class FileSystem(Value, frozen=True, tag="filesystem"):
     """Before a mount: never; `preen` what can be repaired safely, refuse otherwise; `always` a full check."""
 
 
-class Address(Value, frozen=True, tag="address"):
+class Address(Value, frozen=True, tag="address", tag_field="kind"):
     """A floating address."""
 
     address: str
@@ -143,7 +143,7 @@ class Monitor(Value, frozen=True):
     """So many in a row count as the program's death."""
 
 
-class Program(Value, frozen=True, tag="program"):
+class Program(Value, frozen=True, tag="program", tag_field="kind"):
     """Either `run`, a foreground process that reqd supervises, or `start` and `stop` commands."""
 
     name: str
