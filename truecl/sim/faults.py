@@ -1,0 +1,127 @@
+"""How bad one simulated world is: ranges drawn per seed, so that each seed is another kind of bad day.
+
+(After TigerBeetle's VOPR: every probability itself is drawn, and each seed leaves some faults out altogether, since a
+world in which everything fails all the time never gets far enough to break.)
+"""
+
+from dataclasses import dataclass, fields, replace
+from random import Random
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Probabilities are per opportunity, times are seconds, rates are per second of the whole cluster."""
+
+    # the network
+    latency: float = 0.0002
+    """Least time of flight on any link."""
+    jitter: float = 0.0002
+    """Mean of the exponential part above that."""
+    spike: float = 0.0
+    """Probability that a message takes up to `spike_length` longer."""
+    spike_length: float = 0.2
+    loss: float = 0.0
+    """Of a datagram; of a message too where `raw`, else it costs a retransmission."""
+    double: float = 0.0
+    raw: bool = False
+    """Messages of the mesh lose, double and overtake like datagrams, as the contract allows."""
+    cuts: float = 0.0
+    one_way: float = 0.5
+    """Share of cuts that are of one direction."""
+    one_link: float = 0.4
+    """Share of cuts that are of one link."""
+    cut_length: float = 3.0
+    """Mean; exponential."""
+
+    # machines and daemons
+    power_cuts: float = 0.0
+    off_length: float = 4.0
+    """Mean time without power before somebody switches the node on again."""
+    kills: float = 0.0
+    """kill -9 of one daemon."""
+    pauses: float = 0.0
+    """All user space of a node stands still, its clock and kernel do not."""
+    pause_length: float = 1.0
+    hangs: float = 0.0
+    """The same for one daemon."""
+    gap: float = 0.0
+    """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
+    gap_power: float = 0.5
+    """Share of these that take the node's power rather than the daemon's life."""
+    drift: float = 0.0
+    """Share of the configured bound by which clocks run apart, 0 to 1."""
+
+    # disks and drivers
+    fsync: float = 0.0005
+    """Mean time of a durable write."""
+    slow_disks: float = 0.0
+    """Rate at which a node's disk becomes slow for a while."""
+    slow_fsync: float = 0.05
+    driver_time: float = 0.02
+    """Mean time of a driver's action."""
+    driver_fails: float = 0.0
+    driver_hangs: float = 0.0
+    probe_fails: float = 0.0
+    conflicts: float = 0.0
+    """Probability that a probe for an address finds a stranger that has it."""
+    program_dies: float = 0.0
+    """Rate at which a running program dies."""
+    fence_slow: float = 0.0
+    """Probability, per node, that its fence device needs up to `fence_slow_length`."""
+    fence_slow_length: float = 8.0
+    fence_refuses: float = 0.0
+    """Probability that one order to a fence device fails, having cut the power or not."""
+
+
+CALM = Faults()
+"""Nothing fails."""
+
+_ALWAYS = ("latency", "jitter", "fsync", "driver_time")
+
+
+def draw(random: Random) -> Faults:
+    """The faults of one seed."""
+
+    def spread(low: float, high: float) -> float:
+        return float(low * (high / low) ** random.random())
+
+    drawn = Faults(
+        latency=spread(0.00005, 0.001),
+        jitter=spread(0.00005, 0.005),
+        spike=spread(0.0005, 0.03),
+        spike_length=spread(0.02, 0.6),
+        loss=spread(0.001, 0.2),
+        double=spread(0.001, 0.1),
+        raw=random.random() < 0.4,
+        cuts=spread(0.05, 0.8),
+        one_way=random.random(),
+        one_link=random.random() * 0.7,
+        cut_length=spread(0.2, 5.0),
+        power_cuts=spread(0.02, 0.25),
+        off_length=spread(0.5, 8.0),
+        kills=spread(0.05, 0.8),
+        pauses=spread(0.05, 0.5),
+        pause_length=spread(0.1, 6.0),
+        hangs=spread(0.05, 0.3),
+        gap=spread(0.0005, 0.02),
+        gap_power=random.random(),
+        drift=random.random(),
+        fsync=spread(0.0001, 0.005),
+        slow_disks=spread(0.02, 0.2),
+        slow_fsync=spread(0.01, 0.3),
+        driver_time=spread(0.002, 0.2),
+        driver_fails=spread(0.002, 0.1),
+        driver_hangs=spread(0.001, 0.03),
+        probe_fails=spread(0.002, 0.1),
+        conflicts=spread(0.005, 0.1),
+        program_dies=spread(0.02, 0.3),
+        fence_slow=random.random() * 0.6,
+        fence_slow_length=spread(1.0, 10.0),
+        fence_refuses=spread(0.02, 0.5),
+    )
+    none = {
+        each.name: type(getattr(drawn, each.name))(0)
+        for each in fields(Faults)
+        if each.name not in _ALWAYS and random.random() < 0.35
+    }
+    return replace(drawn, **none)

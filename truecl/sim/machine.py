@@ -1,0 +1,217 @@
+"""One node: its power, clock, kernel, local sockets, journals and daemons."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from truecl.core.contract import Do, Done, Event, Joined, Left, Noted, Output, Save, Send, Tell, Told
+from truecl.model.ids import BootId, DaemonName, NodeName
+from truecl.sim.bus import Bus
+from truecl.sim.journal import Journal, UnsyncedJournal
+from truecl.sim.process import Process
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+
+Reader = Callable[[Any], None]
+"""What a command does with each message that it is told."""
+
+
+class Machine:
+    """A node. True time is the cluster's schedule; `clock` is what this node believes (CLOCK_BOOTTIME)."""
+
+    def __init__(self, cluster: "Cluster", name: NodeName) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.schedule = cluster.schedule
+        self.random = cluster.random
+        self.bus = Bus(self, cluster.plan.edges)
+        self.boots = 0
+        self.boot = BootId("")
+        self.powered = False
+        self.stalled = 0
+        """For how many reasons all of user space stands still."""
+        self.slow_disk = False
+        self.processes: dict[DaemonName, Process] = {}
+        self.journals: dict[DaemonName, Journal] = {}
+        self.rate = 1.0
+        self.kernel: Any = None
+        """What the drivers made here since the boot; it goes with the power (truecl.sim.kernel)."""
+        self._booted_at = 0.0
+        self._base = 0.0
+        self._lives: dict[DaemonName, int] = {}
+        self._readers: dict[str, tuple[Process, Reader]] = {}
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        return self._base + (self.schedule.now - self._booted_at) * self.rate
+
+    def true_time(self, local: float) -> float:
+        """When this node's clock will show `local`, if it is not switched off before."""
+        return self._booted_at + (local - self._base) / self.rate
+
+    # ---- power ------------------------------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        """Boot, and let the cluster's supervision start what starts by itself. Harmless when on."""
+        if self.powered:
+            return
+        self.powered = True
+        self.boots += 1
+        self.boot = BootId(f"{self.name}-{self.boots}")
+        self.stalled = 0
+        self.slow_disk = False
+        self._booted_at = self.schedule.now
+        self._base = 2.0 + self.random.random() * 10.0
+        self.cluster.powered_on(self)
+
+    def power_off(self) -> None:
+        """A power cut: every daemon dies, nothing that was not synced remains."""
+        if not self.powered:
+            return
+        self.powered = False
+        for process in list(self.processes.values()):
+            self._end(process, quietly=True)
+        for journal in self.journals.values():
+            journal.power_cut()
+        self.cluster.powered_off(self)
+
+    def stall(self) -> None:
+        """All user space stands still; the clock and the kernel do not."""
+        self.stalled += 1
+        for process in self.processes.values():
+            process.hold()
+
+    def resume(self) -> None:
+        self.stalled -= 1
+        for process in list(self.processes.values()):
+            process.let_go()
+
+    # ---- daemons ----------------------------------------------------------------------------------------------------
+
+    def spawn(self, daemon: DaemonName) -> Process:
+        """Start a daemon on what its journal holds. Raises ValueError while it runs."""
+        if daemon in self.processes:
+            raise ValueError(f"{daemon} runs already on {self.name}")
+        cluster = self.cluster
+        life = self._lives[daemon] = self._lives.get(daemon, 0) + 1
+        journal = self.journals.get(daemon)
+        if journal is None:
+            journal = self.journals[daemon] = cluster.variant.journal()
+            if isinstance(journal, UnsyncedJournal) and cluster.variant.flush is not None:
+                self.schedule.after(cluster.variant.flush, self._flush, journal, cluster.variant.flush)
+        core = cluster.build(daemon, self.name, self.boot, journal.read())
+        process = self.processes[daemon] = Process(self, daemon, life, core, cluster.variant)
+        for _ in range(self.stalled):
+            process.hold()
+        process.start()
+        if process.alive:
+            self.bus.started(process)
+            cluster.network.started(process)
+        return process
+
+    def kill(self, daemon: DaemonName) -> None:
+        """kill -9. What was being written may have become durable or not."""
+        process = self.processes.get(daemon)
+        if process is not None:
+            self._end(process, quietly=False)
+
+    def die_in_gap(self, process: Process) -> None:
+        """The fault aimed at the gaps of an output: take the daemon or the whole node."""
+        self.cluster.note("cut", f"{process} dies inside its output")
+        if self.random.random() < self.cluster.faults.gap_power:
+            self.cluster.power_cut(self)
+        else:
+            self._end(process, quietly=False)
+
+    def _end(self, process: Process, quietly: bool) -> None:
+        if not process.alive:
+            return
+        process.alive = False
+        if process.saving and self.random.random() < 0.5:
+            self.journals[process.daemon].write(process.saving)
+        process.inbox.clear()
+        del self.processes[process.daemon]
+        for who in [who for who, (server, _) in self._readers.items() if server is process]:
+            del self._readers[who]
+        self.bus.died(process)
+        self.cluster.network.died(process, quietly)
+        if not quietly:
+            self.cluster.died(process)
+
+    def _flush(self, journal: UnsyncedJournal, period: float) -> None:
+        if self.powered:
+            journal.flush()
+        self.schedule.after(period, self._flush, journal, period)
+
+    # ---- what a process's output asks for ---------------------------------------------------------------------------
+
+    def started(self, process: Process, output: Output) -> Output:
+        self.cluster.started(process, output)
+        return output
+
+    def handled(self, process: Process, event: Event, output: Output) -> None:
+        self.cluster.handled(process, event, output)
+
+    def draw_gap(self, output: Output) -> tuple[str, int] | None:
+        """Whether, and where, the daemon dies while it carries this output out."""
+        cluster = self.cluster
+        if cluster.gap == 0.0 or self.random.random() >= cluster.gap:
+            return None
+        points = [("save", 0), ("save", 1)] if output.save else []
+        for stage in ("send", "do", "tell"):
+            points += [(stage, count) for count in range(len(getattr(output, stage)))]
+        return points[int(self.random.random() * len(points))]
+
+    def fsync_time(self) -> float:
+        mean = self.cluster.faults.slow_fsync if self.slow_disk else self.cluster.faults.fsync
+        return mean * (0.2 + self.random.expovariate(1.25))
+
+    def save(self, process: Process, saves: tuple[Save, ...]) -> None:
+        self.journals[process.daemon].write(saves)
+
+    def send(self, process: Process, each: Send) -> None:
+        self.cluster.network.send(process, each.node, each.message)
+
+    def perform(self, process: Process, order: Do) -> None:
+        self.cluster.drivers.perform(process, order)
+
+    def tell(self, process: Process, told: Tell) -> None:
+        reader = self._readers.get(told.who)
+        if reader is not None:
+            if reader[0] is process:
+                reader[1](told.message)
+        elif told.who == "parent":
+            self.cluster.supervision.told(process, told.message)
+        else:
+            self.bus.tell(process, DaemonName(told.who), told.message)
+
+    # ---- what comes in from outside ---------------------------------------------------------------------------------
+
+    def done(self, process: Process, number: int, result: Any) -> None:
+        process.deliver(Done(number, result))
+
+    def noted(self, daemon: DaemonName, message: Any) -> None:
+        """A driver of this daemon noticed something by itself; lost if the daemon does not run."""
+        process = self.processes.get(daemon)
+        if process is not None:
+            process.deliver(Noted(message))
+
+    def joined(self, one: Process, other: Process) -> None:
+        self.cluster.supervision.joined(one, other)
+
+    def command(self, who: str, server: DaemonName, message: Any, reader: Reader) -> bool:
+        """An operator's command connects and says one thing. False: the daemon does not run."""
+        process = self.processes.get(server)
+        if process is None or self.stalled:
+            return False
+        self._readers[who] = (process, reader)
+        process.deliver(Joined(who))
+        process.deliver(Told(who, message))
+        return True
+
+    def hang_up(self, who: str) -> None:
+        """The command goes away."""
+        entry = self._readers.pop(who, None)
+        if entry is not None:
+            entry[0].deliver(Left(who))
