@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
 from truecl.model.step import Instance, Probe, Step
 
 OUTPUT_LIMIT = 64 * 1024
@@ -113,6 +111,10 @@ class Loop(Protocol):
         """Return when the clock says that `seconds` have passed."""
         ...
 
+    async def readable(self, descriptor: int, timeout: float) -> bool:
+        """Wait until the descriptor is readable (a pidfd: until the process ended); False after `timeout` seconds."""
+        ...
+
     def watch(self, descriptor: int, readable: Callable[[], None]) -> Callable[[], None]:
         """Call `readable` whenever the descriptor is, until the returned function is called."""
         ...
@@ -122,17 +124,9 @@ class Loop(Protocol):
         ...
 
 
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What lha_stat shows of an active step. Sizes in bytes; 0 and '' are 'does not apply'."""
-
-    device: str = ""
-    size: int = 0
-    used: int = 0
-    available: int = 0
-    pid: int = 0
-    seconds: float = 0.0
-    """How long a process has been running."""
-    note: str = ""
+Facts = dict[str, str]
+"""What lha_stat shows of an active step. Keys: `device`; `size` and `available` (bytes); `used` (percent); `pid`;
+`seconds` (how long a process has been running); `note` (what an operator should know)."""
 
 
 class Driver(Protocol):
@@ -159,7 +153,7 @@ class Driver(Protocol):
 
 
 async def eventually(loop: Loop, seconds: float, condition: Callable[[], bool]) -> bool:
-    """Wait for a condition of the kernel that gives no event; asked after 1 ms, 2 ms, … 50 ms. False after `seconds`."""
+    """Wait for a condition that gives no event; it is asked after 1 ms, 2 ms, … 50 ms. False after `seconds`."""
     deadline = loop.now() + seconds
     pause = 0.001
     while not condition():
