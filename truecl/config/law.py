@@ -1,0 +1,85 @@
+"""The timing law: what must hold between the durations of cluster.yaml. docs/timing.md explains each of them.
+
+Pure arithmetic over `Timing`, used when a configuration is read and by whoever builds a Timing in code.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from truecl.config.typed import Source
+from truecl.model.config import Timing
+
+_ROUNDING = 1e-9
+"""0.1 * 3 is a little more than 0.3 in binary."""
+
+DRIFT_RATE = 0.001
+"""Two clocks that are each steered by at most 500 parts per million (adjtimex(2)) part by this much."""
+
+
+class Breach(NamedTuple):
+    """A law that does not hold."""
+
+    keys: tuple[str, ...]
+    """The durations it speaks of, the first the one to change."""
+    what: str
+    expected: str
+
+
+def breaches(timing: Timing) -> Iterator[Breach]:
+    """Every law that `timing` breaks, in the order of docs/timing.md."""
+    t = timing
+    if _less(t.detection, 3 * t.heartbeat):
+        yield Breach(
+            ("detection", "heartbeat"),
+            f"detection ({shown(t.detection)}) is less than three heartbeats ({shown(t.heartbeat)} each)",
+            f"expected at least {shown(3 * t.heartbeat)}, or one lost packet looks like a dead node",
+        )
+    if _less(t.lease, t.detection + t.renewal):
+        yield Breach(
+            ("lease", "detection", "renewal"),
+            f"lease ({shown(t.lease)}) is less than detection + renewal ({shown(t.detection)} + {shown(t.renewal)})",
+            f"expected at least {shown(t.detection + t.renewal)}, or a change of master stops applications",
+        )
+    if _less(t.lease, 3 * t.renewal):
+        yield Breach(
+            ("renewal", "lease"),
+            f"three renewals ({shown(t.renewal)} each) take longer than the lease ({shown(t.lease)})",
+            f"expected renewal of at most {shown(t.lease / 3)}, or one lost answer stops applications",
+        )
+    if _less(t.election, 2 * t.detection):
+        yield Breach(
+            ("election", "detection"),
+            f"election ({shown(t.election)}) is less than twice detection ({shown(t.detection)})",
+            f"expected at least {shown(2 * t.detection)}, or nodes campaign against a living master",
+        )
+    if _less(t.drift, t.lease * DRIFT_RATE):
+        yield Breach(
+            ("drift", "lease"),
+            f"drift ({shown(t.drift)}) is less than a thousandth of the lease ({shown(t.lease)})",
+            f"expected at least {shown(t.lease * DRIFT_RATE)}, as two steered clocks may part by that much",
+        )
+    if _less(t.lease, t.drift):
+        yield Breach(
+            ("drift", "lease"),
+            f"drift ({shown(t.drift)}) is more than the lease ({shown(t.lease)})",
+            "expected what two clocks part by within one lease: milliseconds",
+        )
+
+
+def check(source: Source, timing: Timing) -> None:
+    """Notes every breach at the line of a key that it speaks of."""
+    for breach in breaches(timing):
+        written = [key for key in breach.keys if ("timing", key) in source.lines]
+        line = source.line("timing", written[0] if written else breach.keys[0])
+        source.note(line, breach.what, breach.expected)
+
+
+def _less(left: float, right: float) -> bool:
+    return left < right - _ROUNDING
+
+
+def shown(seconds: float) -> str:
+    """As it would be written in the configuration."""
+    if seconds < 1:
+        return f"{seconds * 1000:.6g}ms"
+    return f"{seconds:.6g}s"

@@ -1,0 +1,196 @@
+"""Single values as an operator writes them. Each function returns the value or raises `Unfit` with what is expected."""
+
+import ipaddress
+import posixpath
+import re
+import shlex
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAX_SECONDS = 86400.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(ms|s|m|h)")
+_BARE_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]+)?")
+_NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_SHELL_WORDS = frozenset(("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1", "2>", "&>"))
+_SYSTEM_DIRECTORIES = frozenset(
+    ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc")
+    + ("/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/sbin")
+    + ("/var", "/var/lib", "/var/log", "/var/run", "/var/tmp")
+)
+_TRUECL_DIRECTORIES = ("/dev", "/proc", "/sys", "/etc/truecl", "/run/truecl", "/var/lib/truecl")
+_OPTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=/@%+-]{0,127}")
+_OPTIONS_REFUSED = frozenset(("bind", "rbind", "move", "loop", "remount", "auto", "noauto", "_netdev"))
+
+
+class Unfit(ValueError):
+    """`expected` is the second half of a problem; `what`, where given, replaces its first."""
+
+    def __init__(self, expected: str, what: str = "") -> None:
+        super().__init__(expected)
+        self.expected, self.what = expected, what
+
+
+def duration(text: str) -> float:
+    """Seconds, more than none and at most a day."""
+    seconds = duration_or_zero(text)
+    if seconds <= 0:
+        raise Unfit("expected more than zero")
+    return seconds
+
+
+def duration_or_zero(text: str) -> float:
+    """Seconds: '100ms', '5s', '2m', '1h'."""
+    matched = _DURATION.fullmatch(text)
+    if matched is None:
+        if _BARE_NUMBER.fullmatch(text):
+            raise Unfit(f"expected a unit: {text}s for seconds, or {text}ms, {text}m", f"{text!r} has no unit")
+        raise Unfit("expected a duration like 100ms, 5s, 2m or 1h")
+    value = round(float(matched[1]) * _UNITS[matched[2]], 9)
+    if value > MAX_SECONDS:
+        raise Unfit("expected at most 24h")
+    return value
+
+
+def integer(text: str, least: int = 0, most: int = 1 << 31) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+        raise Unfit(f"expected a whole number from {least} to {most}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    return integer(text, 1, 65535)
+
+
+def boolean(text: str) -> bool:
+    match text.lower():
+        case "yes" | "true" | "on":
+            return True
+        case "no" | "false" | "off":
+            return False
+    raise Unfit("expected yes or no")
+
+
+def node_name(text: str) -> str:
+    """A DNS label in lower case: it goes into certificates and compares everywhere alike."""
+    if not _NODE.fullmatch(text):
+        raise Unfit("expected a node name: lower-case letters, digits and '-', at most 63")
+    return text
+
+
+def name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise Unfit("expected a name: letters, digits, '-' and '_', beginning with a letter or digit, at most 63")
+    return text
+
+
+def ip_address(text: str) -> str:
+    """In canonical spelling, so that equal addresses are equal texts."""
+    try:
+        address: Ip = ipaddress.ip_address(text)
+    except ValueError:
+        hint = "; a prefix length has a key of its own" if "/" in text else ""
+        raise Unfit(f"expected a numeric IPv4 or IPv6 address{hint}") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None or address.is_link_local:
+            raise Unfit("expected an address that is not link-local")
+        if address.ipv4_mapped is not None:
+            raise Unfit(f"expected it as IPv4: {address.ipv4_mapped}")
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
+        raise Unfit("expected the address of one host")
+    return str(address)
+
+
+def floating_address(text: str) -> str:
+    address = ip_address(text)
+    if ipaddress.ip_address(address).is_loopback:
+        raise Unfit("expected an address that others can reach, not a loopback one")
+    return address
+
+
+def interface(text: str) -> str:
+    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
+        raise Unfit("expected the name of a network interface, at most 15 characters")
+    return text
+
+
+def path(text: str) -> str:
+    """Absolute, without '..', doubled or trailing slashes."""
+    if not text.startswith("/") or "\0" in text or "\n" in text or len(text) > 4095:
+        raise Unfit("expected an absolute path")
+    if ".." in text.split("/"):
+        raise Unfit("expected an absolute path without '..'")
+    return posixpath.normpath("/" + text.lstrip("/"))
+
+
+def file_path(text: str) -> str:
+    if text.endswith("/"):
+        raise Unfit("expected the absolute path of a file")
+    return path(text)
+
+
+def mount_point(text: str) -> str:
+    """A directory that nothing else of the system stands on."""
+    directory = path(text)
+    if directory in _SYSTEM_DIRECTORIES:
+        raise Unfit("expected a directory of its own, as /srv/NAME", f"{directory} belongs to the system")
+    for taken in _TRUECL_DIRECTORIES:
+        if directory.startswith(taken + "/") or directory == taken:
+            raise Unfit("expected a directory of its own, as /srv/NAME", f"{directory} lies in {taken}")
+    return directory
+
+
+def user(text: str) -> str:
+    if not _USER.fullmatch(text):
+        raise Unfit("expected the name of a user")
+    return text
+
+
+def variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise Unfit("expected the name of an environment variable")
+    return text
+
+
+def mount_option(text: str) -> str:
+    if not _OPTION.fullmatch(text):
+        raise Unfit("expected a mount option like noatime")
+    if text in _OPTIONS_REFUSED:
+        raise Unfit("expected an option of the file system itself", f"the mount option {text!r} is truecl's own matter")
+    return text
+
+
+def agent(text: str) -> str:
+    """A program by its absolute path, or by its name in the system's path."""
+    if text.startswith("/"):
+        return file_path(text)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,62}", text):
+        raise Unfit("expected the name of a fence agent, as fence_ipmilan, or its absolute path")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """One line to an argument list, quotes as in a shell; nothing else of a shell is there."""
+    try:
+        split = shlex.split(text)
+    except ValueError as error:
+        raise Unfit("expected quotes in pairs", f"{str(error).lower()} in {text[:60]!r}") from None
+    for word in split:
+        if word in _SHELL_WORDS:
+            raise Unfit("expected [/bin/sh, -c, '...'] where a shell is meant", f"{word!r} needs a shell")
+    return tuple(split)
+
+
+def command(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """An argument list whose first is an absolute path: the environment has no PATH to search."""
+    if not arguments:
+        raise Unfit("expected a command", "the command is empty")
+    if not arguments[0].startswith("/"):
+        raise Unfit(f"expected the absolute path of {arguments[0][:60]!r}", "commands are run without a search path")
+    if any("\0" in each for each in arguments):
+        raise Unfit("expected no NUL character")
+    return (file_path(arguments[0]), *arguments[1:])
