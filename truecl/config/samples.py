@@ -15,7 +15,7 @@ _HEAD = """\
 
 cluster: {cluster}
 
-# Networks that the nodes hear one another on. Two that share no switch and no card keep the cluster whole when one fails.
+# Networks that the nodes hear one another on. Two that share no switch and no card keep the cluster whole if one fails.
 links: [{links}]
 
 # Each node by its name (as `lha_init` certified it), with its numeric address on every link.
@@ -88,7 +88,7 @@ addresses:
 # blanks, quotes keep words together; a list is taken as it is. Where a shell is meant: [/bin/sh, -c, '... | ...']
 programs:
   web:
-    run: /usr/bin/python3 -m http.server --directory /srv/web 8080   # stays in the foreground, its death is seen at once
+    run: /usr/bin/python3 -m http.server --directory /srv/web 8080  # stays in the foreground; its death is seen at once
     restarts: 3                   # deaths within restart_window before it moves to another node
     restart_window: 1m
     stop_timeout: 10s             # TERM, and KILL after this
