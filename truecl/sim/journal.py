@@ -2,12 +2,22 @@
 
 from truecl.core.contract import Drop, Put, Records, Save
 
+RUN = "run."
+"""Buckets that begin so are kept in the run directory: no fsync, and empty after a reboot."""
+
 
 class Journal:
-    """One daemon's durable records. `write` is the end of one transaction with its fsync: all of it or nothing."""
+    """One daemon's durable records. `write` is the end of one transaction with its fsync: all of it or nothing.
+
+    The run directory's buckets are files of their own: a crash may leave them newer than the rest, never older.
+    """
 
     def __init__(self) -> None:
         self._records: Records = {}
+
+    def write_run(self, saves: tuple[Save, ...]) -> None:
+        """Only what goes to the run directory."""
+        self.write(tuple(save for save in saves if save.bucket.startswith(RUN)))
 
     def write(self, saves: tuple[Save, ...]) -> None:
         for save in saves:
@@ -18,7 +28,8 @@ class Journal:
         return copied(self._records)
 
     def power_cut(self) -> None:
-        """Everything written was synced, so nothing is lost."""
+        """Everything written was synced, so nothing is lost but the run directory."""
+        self._records = {bucket: kept for bucket, kept in self._records.items() if not bucket.startswith(RUN)}
 
 
 class UnsyncedJournal(Journal):
@@ -34,6 +45,7 @@ class UnsyncedJournal(Journal):
 
     def power_cut(self) -> None:
         self._records = copied(self._durable)
+        super().power_cut()
 
 
 def apply(records: Records, save: Save) -> None:

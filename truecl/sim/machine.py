@@ -128,8 +128,11 @@ class Machine:
         if not process.alive:
             return
         process.alive = False
-        if process.saving and self.random.random() < 0.5:
-            self.journals[process.daemon].write(process.saving)
+        if process.saving:
+            if self.random.random() < 0.5:
+                self.journals[process.daemon].write(process.saving)
+            else:
+                self.lose(process, process.saving)
         process.inbox.clear()
         del self.processes[process.daemon]
         for who in [who for who, (server, _) in self._readers.items() if server is process]:
@@ -169,6 +172,11 @@ class Machine:
 
     def save(self, process: Process, saves: tuple[Save, ...]) -> None:
         self.journals[process.daemon].write(saves)
+
+    def lose(self, process: Process, saves: tuple[Save, ...]) -> None:
+        """The transaction did not become durable; what goes to the run directory may have got there."""
+        if self.random.random() < 0.5:
+            self.journals[process.daemon].write_run(saves)
 
     def send(self, process: Process, each: Send) -> None:
         self.cluster.network.send(process, each.node, each.message)

@@ -99,11 +99,12 @@ class Network:
                 if faults.double and self._random.random() < faults.double:
                     self._fly(to, source, message)
             return
-        if self._cuts and not self._whole(session):
+        held = session.held[target]
+        if held or (self._cuts and not self._whole(session)):
             self._stall(session)
-            if session.held[target] or not self.open(source, target, session.link):
-                if len(session.held[target]) < _STALLED:
-                    session.held[target].append(message)
+            if held or not self.open(source, target, session.link):
+                if len(held) < _STALLED:
+                    held.append(message)
                 return
         self._in_order(session, to, Received(source, message), faults.loss)
 

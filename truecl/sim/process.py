@@ -1,4 +1,4 @@
-"""One daemon's life in the simulator: carries out its core's outputs in the contract's order, and dies anywhere in it."""
+"""One daemon's life in the simulator: carries out its core's outputs in the contract's order, dies anywhere in it."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from truecl.core.contract import Core, Done, Event, Output, Save, Woke
 from truecl.model.ids import DaemonName
-from truecl.sim.journal import Journal
+from truecl.sim.journal import RUN, Journal
 
 if TYPE_CHECKING:
     from truecl.sim.machine import Machine
@@ -109,6 +109,9 @@ class Process:
             stage = self._order[position]
             limit = cut[1] if cut is not None and cut[0] == stage else None
             if stage == "save":
+                if output.save and all(each.bucket.startswith(RUN) for each in output.save) and limit is None:
+                    machine.save(self, output.save)
+                    continue
                 if output.save:
                     self.saving = output.save
                     self.held += 1
@@ -132,6 +135,7 @@ class Process:
         if not self.alive:
             return
         if cut == ("save", 0):
+            self.machine.lose(self, self.saving)
             self.saving = ()
             self._die_in_gap()
             return

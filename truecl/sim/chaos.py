@@ -1,0 +1,165 @@
+"""Lets the drawn faults happen: each kind at its own rate, each ended after a drawn time."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from truecl.model.ids import LinkName, NodeName
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+    from truecl.sim.machine import Machine
+    from truecl.sim.process import Process
+
+
+class Chaos:
+    """Works on one cluster from `begin` to `end`; `end` heals all that is not healed by itself."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._random = cluster.random
+        self._schedule = cluster.schedule
+        self._on = False
+        self._round = 0
+        self._undo: dict[int, Callable[[], None]] = {}
+        self._number = 0
+        faults = cluster.faults
+        self._kinds: list[tuple[float, Callable[[], None]]] = [
+            (faults.cuts, self._cut),
+            (faults.power_cuts, self._power_cut),
+            (faults.kills, self._kill),
+            (faults.pauses, self._pause),
+            (faults.hangs, self._hang),
+            (faults.slow_disks, self._slow_disk),
+        ]
+        cluster.on_power_cut = self._boot_later
+
+    def begin(self) -> None:
+        self._on = True
+        for rate, fault in self._kinds:
+            if rate > 0.0:
+                self._next(rate, fault)
+
+    def end(self) -> None:
+        """Heal everything: links, pauses, power."""
+        self._on = False
+        cluster = self._cluster
+        cluster.gap = 0.0
+        for number in sorted(self._undo):
+            self._undo.pop(number)()
+        cluster.network.heal_all()
+        for machine in cluster.machines.values():
+            if not machine.powered:
+                cluster.power_on(machine)
+
+    # ---- when -------------------------------------------------------------------------------------------------------
+
+    def _next(self, rate: float, fault: Callable[[], None]) -> None:
+        self._schedule.after(self._random.expovariate(rate), self._happen, rate, fault)
+
+    def _happen(self, rate: float, fault: Callable[[], None]) -> None:
+        if self._on:
+            fault()
+            self._next(rate, fault)
+
+    def _for(self, mean: float, undo: Callable[[], None]) -> None:
+        """Undo after a drawn time, or when all is healed."""
+        self._number += 1
+        self._undo[self._number] = undo
+        self._schedule.after(self._random.expovariate(1.0) * mean, self._undone, self._number)
+
+    def _undone(self, number: int) -> None:
+        undo = self._undo.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def _machine(self) -> "Machine":
+        return self._cluster.machines[self._random.choice(self._cluster.names)]
+
+    # ---- what -------------------------------------------------------------------------------------------------------
+
+    def _cut(self) -> None:
+        cluster, random = self._cluster, self._random
+        names = list(cluster.names)
+        random.shuffle(names)
+        side = names[: random.randint(1, max(1, len(names) // 2))]
+        rest = [each for each in names if each not in side]
+        if len(rest) > 1 and random.random() < 0.3:
+            rest = rest[:1]
+        links = list(cluster.network.links)
+        if random.random() < cluster.faults.one_link:
+            links = [random.choice(links)]
+        one_way = random.random() < cluster.faults.one_way
+        gone: list[tuple[NodeName, NodeName, LinkName]] = []
+        for here in side:
+            for there in rest:
+                for link in links:
+                    gone.append((here, there, link))
+                    if not one_way:
+                        gone.append((there, here, link))
+        for source, target, link in gone:
+            cluster.network.cut(source, target, link)
+        cluster.note("network", f"CUT {side} {'->' if one_way else '<->'} {rest} on {links}")
+
+        def heal() -> None:
+            cluster.note("network", f"HEAL {side} and {rest} on {links}")
+            for source, target, link in gone:
+                cluster.network.heal(source, target, link)
+
+        self._for(cluster.faults.cut_length, heal)
+
+    def _power_cut(self) -> None:
+        machine = self._machine()
+        if machine.powered:
+            self._cluster.power_cut(machine)
+
+    def _boot_later(self, machine: "Machine") -> None:
+        self._for(self._cluster.faults.off_length or 1.0, lambda: self._cluster.power_on(machine))
+
+    def _kill(self) -> None:
+        process = self._process()
+        if process is not None:
+            self._cluster.note(repr(process), "KILL")
+            process.machine.kill(process.daemon)
+
+    def _pause(self) -> None:
+        machine = self._machine()
+        if not machine.powered:
+            return
+        boot = machine.boot
+        self._cluster.note(machine.name, "PAUSE")
+        machine.stall()
+
+        def resume() -> None:
+            if machine.powered and machine.boot == boot:
+                self._cluster.note(machine.name, "RESUME")
+                machine.resume()
+
+        self._for(self._cluster.faults.pause_length or 1.0, resume)
+
+    def _hang(self) -> None:
+        process = self._process()
+        if process is None:
+            return
+        victim = process
+        self._cluster.note(repr(victim), "HANG")
+        victim.hold()
+
+        def resume() -> None:
+            if victim.alive:
+                self._cluster.note(repr(victim), "GOES ON")
+                victim.let_go()
+
+        self._for(self._cluster.faults.pause_length or 1.0, resume)
+
+    def _slow_disk(self) -> None:
+        machine = self._machine()
+        machine.slow_disk = True
+
+        def heal() -> None:
+            machine.slow_disk = False
+
+        self._for(3.0, heal)
+
+    def _process(self) -> "Process | None":
+        alive = list(self._machine().processes.values())
+        return self._random.choice(alive) if alive else None

@@ -1,0 +1,131 @@
+"""Who starts a node's daemons: reqd through its warm parent, or, for toy cores, simply everything."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from truecl.core.contract import Joined, Told
+from truecl.model.ids import REQD, DaemonName
+from truecl.sim.process import Process
+from truecl.wire.messages import End, Exited, Fork, Forked, Ready
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+    from truecl.sim.machine import Machine
+
+PARENT = "parent"
+_KILLED = -9
+
+
+class Supervision(Protocol):
+    """Starts daemons when a node boots, and again when they die."""
+
+    def powered_on(self, machine: "Machine") -> None: ...
+
+    def died(self, process: Process) -> None: ...
+
+    def told(self, process: Process, message: Any) -> None:
+        """The daemon said this to its parent."""
+
+    def joined(self, one: Process, other: Process) -> None:
+        """The local connection between the two was made; `one` or `other` may be the client."""
+
+
+class KeepAll:
+    """Every daemon of the plan runs whenever its node does."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+
+    def powered_on(self, machine: "Machine") -> None:
+        for daemon in self._cluster.plan.daemons:
+            self._start_later(machine, daemon, 0.01, 0.1)
+
+    def died(self, process: Process) -> None:
+        self._start_later(process.machine, process.daemon, 0.01, 0.3)
+
+    def told(self, process: Process, message: Any) -> None:
+        """They have no parent to talk to."""
+
+    def joined(self, one: Process, other: Process) -> None:
+        """Nobody counts who is ready."""
+
+    def _start_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
+        delay = low + (high - low) * self._cluster.random.random()
+        self._cluster.schedule.after(delay, self._start, machine, machine.boot, daemon)
+
+    def _start(self, machine: "Machine", boot: str, daemon: DaemonName) -> None:
+        if machine.powered and machine.boot == boot and daemon not in machine.processes:
+            machine.spawn(daemon)
+
+
+class WarmParent:
+    """The service's main process: forks reqd by itself and the others on its word, reaps and reports (DESIGN.md 4)."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._pids: dict[tuple[str, DaemonName], int] = {}
+        """(boot, daemon) to the process it runs as."""
+        self._next = 100
+
+    def powered_on(self, machine: "Machine") -> None:
+        self._fork_later(machine, REQD, 0.02, 0.5)
+
+    def told(self, process: Process, message: Any) -> None:
+        machine = process.machine
+        match message:
+            case Fork(daemon):
+                if daemon not in machine.processes:
+                    self._fork_later(machine, daemon, 0.01, 0.05)
+            case End(daemon, grace):
+                # TERM is obeyed soon or, now and then, only KILL helps.
+                patience = grace if self._cluster.random.random() < 0.1 else 0.02
+                victim = machine.processes.get(daemon)
+                if victim is not None:
+                    self._cluster.schedule.after(patience * self._cluster.random.random(), self._end, victim)
+
+    def died(self, process: Process) -> None:
+        machine = process.machine
+        pid = self._pids.pop((machine.boot, process.daemon), 0)
+        if process.daemon == REQD:
+            self._fork_later(machine, REQD, 0.01, 0.06)
+            return
+        self._report(machine, Exited(pid, _KILLED, process.daemon))
+
+    def joined(self, one: Process, other: Process) -> None:
+        """Each daemon says over reqd's socket that it is ready, whenever it is connected anew."""
+        for server, client in ((one, other), (other, one)):
+            if server.daemon == REQD:
+                machine = client.machine
+                pid = self._pids.get((machine.boot, client.daemon), 0)
+                machine.bus.tell(client, REQD, Ready(client.daemon, pid))
+
+    def _fork_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
+        delay = low + (high - low) * self._cluster.random.random()
+        self._cluster.schedule.after(delay, self._fork, machine, machine.boot, daemon)
+
+    def _fork(self, machine: "Machine", boot: str, daemon: DaemonName) -> None:
+        if not machine.powered or machine.boot != boot or daemon in machine.processes:
+            return
+        if machine.stalled:
+            self._cluster.schedule.after(0.05, self._fork, machine, boot, daemon)
+            return
+        self._next += 1
+        self._pids[machine.boot, daemon] = self._next
+        process = machine.spawn(daemon)
+        if not process.alive:
+            return
+        if daemon == REQD:
+            process.deliver(Joined(PARENT))
+            for other in machine.processes:
+                if other != REQD:
+                    process.deliver(Told(PARENT, Forked(other, self._pids.get((machine.boot, other), 0))))
+        else:
+            self._report(machine, Forked(daemon, self._next))
+
+    def _report(self, machine: "Machine", message: Any) -> None:
+        reqd = machine.processes.get(REQD)
+        if reqd is not None:
+            self._cluster.schedule.after(0.0002, reqd.deliver, Told(PARENT, message))
+
+    def _end(self, victim: Process) -> None:
+        if victim.alive:
+            victim.machine.kill(victim.daemon)
