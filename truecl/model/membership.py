@@ -1,0 +1,26 @@
+"""Who holds the replicated log, as a value that travels in its snapshots, its entries and its messages."""
+
+import msgspec
+
+from truecl.model.ids import NodeName
+
+MAX_VOTERS = 7
+"""DESIGN.md section 2: more would make every commit slower and no cluster safer."""
+
+
+class Membership(msgspec.Struct, frozen=True, array_like=True):
+    """The configuration of the log. Names are unique across both; the order of `voters` is the order of succession."""
+
+    voters: tuple[NodeName, ...] = ()
+    observers: tuple[NodeName, ...] = ()
+    """They receive every entry, never vote and never count (the learners of the Raft literature)."""
+
+    def __post_init__(self) -> None:
+        if len(self.voters) > MAX_VOTERS:
+            raise ValueError(f"{len(self.voters)} voters, {MAX_VOTERS} are the most")
+        if len({*self.voters, *self.observers}) != len(self.voters) + len(self.observers):
+            raise ValueError("a node is named twice")
+
+    @property
+    def nodes(self) -> tuple[NodeName, ...]:
+        return self.voters + self.observers
