@@ -1,0 +1,69 @@
+"""Timers only wake, the clock decides."""
+
+from twisted.internet.task import Clock as Time
+
+from truecl.runtime.clock import Alarm, BootClock, new_reactor
+
+
+class Apart:
+    """A clock that does not run with the timers."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+
+def test_a_timer_that_comes_early_is_made_again() -> None:
+    time, clock, woken = Time(), Apart(), []
+    alarm = Alarm(time, clock, lambda: woken.append(clock.at))
+    alarm.set(5.0)
+    clock.at = 4.0
+    time.advance(5.0)
+    assert woken == []
+    clock.at = 5.0
+    time.advance(1.0)
+    assert woken == [5.0]
+    time.advance(100)
+    assert woken == [5.0]
+
+
+def test_a_new_time_replaces_the_old_one_in_both_directions() -> None:
+    time = Time()
+    woken: list[float] = []
+
+    class Same:
+        def now(self) -> float:
+            return time.seconds()
+
+    alarm = Alarm(time, Same(), lambda: woken.append(time.seconds()))
+    alarm.set(5.0)
+    alarm.set(9.0)
+    time.pump([1.0] * 8)
+    assert woken == []
+    alarm.set(8.5)
+    time.pump([0.25] * 2)
+    assert woken == [8.5]
+    alarm.set(20.0)
+    alarm.set(None)
+    time.advance(50)
+    assert woken == [8.5]
+
+
+def test_the_past_wakes_from_the_reactor_and_not_from_set() -> None:
+    time, clock, woken = Time(), Apart(), []
+    clock.at = 10.0
+    alarm = Alarm(time, clock, lambda: woken.append(True))
+    alarm.set(3.0)
+    assert woken == []
+    time.advance(0)
+    assert woken == [True]
+
+
+def test_the_reactor_takes_its_timers_from_the_boot_clock() -> None:
+    reactor = new_reactor()
+    before = BootClock().now()
+    call = reactor.callLater(0, lambda: None)
+    assert before <= call.getTime() <= BootClock().now()
+    assert before <= reactor.seconds() <= BootClock().now()

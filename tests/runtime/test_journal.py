@@ -1,0 +1,189 @@
+"""Records outlive the process; a full disk, a damaged or a foreign file is told apart and never taken for success."""
+
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from truecl.core.contract import Drop, Put, Records, Save
+from truecl.runtime.journal import (
+    BALLAST_BYTES,
+    Journal,
+    JournalBusy,
+    JournalDamaged,
+    JournalFailed,
+    JournalFull,
+)
+
+
+def journal(directory: Path, cluster: str = "prod") -> Journal:
+    return Journal(directory / "lockd.db", cluster, time.perf_counter)
+
+
+def apply(records: Records, save: Save) -> None:
+    """What a save means, the slow and plain way."""
+    bucket = records.setdefault(save.bucket, {})
+    if isinstance(save, Put):
+        bucket[save.key] = save.value
+        return
+    ordered: list[Any] = list(bucket)
+    for key in ordered:
+        if (save.first is None or key >= save.first) and (save.last is None or key <= save.last):
+            del bucket[key]
+
+
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 5)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+SAVES = st.one_of(
+    st.builds(Put, st.just("log"), NUMBERS, st.binary(max_size=20)),
+    st.builds(Put, st.just("names"), WORDS, st.binary(max_size=20)),
+    st.builds(Drop, st.just("log"), st.none() | NUMBERS, st.none() | NUMBERS),
+    st.builds(Drop, st.just("names"), st.none() | WORDS, st.none() | WORDS),
+)
+
+
+@given(st.lists(st.lists(SAVES, max_size=5), max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_new_process_finds_what_was_saved_in_order(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[Save]]
+) -> None:
+    directory = tmp_path_factory.mktemp("journal")
+    expected: Records = {}
+    for batch in batches:
+        opened = journal(directory)
+        opened.save(batch)
+        opened.close()
+        for save in batch:
+            apply(expected, save)
+    opened = journal(directory)
+    found = opened.load()
+    opened.close()
+    assert found == {bucket: kept for bucket, kept in expected.items() if kept}
+    keys: list[Any]
+    for keys in map(list, found.values()):
+        assert keys == sorted(keys)
+
+
+def test_what_was_saved_is_there_after_a_crash(tmp_path: Path) -> None:
+    writer = journal(tmp_path)
+    writer.save([Put("log", 1, b"one")])
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("lockd.db", "lockd.db-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    wal = copy / "lockd.db-wal"
+    wal.write_bytes(wal.read_bytes() + b"a torn tail" * 400)
+    survivor = journal(copy)
+    assert survivor.load() == {"log": {1: b"one"}}
+    survivor.close()
+    writer.close()
+
+
+def test_a_second_process_is_told_at_once(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    with pytest.raises(JournalBusy):
+        journal(tmp_path)
+    first.close()
+    journal(tmp_path).close()
+
+
+def test_another_cluster_and_a_newer_release_are_refused(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    with pytest.raises(JournalDamaged, match="belongs to cluster 'prod', this node to 'test'"):
+        journal(tmp_path, "test")
+    with sqlite3.connect(tmp_path / "lockd.db") as database:
+        database.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
+    database.close()
+    with pytest.raises(JournalDamaged, match="newer release"):
+        journal(tmp_path)
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lockd.db").write_bytes(b"root:x:0:0:root:/root:/bin/bash\n" * 100)
+    with pytest.raises(JournalDamaged):
+        journal(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    with sqlite3.connect(other / "lockd.db") as database:
+        database.execute("CREATE TABLE songs (name TEXT)")
+    database.close()
+    with pytest.raises(JournalDamaged, match="no journal of truecl"):
+        journal(other)
+
+
+def test_no_directory_is_a_failure_in_words(tmp_path: Path) -> None:
+    with pytest.raises(JournalFailed, match="unable to open"):
+        journal(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("change", ["value = x'00'", "key = 2", "bucket = 'other'", "value = 'text'", "crc = NULL"])
+def test_a_changed_record_is_damage(tmp_path: Path, change: str) -> None:
+    opened = journal(tmp_path)
+    opened.save([Put("log", 1, b"one")])
+    opened.close()
+    with sqlite3.connect(tmp_path / "lockd.db") as database:
+        database.execute(f"UPDATE records SET {change}")
+    database.close()
+    reopened = journal(tmp_path)
+    with pytest.raises(JournalDamaged, match="is damaged"):
+        reopened.load()
+    reopened.close()
+
+
+def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
+    opened = journal(tmp_path)
+    opened.save([Put("log", 1, b"one")])
+    with pytest.raises(OverflowError):
+        opened.save([Put("log", 2, b"two"), Put("log", 2**64, b"too large for a key")])
+    opened.close()
+    reopened = journal(tmp_path)
+    assert reopened.load() == {"log": {1: b"one"}}
+    reopened.close()
+
+
+def test_saves_are_measured(tmp_path: Path) -> None:
+    opened = journal(tmp_path)
+    opened.save([Put("log", 1, b"one")])
+    assert opened.saves == 1
+    assert 0 < opened.last_save <= opened.slowest_save
+    opened.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_is_told_and_the_ballast_is_enough_to_close(small_disk: Path) -> None:
+    opened = journal(small_disk)
+    assert opened.has_ballast
+    assert (small_disk / "lockd.db.ballast").stat().st_size == BALLAST_BYTES
+    saved = 0
+    with pytest.raises(JournalFull):
+        for saved in range(10_000):
+            opened.save([Put("log", saved, b"x" * 10_000)])
+    assert opened.release()
+    for number in range(20):
+        opened.save([Put("closed", number, b"closing record")])
+    assert not opened.release()
+    opened.close()
+    reopened = journal(small_disk)
+    assert not reopened.has_ballast
+    records = reopened.load()
+    assert list(records["log"]) == list(range(saved))
+    assert list(records["closed"]) == list(range(20))
+    reopened.close()

@@ -1,0 +1,84 @@
+"""The clock that decides, and the one timer that only wakes.
+
+CLOCK_BOOTTIME goes on while the machine is suspended and never steps. Twisted's own reactor takes its timers from the
+wall clock, so a step of NTP would stop them for as long as it went back: `BootReactor` gives it this clock instead.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from twisted.internet.epollreactor import EPollReactor
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds; never goes back."""
+
+
+class BootClock:
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Call(Protocol):
+    def cancel(self) -> object: ...
+    def active(self) -> object: ...
+
+
+class Timers(Protocol):
+    """Where delayed calls come from: a reactor, or a test's clock."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object) -> Call: ...
+
+
+class BootReactor(EPollReactor):
+    """Twisted's epoll reactor on CLOCK_BOOTTIME. Never made before a fork."""
+
+    seconds = staticmethod(BootClock().now)
+
+
+def new_reactor() -> BootReactor:
+    """A reactor that is not installed as Twisted's global one; nothing of the runtime uses the global one."""
+    return cast(Callable[[], BootReactor], BootReactor)()
+
+
+class Alarm:
+    """Calls `wake` once when the clock has reached the time last set, however often it is set anew."""
+
+    def __init__(self, timers: Timers, clock: Clock, wake: Callable[[], None]) -> None:
+        self._timers = timers
+        self._clock = clock
+        self._wake = wake
+        self._at: float | None = None
+        self._call: Call | None = None
+        self._fires = 0.0
+
+    def set(self, at: float | None) -> None:
+        """Clock seconds; None: no more. A time in the past wakes at once, from the reactor."""
+        self._at = at
+        if at is None:
+            self._disarm()
+        elif self._call is None or at < self._fires:
+            # A call that comes too early looks at the clock and is made again: cheaper than a new one at every output.
+            self._disarm()
+            self._arm(at)
+
+    def _arm(self, at: float) -> None:
+        self._fires = at
+        self._call = self._timers.callLater(max(0.0, at - self._clock.now()), self._fired)
+
+    def _disarm(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _fired(self) -> None:
+        self._call = None
+        if self._at is None:
+            return
+        if self._clock.now() < self._at:
+            self._arm(self._at)
+            return
+        self._at = None
+        self._wake()
