@@ -1,6 +1,7 @@
 """The configuration's files, from a directory to `truecl.config.reader.read`."""
 
 import os
+import stat
 from pathlib import Path
 
 from truecl.config.cluster import FILE
@@ -41,7 +42,16 @@ def _is_app(name: str) -> bool:
 def _bytes(path: Path) -> bytes:
     try:
         # Not blocked by a FIFO that somebody put there.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(MAX_BYTES + 1) or b""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unreadable(f"{path}: is no file")
+            parts, size = [], 0
+            while size <= MAX_BYTES and (part := os.read(descriptor, MAX_BYTES + 1 - size)):
+                parts.append(part)
+                size += len(part)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror}") from None
