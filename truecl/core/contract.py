@@ -91,7 +91,11 @@ Event = Union[Received, Connected, Disconnected, Joined, Left, Told, Done, Noted
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write one record. `key` orders within its bucket (int or str, one kind per bucket)."""
+    """Write one record. `key` orders within its bucket (int or str, one kind per bucket).
+
+    A bucket whose name begins with `run.` needs to outlive the daemon, not the boot: it is kept in the run directory,
+    without an fsync, and a reboot empties it.
+    """
 
     bucket: str
     key: int | str

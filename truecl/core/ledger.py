@@ -87,13 +87,17 @@ def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
 
 def _set_wanted(ledger: Ledger, index: Index, term: Term, command: SetWanted) -> Ledger:
     state = app_state(ledger, command.app)
-    if command.wanted is Wanted.RUNNING:
-        # The operator's start is a new beginning: nodes where it failed before are tried again.
-        changed = replace(state, wanted=command.wanted, preferred=command.preferred, failures=(), failovers=0)
-        if state.wanted is Wanted.RUNNING:
-            changed = replace(changed, failovers=state.failovers)
-    else:
-        changed = replace(state, wanted=command.wanted, preferred=None)
+    if command.wanted is Wanted.STOPPED:
+        return _with_app(ledger, command.app, replace(state, wanted=command.wanted, preferred=None, move=False))
+    # The operator's start is a new beginning: nodes where it failed before are tried again.
+    changed = replace(
+        state,
+        wanted=command.wanted,
+        preferred=command.preferred,
+        move=command.move and state.grant is not None and state.grant.node != command.preferred,
+        failures=(),
+        failovers=state.failovers if state.wanted is Wanted.RUNNING else 0,
+    )
     return _with_app(ledger, command.app, changed)
 
 
@@ -119,7 +123,7 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
         return ledger
     grant = Grant(command.node, Generation(index))
     failovers = state.failovers + (1 if command.failover else 0)
-    return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers))
+    return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 
 
 def _order_fence(ledger: Ledger, index: Index, term: Term, command: OrderFence) -> Ledger:

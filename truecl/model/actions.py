@@ -8,7 +8,7 @@ from typing import Union
 
 import msgspec
 
-from truecl.model.config import FenceConfig
+from truecl.model.config import Configuration, FenceConfig
 from truecl.model.ids import NodeName
 from truecl.model.step import Instance, Probe, Step
 
@@ -63,6 +63,10 @@ class FenceOff(Action, frozen=True):
     device: FenceConfig
 
 
+class ReadConfiguration(Action, frozen=True):
+    """Read the files anew. Result: ConfigurationRead."""
+
+
 class StepResult(msgspec.Struct, frozen=True):
     """`reason` is '' exactly when the action did what it was asked."""
 
@@ -78,6 +82,12 @@ class FenceOutcome(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class ConfigurationRead(msgspec.Struct, frozen=True):
+    configuration: Configuration | None
+    problems: tuple[str, ...] = ()
+    """Each `file:line: what is wrong`; not empty when `configuration` is None."""
+
+
 class ProgramDied(msgspec.Struct, frozen=True):
     """`contract.Noted`: a supervised program's process ended, or its monitor gave up on it."""
 
@@ -86,4 +96,4 @@ class ProgramDied(msgspec.Struct, frozen=True):
     reason: str
 
 
-AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff]
+AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff, ReadConfiguration]

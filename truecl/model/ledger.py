@@ -59,6 +59,8 @@ class AppState(msgspec.Struct, frozen=True):
     wanted: Wanted = Wanted.STOPPED
     preferred: NodeName | None = None
     """Where the operator asked for it; None: the configuration's order."""
+    move: bool = False
+    """The operator asked to move it to `preferred`; the next grant fulfils that."""
     grant: Grant | None = None
     ended: Ended | None = None
     failures: tuple[Failure, ...] = ()
@@ -114,6 +116,7 @@ class SetWanted(Command, frozen=True):
     app: AppName
     wanted: Wanted
     preferred: NodeName | None = None
+    move: bool = False
 
 
 class EndGrant(Command, frozen=True):

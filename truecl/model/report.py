@@ -55,3 +55,5 @@ class EventRecord(msgspec.Struct, frozen=True):
     severity: Severity
     text: str
     app: AppName | None = None
+    index: int = 0
+    """Log index that it follows from, 0 for none: several nodes note the same decision, it is shown once."""

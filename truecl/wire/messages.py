@@ -300,6 +300,9 @@ class DaemonsUp(Message, frozen=True):
     number: int
     up: tuple[DaemonName, ...]
     reason: str = ""
+    digest: str = ""
+    """Of the configuration files as they are on this node now; '' when they have problems, which `reason` names."""
+    formed: bool = False
 
 
 class AskDaemons(Message, frozen=True):
@@ -310,6 +313,8 @@ class AskDaemons(Message, frozen=True):
 
 
 class Fork(Message, frozen=True):
+    """reqd to its parent. The parent reads the configuration anew if its files changed, and hands it to the child."""
+
     daemon: DaemonName
 
 
@@ -350,7 +355,14 @@ class AskDigest(Message, frozen=True):
 class Digest(Message, frozen=True):
     number: int
     digest: str
+    """Of the files as they are on that node's disk now; '' when they cannot be read."""
     problems: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    """Name to SHA-256 of the text, hexadecimal."""
+    active: str = ""
+    """Digest of the version that its daemons were last given."""
+    changed: str = ""
+    """When the newest of the files was written, for people."""
 
 
 class Stage(Message, frozen=True):
@@ -465,6 +477,8 @@ class Status(Message, frozen=True):
     apps: dict[AppName, tuple[NodeName, ...]] = {}
     """Configured applications and where each may run."""
     number: int = 0
+    state: str = "UP"
+    """UP, NO MASTER (voters enough, none elected yet) or NO QUORUM."""
 
 
 class Note(Message, frozen=True):

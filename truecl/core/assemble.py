@@ -1,0 +1,41 @@
+"""Builds each daemon's core. Both hosts use this function, so what the simulator tries is what runs."""
+
+from random import Random
+
+from truecl.core.clusterd import Clusterd
+from truecl.core.contract import Core, Records
+from truecl.core.detector import Detector
+from truecl.core.lockd import Lockd
+from truecl.core.netd import Netd
+from truecl.core.reqd import Reqd
+from truecl.core.statd import Statd
+from truecl.core.syncd import Syncd
+from truecl.model.config import Configuration
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, NETD, REQD, STATD, SYNCD, BootId, DaemonName, NodeName
+
+
+def build(
+    daemon: DaemonName,
+    me: NodeName,
+    configuration: Configuration,
+    boot: BootId,
+    records: Records,
+    random: Random,
+    now: float,
+) -> Core:
+    """The core of one daemon of one node. `records`: what its journal holds. Raises what the cores' constructors raise."""
+    if daemon == HBD:
+        return Detector(me, configuration, boot, now)
+    if daemon == LOCKD:
+        return Lockd(me, configuration, records, random)
+    if daemon == REQD:
+        return Reqd(me, configuration, boot, records, now)
+    if daemon == NETD:
+        return Netd(me, configuration, records)
+    if daemon == CLUSTERD:
+        return Clusterd(me, configuration)
+    if daemon == STATD:
+        return Statd(me, configuration)
+    if daemon == SYNCD:
+        return Syncd(me, configuration)
+    raise KeyError(daemon)

@@ -1,0 +1,486 @@
+"""clusterd: on every node; beside the log's leader it is the master, which plans and gives orders.
+
+What it knows comes from lockd (ledger, leadership, the nodes' reports) and hbd (who is heard). What it decides goes into
+the log first; orders leave only for committed grants. On the other nodes it hands orders to the local reqd, carries the
+instances' progress to the master, and operators' requests there and their replies back.
+"""
+
+from collections import deque
+from typing import Any
+
+from truecl.core.contract import Event, Joined, Left, Output, Received, Told
+from truecl.core.ledger import app_state
+from truecl.core.operation import Operation, Stage
+from truecl.core.outbox import Outbox
+from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.model.config import Configuration
+from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, AppName, BootId, Index, NodeName, Term
+from truecl.model.ledger import (
+    AnyCommand,
+    ConfirmFence,
+    Ledger,
+    RecordBoot,
+    SetWanted,
+    Wanted,
+)
+from truecl.model.report import InstanceReport, Progress, Severity
+from truecl.wire.messages import (
+    Applied,
+    AppNote,
+    FenceResult,
+    InstanceProgress,
+    Leadership,
+    NewConfiguration,
+    Nodes,
+    Notes,
+    Order,
+    OrderFenceOff,
+    Propose,
+    Proposed,
+    Refused,
+    Reply,
+    Request,
+    StepDown,
+    Subscribe,
+    View,
+)
+
+REPEAT_ORDER = 0.5
+"""Seconds until an order is sent again to a node that does not report what it led to."""
+REPEAT_FENCE = 2.0
+PROPOSAL_PATIENCE = 1.0
+"""Seconds until a proposal without an answer is planned anew."""
+STARTUP_GRACE = 15.0
+"""Seconds after which a node that was never heard counts as lost."""
+REPORT_GRACE = 1.0
+"""A new master waits so long for the nodes' first reports before it calls a whole start cold or not."""
+MAX_OPERATIONS = 64
+MAX_REQUESTS = 64
+PLANS_KEPT = 1000
+
+
+class Clusterd:
+    """The whole core of clusterd."""
+
+    def __init__(self, me: NodeName, configuration: Configuration) -> None:
+        self.me, self.configuration = me, configuration
+        self.inputs: deque[PlanInput] = deque(maxlen=PLANS_KEPT)
+        """What was decided upon, the latest last: an incident can be planned again."""
+        self._out = Outbox()
+        self._ledger = Ledger()
+        self._leadership = Leadership(Term(0), None, False)
+        self._nodes = Nodes({}, ())
+        self._view = View(())
+        self._began = 0.0
+        self._master_since: float | None = None
+        self._settled_boots = False
+        self._operations: dict[str, Operation] = {}
+        self._requests: dict[str, tuple[str, Request]] = {}
+        """Of commands on this node: id to who asked, and what."""
+        self._number = 0
+        self._proposal: tuple[int, Index | None, float] | None = None
+        """Number, index once known, and when it is given up."""
+        self._ordered: dict[NodeOrder, float] = {}
+        self._fencing: dict[tuple[NodeName, Index], float] = {}
+        self._fence_trouble: dict[NodeName, str] = {}
+        self._notes: Notes = Notes(())
+        self._plan = Plan()
+
+    @property
+    def master(self) -> bool:
+        return self._leadership.ready and self._leadership.leader == self.me
+
+    # ---- contract ---------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Output:
+        self._began = now
+        return self._finish(now)
+
+    def handle(self, event: Event, now: float) -> Output:
+        match event:
+            case Told(who, message):
+                self._told(who, message, now)
+            case Received(node, message):
+                self._received(node, message)
+            case Joined(who):
+                if who in (LOCKD, HBD, SYNCD):
+                    self._out.tell(who, Subscribe())
+                if who == STATD:
+                    self._out.tell(STATD, self._notes)
+            case Left(who):
+                self._left(who)
+            case _:
+                pass
+        return self._finish(now)
+
+    def _told(self, who: str, message: Any, now: float) -> None:
+        match message:
+            case Applied() if who == LOCKD:
+                self._ledger = message.ledger
+            case Leadership() if who == LOCKD:
+                self._lead(message, now)
+            case Nodes() if who == LOCKD:
+                self._nodes = message
+            case View() if who == HBD:
+                self._view = message
+            case Proposed() if who == LOCKD:
+                self._proposed(message)
+            case InstanceProgress() if who == REQD:
+                self._progress(message)
+            case FenceResult() if who == REQD:
+                self._fenced(message)
+            case NewConfiguration() if who == SYNCD:
+                self.configuration = message.configuration
+            case Request():
+                self._request(who, message)
+            case Notes() | Refused():
+                pass
+            case _:
+                self._out.tell(who, Refused(f"clusterd does not take {type(message).__name__} from {who}"))
+
+    def _received(self, node: NodeName, message: Any) -> None:
+        match message:
+            case Order():
+                # Whoever sent it: reqd checks term and generation, and the lease names what may run.
+                self._out.tell(REQD, message)
+            case InstanceProgress():
+                self._progress(message)
+            case Request():
+                self._begin(message, node)
+            case Reply():
+                self._reply(message)
+
+    def _left(self, who: str) -> None:
+        if who == LOCKD:
+            self._lead_no_more()
+        for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
+            del self._requests[id]  # the operation goes on; nobody listens
+
+    # ---- leadership -------------------------------------------------------------------------------------------------
+
+    def _lead(self, leadership: Leadership, now: float) -> None:
+        changed = leadership.leader != self._leadership.leader or leadership.term != self._leadership.term
+        self._leadership = leadership
+        if not self.master:
+            self._lead_no_more(leadership)
+        elif self._master_since is None:
+            self._master_since, self._settled_boots = now, False
+        if changed and leadership.leader is not None:
+            for _, request in self._requests.values():
+                self._pass_on(request)
+
+    def _lead_no_more(self, leadership: Leadership | None = None) -> None:
+        self._leadership = leadership or Leadership(self._leadership.term, None, False)
+        self._master_since, self._proposal = None, None
+        self._operations.clear()
+        self._ordered.clear()
+        self._fencing.clear()
+        self._fence_trouble.clear()
+        self._nodes = Nodes({}, ())
+        if self._notes.notes:
+            self._notes = Notes(())
+            self._out.tell(STATD, self._notes)
+
+    # ---- operators' requests ----------------------------------------------------------------------------------------
+
+    def _request(self, who: str, request: Request) -> None:
+        if len(self._requests) >= MAX_REQUESTS:
+            self._out.tell(who, Refused("too many requests at once; try again"))
+            return
+        self._requests[request.id] = (who, request)
+        if self._leadership.leader is None:
+            self._out.tell(who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN)))
+        else:
+            self._pass_on(request)
+
+    def _pass_on(self, request: Request) -> None:
+        leader = self._leadership.leader
+        if leader == self.me:
+            self._begin(request, self.me)
+        elif leader is not None:
+            self._out.send(leader, request)
+
+    def _begin(self, request: Request, origin: NodeName) -> None:
+        if request.id in self._operations:
+            return
+        if not self.master:
+            # Passed on before this node was ready, or after it was deposed: the asker passes it on again on a change.
+            if self._leadership.leader != self.me:
+                return
+        problem = self._problem(request)
+        if problem or len(self._operations) >= MAX_OPERATIONS:
+            text = problem or "too many operations at once; try again"
+            self._answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
+            self._answer(origin, Reply(request.id, code=1))
+            return
+        self._operations[request.id] = Operation(request, origin)
+
+    def _problem(self, request: Request) -> str:
+        """Why a request cannot even be tried; '' if it can."""
+        if request.verb == "autostart":
+            return ""
+        if request.verb not in ("start", "stop", "move"):
+            return f"unknown request '{request.verb}'"
+        config = self.configuration.app(request.app)
+        if config is None:
+            if request.verb == "stop" and request.app in self._ledger.apps:
+                return ""
+            names = ", ".join(each.name for each in self.configuration.apps) or "none"
+            return f"unknown application '{request.app}'; configured: {names}"
+        if request.verb == "move" and request.node is None:
+            return self._problem_without_target(request.app)
+        if request.node is None:
+            return ""
+        if request.node not in config.nodes:
+            return f"'{request.node}' is not one of the nodes of '{request.app}': {', '.join(config.nodes)}"
+        if request.node not in self._alive():
+            return f"node '{request.node}' is not up; lha_stat shows which are"
+        return ""
+
+    def _problem_without_target(self, app: AppName) -> str:
+        return "" if self._target(app) is not None else f"no other node of '{app}' is up"
+
+    def _target(self, app: AppName) -> NodeName | None:
+        """Where a move without a node goes: the next of its list that is up."""
+        config, grant = self.configuration.app(app), app_state(self._ledger, app).grant
+        if config is None:
+            return None
+        alive = self._alive()
+        others = [node for node in config.nodes if node in alive and (grant is None or node != grant.node)]
+        return others[0] if others else None
+
+    def _answer(self, origin: NodeName, reply: Reply) -> None:
+        if origin == self.me:
+            self._reply(reply)
+        else:
+            self._out.send(origin, reply)
+
+    def _reply(self, reply: Reply) -> None:
+        asked = self._requests.get(reply.id)
+        if asked is not None:
+            self._out.tell(asked[0], reply)
+            if reply.code is not None:
+                del self._requests[reply.id]
+
+    def _progress(self, message: InstanceProgress) -> None:
+        """A step of an instance: to the master, and there to whoever waits for that application."""
+        if not self.master:
+            leader = self._leadership.leader
+            if leader is not None and leader != self.me and message.node == self.me:
+                self._out.send(leader, message)
+            return
+        for operation in self._operations.values():
+            if operation.request.app == message.app:
+                self._answer(operation.origin, Reply(operation.request.id, message.progress))
+
+    # ---- planning ---------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> frozenset[NodeName]:
+        """Heard, and renewing: a node whose reqd is silent for longer than lease and allowance runs nothing any more."""
+        heard = [node.node for node in self._view.nodes if node.alive]
+        renewing = [node for node in [self.me, *heard] if node in self._nodes.reports and node not in self._nodes.expired]
+        return frozenset(renewing)
+
+    def _lost(self, now: float) -> frozenset[NodeName]:
+        lost = []
+        for node in self._view.nodes:
+            known = node.boot is not None or now - self._began >= STARTUP_GRACE
+            silent = not node.alive or node.node in self._nodes.expired
+            if known and silent and (not node.alive or self._was_renewing(node.node, now)):
+                lost.append(node.node)
+        if self.me in self._nodes.expired:
+            lost.append(self.me)
+        return frozenset(lost)
+
+    def _was_renewing(self, node: NodeName, now: float) -> bool:
+        """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to."""
+        since = self._master_since if self._master_since is not None else now
+        return node in self._nodes.reports or now - since >= STARTUP_GRACE
+
+    def _input(self, now: float) -> PlanInput:
+        return PlanInput(
+            self.me, self.configuration, self._ledger, self._alive(), self._lost(now), self._nodes.reports,
+            frozenset(self._nodes.expired), dict(self._fence_trouble),
+        )  # fmt: skip
+
+    def _decide(self, now: float) -> None:
+        """One pass of the master: plan, write what must be written, order what is committed."""
+        given = self._input(now)
+        if not self.inputs or self.inputs[-1] != given:
+            self.inputs.append(given)
+        self._plan = plan(given)
+        commands = [*self._cold_start(now), *self._step_operations(), *self._plan.commands]
+        if commands and self._proposal is None:
+            self._propose(tuple(commands), now)
+        self._give_orders(now)
+        self._carry_out_fences(now)
+        if self._plan.step_down:
+            self._out.tell(LOCKD, StepDown())
+        notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
+        if notes != self._notes:
+            self._notes = notes
+            self._out.tell(STATD, notes)
+
+    def _propose(self, commands: tuple[AnyCommand, ...], now: float) -> None:
+        """One at a time: the next plan is made on the ledger that this one led to."""
+        self._number += 1
+        self._proposal = (self._number, None, now + PROPOSAL_PATIENCE)
+        self._out.tell(LOCKD, Propose(self._number, self._leadership.term, commands))
+
+    def _proposed(self, message: Proposed) -> None:
+        if self._proposal is not None and self._proposal[0] == message.number:
+            if message.index is None:
+                # Try again a little later: what was refused is planned on newer knowledge then.
+                self._proposal = (message.number, None, min(self._proposal[2], self._proposal[2] - PROPOSAL_PATIENCE + 0.02))
+            else:
+                self._proposal = (message.number, message.index, self._proposal[2])
+
+    def _settle_proposal(self, now: float) -> None:
+        if self._proposal is not None:
+            _, index, until = self._proposal
+            if (index is not None and self._ledger.index >= index) or now >= until:
+                self._proposal = None
+
+    def _step_operations(self) -> list[AnyCommand]:
+        commands: list[AnyCommand] = []
+        taken: set[str] = set()
+        for operation in list(self._operations.values()):
+            request = operation.request
+            if self._proposal is not None and operation.stage in (Stage.LOCK, Stage.WISH):
+                continue  # decide on what the log says, not on what it is about to say
+            if request.verb == "autostart":
+                commands += self._autostart()
+                operation.end(0, "")
+                operation.stage = Stage.DONE
+                self._tell_outcome(operation)
+                continue
+            if request.verb == "move" and request.node is None:
+                operation.request = request = _aimed(request, self._target(request.app))
+            config = self.configuration.app(request.app)
+            command = operation.step(self._ledger, config, request.app in self._plan.failed, self._owners_report(request.app))
+            if operation.stage is Stage.LOCK and operation.lock in taken:
+                continue
+            if command is not None:
+                taken.add(operation.lock)
+                commands.append(command)
+            elif operation.stage is Stage.LOCK and not operation.told_lock:
+                self._tell_lock(operation)
+            self._tell_outcome(operation)
+        return commands
+
+    def _tell_lock(self, operation: Operation) -> None:
+        operation.told_lock = True
+        holder = self._operations.get(self._ledger.locks[operation.lock].holder)
+        who = f" (lha_{holder.request.verb}app by {holder.request.operator})" if holder is not None else ""
+        text = f"waiting: '{operation.request.app}' is locked by another operation{who}"
+        self._answer(operation.origin, Reply(operation.request.id, Progress(text, Severity.WARN, verbose=False)))
+
+    def _tell_outcome(self, operation: Operation) -> None:
+        """As soon as it is known: whoever asked need not wait until the lock is free again."""
+        if operation.code is not None and not operation.told:
+            operation.told = True
+            if operation.text:
+                severity = Severity.ERROR if operation.code else Severity.LOG
+                progress = Progress(operation.text, severity, verbose=False)
+                self._answer(operation.origin, Reply(operation.request.id, progress))
+            self._answer(operation.origin, Reply(operation.request.id, code=operation.code))
+        if operation.stage is Stage.DONE:
+            del self._operations[operation.request.id]
+
+    def _owners_report(self, app: AppName) -> InstanceReport | None:
+        grant = app_state(self._ledger, app).grant
+        if grant is None:
+            return None
+        _, lines = self._nodes.reports.get(grant.node, (BootId(""), ()))
+        return next((line for line in lines if line.app == app and line.generation == grant.generation), None)
+
+    # ---- cold start -------------------------------------------------------------------------------------------------
+
+    def _autostart(self) -> list[AnyCommand]:
+        return [
+            SetWanted(app.name, Wanted.RUNNING, app_state(self._ledger, app.name).preferred)
+            for app in self.configuration.apps
+            if app.autostart and app_state(self._ledger, app.name).wanted is Wanted.STOPPED
+        ]
+
+    def _cold_start(self, now: float) -> list[AnyCommand]:
+        """Once a mastership: record the nodes' boots; if every node is new since the last record, the whole cluster was
+        down, and only what says `autostart` runs again by itself."""
+        new = {node: boot for node, (boot, _) in sorted(self._nodes.reports.items()) if self._ledger.boots.get(node) != boot}
+        if self._settled_boots:
+            return [RecordBoot(node, boot) for node, boot in new.items()]
+        members = len(self.configuration.cluster.nodes)
+        waited = self._master_since is not None and now - self._master_since >= REPORT_GRACE
+        if len(self._nodes.reports) < members and not waited:
+            return []
+        if self._proposal is not None:
+            return []
+        self._settled_boots = True
+        commands: list[AnyCommand] = [RecordBoot(node, boot) for node, boot in new.items()]
+        cold = bool(self._ledger.boots) and len(new) == len(self._nodes.reports)
+        if cold:
+            commands += self._autostart()
+            for app, state in sorted(self._ledger.apps.items()):
+                config = self.configuration.app(app)
+                if state.wanted is Wanted.RUNNING and (config is None or not config.autostart):
+                    commands.append(SetWanted(app, Wanted.STOPPED))
+        return commands
+
+    # ---- orders and fences ------------------------------------------------------------------------------------------
+
+    def _give_orders(self, now: float) -> None:
+        wanted = dict.fromkeys(self._plan.orders)
+        self._ordered = {order: at for order, at in self._ordered.items() if order in wanted}
+        for order in wanted:
+            if now - self._ordered.get(order, -REPEAT_ORDER) < REPEAT_ORDER:
+                continue
+            self._ordered[order] = now
+            message = Order(order.verb, order.app, order.generation, self._leadership.term, order.takeover)
+            if order.node == self.me:
+                self._out.tell(REQD, message)
+            else:
+                self._out.send(order.node, message)
+
+    def _carry_out_fences(self, now: float) -> None:
+        self._fencing = {key: at for key, at in self._fencing.items() if key in self._plan.fences}
+        for node, index in self._plan.fences:
+            if now - self._fencing.get((node, index), -REPEAT_FENCE) >= REPEAT_FENCE:
+                self._fencing[(node, index)] = now
+                self._out.tell(REQD, OrderFenceOff(node, index))
+
+    def _fenced(self, message: FenceResult) -> None:
+        if not self.master:
+            return
+        if not message.off:
+            self._fence_trouble[message.node] = message.reason
+            return
+        self._fence_trouble.pop(message.node, None)
+        self._number += 1
+        self._out.tell(LOCKD, Propose(self._number, self._leadership.term, (ConfirmFence(message.node, message.index),)))
+
+    # ---- the end of every call --------------------------------------------------------------------------------------
+
+    def _finish(self, now: float) -> Output:
+        self._settle_proposal(now)
+        if self.master:
+            self._decide(now)
+        return self._out.take(self._wake_at(now))
+
+    def _wake_at(self, now: float) -> float | None:
+        if not self.master:
+            return None
+        times = [at + REPEAT_ORDER for at in self._ordered.values()] + [at + REPEAT_FENCE for at in self._fencing.values()]
+        if self._proposal is not None:
+            times.append(self._proposal[2])
+        if not self._settled_boots and self._master_since is not None:
+            times.append(max(now + 0.01, self._master_since + REPORT_GRACE))
+        for since in (self._began, self._master_since):
+            if since is not None and now < since + STARTUP_GRACE:
+                times.append(since + STARTUP_GRACE)
+        return min(times, default=None)
+
+
+def _aimed(request: Request, node: NodeName | None) -> Request:
+    return Request(request.id, request.verb, request.app, node, request.operator)
+
+

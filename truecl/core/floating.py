@@ -1,0 +1,128 @@
+"""reqd's side of floating addresses: address steps become orders to netd, and netd's word becomes the step's result.
+
+netd may die and come back at any moment: what is wanted is told again whenever it joins, and an address that nobody
+renews is taken down by the kernel.
+"""
+
+from dataclasses import dataclass
+
+from truecl.core.outbox import Outbox
+from truecl.model.actions import Action, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.config import Address
+from truecl.model.ids import NETD, AppName, Generation
+from truecl.model.step import Instance, Probe
+from truecl.wire.messages import (
+    AddressState,
+    HoldAddress,
+    LeaseExtended,
+    ProbeAddress,
+    ReleaseAddress,
+)
+
+Key = tuple[AppName, Generation, str]
+
+
+@dataclass
+class _Pending:
+    id: int
+    up: bool
+    deadline: float
+    since: float
+
+
+@dataclass
+class _Held:
+    address: Address
+    takeover: bool
+    state: AddressState | None = None
+
+
+class FloatingAddresses:
+    """`results` collects (action id, StepResult) until `take_results`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._out = outbox
+        self._next = -1
+        self._pending: dict[Key, _Pending] = {}
+        self._wanted: dict[Key, _Held] = {}
+        self._results: list[tuple[int, StepResult]] = []
+
+    @property
+    def wake_at(self) -> float | None:
+        return min((each.deadline for each in self._pending.values()), default=None)
+
+    def take_results(self) -> list[tuple[int, StepResult]]:
+        results, self._results = self._results, []
+        return results
+
+    def probe_conflicts(self, instance: Instance, addresses: tuple[Address, ...]) -> None:
+        """Ask early whether somebody has them, while storage comes up: the answer takes netd 100 ms."""
+        for address in addresses:
+            self._out.tell(NETD, ProbeAddress(instance.app, instance.generation, address))
+
+    def ask(self, action: Action, address: Address, until: float, takeover: bool, now: float) -> int:
+        """Begin an address step. The id is negative, so that it never meets one of the outbox's."""
+        assert isinstance(action, StepUp | StepDown | StepProbe)
+        number, self._next = self._next, self._next - 1
+        key = (action.instance.app, action.instance.generation, address.address)
+        if isinstance(action, StepProbe):
+            held = self._wanted.get(key)
+            active = held is not None and held.state is not None and held.state.held
+            self._results.append((number, StepResult(Probe.ACTIVE if active else Probe.UNKNOWN)))
+            return number
+        up = isinstance(action, StepUp)
+        self._pending[key] = _Pending(number, up, now + action.timeout, now)
+        if up:
+            self._wanted[key] = _Held(address, takeover)
+        else:
+            self._wanted.pop(key, None)
+        self._order(key, until)
+        return number
+
+    def _order(self, key: Key, until: float) -> None:
+        app, generation, address = key
+        held = self._wanted.get(key)
+        if held is not None:
+            # Once it was held, a duplicate is no reason to give it up: netd announces it again instead.
+            check = held.state is None
+            self._out.tell(NETD, HoldAddress(app, generation, held.address, until, check, held.takeover))
+        else:
+            self._out.tell(NETD, ReleaseAddress(app, generation, address))
+
+    def netd_joined(self, until: float) -> None:
+        for key in sorted(set(self._wanted) | set(self._pending)):
+            self._order(key, until)
+
+    def extend(self, until: float) -> None:
+        generations = tuple(sorted({generation for _, generation, _ in self._wanted}))
+        if generations:
+            self._out.tell(NETD, LeaseExtended(until, generations))
+
+    def state(self, message: AddressState, now: float) -> None:
+        """netd's word on one address."""
+        if message.probed:
+            return
+        key = (message.app, message.generation, message.address)
+        held = self._wanted.get(key)
+        if held is not None:
+            held.state = message
+        pending = self._pending.get(key)
+        if pending is None or (pending.up != message.held and not message.reason):
+            return
+        del self._pending[key]
+        probe = Probe.ACTIVE if message.held else Probe.INACTIVE
+        reason = ""
+        if pending.up and not message.held:
+            owner = f": {message.conflict} answers for it" if message.conflict else ""
+            reason = (message.reason or "netd does not hold it") + (owner if message.conflict not in message.reason else "")
+        if not pending.up and message.held:
+            reason = message.reason or "still configured"
+        facts = {"interface": message.interface} if message.interface else {}
+        if pending.up and message.held and message.reason:
+            facts["warning"] = message.reason
+        self._results.append((pending.id, StepResult(probe, reason, facts, now - pending.since)))
+
+    def wake(self, now: float) -> None:
+        for key in [each for each, pending in self._pending.items() if now >= pending.deadline]:
+            pending = self._pending.pop(key)
+            self._results.append((pending.id, StepResult(Probe.UNKNOWN, "netd did not answer in time")))

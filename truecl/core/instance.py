@@ -1,0 +1,350 @@
+"""One application instance at its node: the steps up, the steps down, and what counts as gone.
+
+Phases (the table below; a missing pair changes nothing):
+
+    STARTING -> RUNNING                 every step's probe said ACTIVE
+    STARTING, RUNNING -> STOPPING       a stop was ordered, a step failed, the lease ended
+    STOPPING -> CLOSED                  every step's probe said INACTIVE and the cgroup is empty
+    STOPPING -> NEEDS_FENCE             a step would not go; tried again, and CLOSED once it went
+
+CLOSED is final for a generation. A way down runs in stages; the actions of one stage go on side by side. The polite way
+ends programs one by one, the guard's way (`force`, SAFETY.md section 6) takes the addresses down and kills at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from truecl.model.actions import Action, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.config import AppConfig, Program
+from truecl.model.ids import Generation
+from truecl.model.report import InstanceReport, Phase, Progress, Severity
+from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
+
+RETRY_AFTER = 1.0
+"""Seconds between attempts to take down what would not go."""
+PROBE_EVERY = 5.0
+"""Seconds between looks at a running instance's steps."""
+FORCED_TIMEOUT = 5.0
+"""Seconds for one action of the guard's way down."""
+
+
+class Input(StrEnum):
+    ALL_UP = "all up"
+    STOP = "stop"
+    """Ordered, or because a step failed or the lease ended."""
+    ALL_DOWN = "all down"
+    STUCK = "stuck"
+
+
+TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
+    (Phase.STARTING, Input.ALL_UP): Phase.RUNNING,
+    (Phase.STARTING, Input.STOP): Phase.STOPPING,
+    (Phase.RUNNING, Input.STOP): Phase.STOPPING,
+    (Phase.STOPPING, Input.ALL_DOWN): Phase.CLOSED,
+    (Phase.STOPPING, Input.STUCK): Phase.NEEDS_FENCE,
+    (Phase.NEEDS_FENCE, Input.ALL_DOWN): Phase.CLOSED,
+}
+
+Ask = Callable[[Action], int]
+"""Puts an action out and returns its id."""
+Say = Callable[[Progress], None]
+
+
+@dataclass
+class InstanceMachine:
+    """Mutable; owned by reqd's core, which makes the phase durable and reports it."""
+
+    config: AppConfig
+    generation: Generation
+    ask: Ask
+    say: Say
+    node: str
+    phase: Phase = Phase.STARTING
+    failed: bool = False
+    reason: str = ""
+    takeover: bool = False
+    forced: bool = False
+    deadline: float = 0.0
+    """Of the start or the polite stop under way, seconds."""
+    retry_at: float | None = None
+    probe_at: float | None = None
+    facts: dict[str, StepResult] = field(default_factory=dict)
+    """Step name to its last result, for lha_stat."""
+    _steps: tuple[Step, ...] = ()
+    _position: int = 0
+    _up: dict[int, Step] = field(default_factory=dict)
+    """Actions that may still bring something up: CLOSED waits for their end, and then looks again."""
+    _down: dict[int, Step | None] = field(default_factory=dict)
+    _probes: dict[int, Step] = field(default_factory=dict)
+    _stages: list[list[Action]] = field(default_factory=list)
+    _stuck: str = ""
+    _look_again: bool = False
+    _deaths: dict[str, list[float]] = field(default_factory=dict)
+    _suspect: str = ""
+
+    def __post_init__(self) -> None:
+        self._steps = steps_of(self.config)
+
+    @property
+    def instance(self) -> Instance:
+        return Instance(self.config.name, self.generation)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self._steps
+
+    @property
+    def open(self) -> bool:
+        """Something of it may exist here."""
+        return self.phase is not Phase.CLOSED
+
+    @property
+    def wake_at(self) -> float | None:
+        times = [time for time in (self.retry_at, self.probe_at) if time is not None]
+        return min(times) if times else None
+
+    def report(self) -> InstanceReport:
+        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, self.reason)
+
+    # ---- up ---------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """The record that it is open is durable; begin."""
+        self.deadline = now + self.config.start_timeout
+        self._next_up(now)
+
+    def _next_up(self, now: float) -> None:
+        if self._position == len(self._steps):
+            self._enter(Input.ALL_UP)
+            self.probe_at = now + PROBE_EVERY
+            return
+        step = self._steps[self._position]
+        if self._position == 0 or self._steps[self._position - 1].kind is not step.kind:
+            self.say(Progress(_ATTEMPT[step.kind].format(node=self.node)))
+        self._bring_up(step, now)
+
+    def _bring_up(self, step: Step, now: float) -> None:
+        timeout = max(self.deadline - now, 0.1)
+        if isinstance(step.spec, Program):
+            timeout = min(timeout, step.spec.start_timeout)
+        self._up[self.ask(StepUp(self.instance, step, timeout))] = step
+
+    def _up_done(self, step: Step, result: StepResult, now: float) -> None:
+        self.facts[step.name] = result
+        if self.phase in (Phase.STOPPING, Phase.NEEDS_FENCE):
+            self._look_again = True
+            self._finish_stage(now)
+        elif result.probe is not Probe.ACTIVE or result.reason:
+            reason = result.reason or f"is {result.probe.value} after its start"
+            if self.phase is Phase.RUNNING:
+                self.died(step.name, reason, now)
+            else:
+                self.fail(f"{step.name}: {reason}", now)
+        elif self.phase is Phase.STARTING:
+            self._said_up(step, result)
+            self._position += 1
+            self._next_up(now)
+
+    def _said_up(self, step: Step, result: StepResult) -> None:
+        took = f" [{result.seconds * 1000:.0f} ms]"
+        if result.facts.get("warning"):
+            self.say(Progress(f"{step.name}: {result.facts['warning']}", Severity.WARN))
+        if step.kind is StepKind.FILESYSTEM and not self._more_of(StepKind.FILESYSTEM):
+            count = sum(each.kind is StepKind.FILESYSTEM for each in self._steps)
+            self.say(Progress(f"File Systems mounted: OK={count}, FAILED=0.{took}"))
+        elif step.kind is StepKind.ADDRESS:
+            where = result.facts.get("interface", "")
+            self.say(Progress(f"Application '{self.config.name}' IP configured successfully: {step.name[8:]} on {where}"))
+            self.say(Progress(f"Sending gratuitous announcements for {where}{took}"))
+        elif step.kind is StepKind.PROGRAM:
+            self.say(Progress(f"Started {step.name}{took}"))
+
+    def _more_of(self, kind: StepKind) -> bool:
+        return any(each.kind is kind for each in self._steps[self._position + 1 :])
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def died(self, step_name: str, reason: str, now: float) -> None:
+        """A program's process ended: start it again here, unless it does so too often."""
+        step = next((each for each in self._steps if each.name == step_name), None)
+        if step is None or self.phase is not Phase.RUNNING:
+            return
+        if not isinstance(step.spec, Program):
+            self.fail(f"{step_name}: {reason}", now)
+            return
+        window = step.spec.restart_window
+        deaths = [each for each in self._deaths.get(step_name, []) if now - each < window] + [now]
+        self._deaths[step_name] = deaths
+        if len(deaths) > step.spec.restarts:
+            self.fail(f"{step_name}: {reason}; {len(deaths)} times within {window:.0f} s", now)
+            return
+        self.say(Progress(f"{step_name}: {reason}, starting it again ({len(deaths)})", Severity.WARN))
+        self.deadline = now + self.config.start_timeout
+        self._bring_up(step, now)
+
+    def _probe_done(self, step: Step, result: StepResult, now: float) -> None:
+        if result.probe is not Probe.UNKNOWN:
+            self.facts[step.name] = result
+        if self.phase is not Phase.RUNNING or self._up:
+            return
+        if result.probe in (Probe.INACTIVE, Probe.FAILED):
+            if self._suspect == step.name:  # twice in a row: one look alone may race with a repair
+                self.fail(f"{step.name}: found {result.probe.value} while running; {result.reason}", now)
+            self._suspect = step.name
+        elif self._suspect == step.name:
+            self._suspect = ""
+
+    # ---- down -------------------------------------------------------------------------------------------------------
+
+    def fail(self, reason: str, now: float) -> None:
+        """It cannot run here: walk back down."""
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
+            self.failed, self.reason = True, reason
+            self.say(Progress(reason, Severity.ERROR, verbose=False))
+            self.stop(now)
+
+    def stop(self, now: float, force: bool = False, reason: str = "") -> None:
+        """Begin the way down, or turn the polite one into the guard's. Harmless when that goes on already."""
+        if not self.open or (self.phase is not Phase.STARTING and self.phase is not Phase.RUNNING and self.forced >= force):
+            return
+        self.reason = self.reason or reason
+        self.forced = self.forced or force
+        self._enter(Input.STOP)
+        self.probe_at = None
+        self.deadline = now + self.config.stop_timeout
+        self._begin_down(now)
+
+    def _begin_down(self, now: float) -> None:
+        self._stuck, self._look_again, self.retry_at = "", False, None
+        self._down = {}
+        self._stages = self._way_down(now)
+        self._next_stage(now)
+
+    def _way_down(self, now: float) -> list[list[Action]]:
+        """Stages of actions. Answers to actions of an earlier way down are ignored: their ids are forgotten."""
+        by_kind = {kind: [each for each in reversed(self._steps) if each.kind is kind] for kind in StepKind}
+        polite = max(self.deadline - now, 0.1)
+
+        def down(step: Step) -> Action:
+            timeout = FORCED_TIMEOUT if self.forced else polite
+            return StepDown(self.instance, step, timeout, self.forced)
+
+        addresses = [[down(each) for each in by_kind[StepKind.ADDRESS]]]
+        kill: list[list[Action]] = [[KillGroup(self.instance, FORCED_TIMEOUT)]] if by_kind[StepKind.PROGRAM] else []
+        programs = [[down(each)] for each in by_kind[StepKind.PROGRAM]]
+        filesystems = [[down(each)] for each in by_kind[StepKind.FILESYSTEM]]
+        storage = [[down(each) for each in by_kind[StepKind.STORAGE]]]
+        # After a kill, a program's own down still runs: it forgets the process and checks its group once more.
+        first = [*addresses, *kill, *programs] if self.forced else [*programs, *addresses, *kill]
+        return [stage for stage in [*first, *filesystems, *storage] if stage]
+
+    def _next_stage(self, now: float) -> None:
+        if not self._stages:
+            self._all_stages_done(now)
+            return
+        for action in self._stages.pop(0):
+            step = action.step if isinstance(action, StepDown) else None
+            if step is not None:
+                self._say_down(step)
+            self._down[self.ask(action)] = step
+
+    def _say_down(self, step: Step) -> None:
+        first = next(each for each in reversed(self._steps) if each.kind is step.kind)
+        if first.name == step.name:
+            self.say(Progress(_ATTEMPT_DOWN[step.kind].format(node=self.node, app=self.config.name)))
+
+    def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
+        name = step.name if step is not None else "processes"
+        if step is not None:
+            self.facts[step.name] = result
+        if result.probe is not Probe.INACTIVE or result.reason:
+            self._stuck = f"{name}: {result.reason or 'still ' + result.probe.value}"
+        self._finish_stage(now)
+
+    def _finish_stage(self, now: float) -> None:
+        if self._down:
+            return
+        if self._stuck:
+            self._give_up(now)
+        else:
+            self._next_stage(now)
+
+    def _give_up(self, now: float) -> None:
+        """A polite way down that failed goes on by force; a forced one says so and is tried again."""
+        stuck = self._stuck
+        if not self.forced:
+            self.say(Progress(f"{stuck}; going on by force", Severity.WARN))
+            self.forced = True
+            self._begin_down(now)
+            return
+        if self.phase is Phase.STOPPING:
+            self.say(Progress(f"cannot be stopped: {stuck}", Severity.ERROR, verbose=False))
+        self.reason = stuck
+        self._enter(Input.STUCK)
+        self._stages = []
+        self.retry_at = now + RETRY_AFTER
+
+    def _all_stages_done(self, now: float) -> None:
+        if self._up:
+            return  # a start step is still on its way: its end leads back here through _finish_stage
+        if self._look_again:
+            self._begin_down(now)
+            return
+        self._enter(Input.ALL_DOWN)
+
+    # ---- events -----------------------------------------------------------------------------------------------------
+
+    def done(self, action: int, result: StepResult, now: float) -> bool:
+        """The end of one of this machine's actions; False when it is not (or no longer) one of them."""
+        if action in self._up:
+            self._up_done(self._up.pop(action), result, now)
+        elif action in self._down:
+            self._down_done(self._down.pop(action), result, now)
+        elif action in self._probes:
+            self._probe_done(self._probes.pop(action), result, now)
+        else:
+            return False
+        return True
+
+    def wake(self, now: float) -> None:
+        if self.retry_at is not None and now >= self.retry_at:
+            self.retry_at = None
+            self._begin_down(now)
+        if self.probe_at is not None and now >= self.probe_at:
+            self.probe_at = now + PROBE_EVERY
+            if not self._probes:
+                self._probes = {self.ask(StepProbe(self.instance, step)): step for step in self._steps}
+
+    def adopt(self, now: float) -> None:
+        """After a restart of reqd: it ran, and its lease still holds. Ups are idempotent: they find what is there, watch
+        it again, and start a program that died meanwhile."""
+        self.phase = Phase.RUNNING
+        self._position = len(self._steps)
+        self.probe_at = now + PROBE_EVERY
+        self.deadline = now + self.config.start_timeout
+        for step in self._steps:
+            self._bring_up(step, now)
+
+    def clear(self, now: float, reason: str) -> None:
+        """Take down whatever an earlier boot, or an order never seen here, may have left; then CLOSED."""
+        self.phase = Phase.STOPPING
+        self.forced, self.reason = True, reason
+        self._begin_down(now)
+
+    def _enter(self, what: Input) -> None:
+        self.phase = TRANSITIONS.get((self.phase, what), self.phase)
+
+
+_ATTEMPT = {
+    StepKind.STORAGE: "Attempting storage activation on node '{node}' - please wait...",
+    StepKind.FILESYSTEM: "Attempting to mount file systems on '{node}' - please wait...",
+    StepKind.ADDRESS: "Attempting to configure addresses on '{node}' ...",
+    StepKind.PROGRAM: "Attempting to start programs on '{node}' ...",
+}
+_ATTEMPT_DOWN = {
+    StepKind.STORAGE: "Attempting storage deactivation on '{node}' ...",
+    StepKind.FILESYSTEM: "Attempting to un-mount file systems on '{node}' - please wait...",
+    StepKind.ADDRESS: "Deconfiguration IP configuration for '{app}' on '{node}'...",
+    StepKind.PROGRAM: "Stopping application '{app}' on '{node}'...",
+}

@@ -1,0 +1,284 @@
+"""lockd: the one truth. The replicated log, the ledger it leads to, and the leases.
+
+What it refuses although the master's clusterd asks for it: an end of a grant whose proof it cannot see itself, and
+anything asked in another term than that which it leads.
+"""
+
+from random import Random
+from typing import Any
+
+import msgspec
+
+from truecl.core import ledger as ledgers
+from truecl.core.contract import Event, Joined, Left, Output, Received, Records, Told
+from truecl.core.leases import Leases
+from truecl.core.outbox import Outbox
+from truecl.core.raft import Raft, Role
+from truecl.model.config import Configuration
+from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, NodeName, Term
+from truecl.model.ledger import AnyCommand, Batch, EndGrant, Ledger, Proof
+from truecl.model.membership import Membership
+from truecl.model.report import InstanceReport, Phase
+from truecl.wire.messages import (
+    Applied,
+    Campaign,
+    Leadership,
+    Nodes,
+    Propose,
+    Proposed,
+    Refused,
+    Renew,
+    Renewed,
+    StepDown,
+    Subscribe,
+    View,
+)
+
+COMPACT_EVERY = 1000
+"""Applied entries between two snapshots."""
+MAX_OLD_BOOTS = 16
+_BATCH = msgspec.msgpack.Decoder(Batch)
+
+Report = tuple[BootId, tuple[InstanceReport, ...]]
+
+
+def membership_of(configuration: Configuration) -> Membership:
+    """The founding membership: the voters, and all others following the log."""
+    voters = configuration.cluster.voters
+    return Membership(voters, tuple(node.name for node in configuration.cluster.nodes if node.name not in voters))
+
+
+class Lockd:
+    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
+
+    def __init__(self, me: NodeName, configuration: Configuration, records: Records, random: Random) -> None:
+        self.me = me
+        self._timing = configuration.cluster.timing
+        self.raft = Raft(me, configuration.cluster.name, membership_of(configuration), records, random, self._timing)
+        self.ledger = Ledger()
+        self._out = Outbox()
+        self._leases: Leases | None = None
+        self._leases_term = Term(0)
+        self._reports: dict[NodeName, Report] = {}
+        self._numbers: dict[NodeName, int] = {}
+        self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
+        self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
+        self._subscribers: dict[str, None] = {}
+        self._leadership = Leadership(Term(0), None, False)
+        self._nodes = Nodes({}, ())
+        self._applied_told = self.ledger
+        self._compacted = 0
+
+    # ---- contract ---------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Output:
+        self.raft.start(now)
+        return self._finish(now)
+
+    def handle(self, event: Event, now: float) -> Output:
+        match event:
+            case Received(node, Renew() as message):
+                if message.node == node:
+                    self._renew(message, now)
+            case Received(_, Renewed() as message):
+                self._out.tell(REQD, message)
+            case Received(node, message):
+                self.raft.receive(node, message, now)
+            case Told(who, message):
+                self._told(who, message, now)
+            case Joined(who):
+                if who == HBD:
+                    self._out.tell(HBD, Subscribe())
+            case Left(who):
+                self._subscribers.pop(who, None)
+            case _:
+                pass
+        self.raft.wake(now)
+        return self._finish(now)
+
+    def _told(self, who: str, message: Any, now: float) -> None:
+        match message:
+            case Renew() if who == REQD:
+                self._renew_here(message, now)
+            case View() if who == HBD:
+                self._view(message, now)
+            case Propose() if who == CLUSTERD:
+                self._out.tell(CLUSTERD, self._propose(message, now))
+            case Subscribe():
+                self._subscribers[who] = None
+                self._out.tell(who, self._leadership)
+                self._out.tell(who, Applied(self.ledger))
+                if who == CLUSTERD and self._leadership.ready:
+                    self._out.tell(CLUSTERD, self._nodes)
+            case Campaign() if who == REQD:
+                self.raft.campaign(now)
+            case StepDown() if who in (REQD, CLUSTERD):
+                self._step_down(now)
+            case _:
+                self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
+
+    def _view(self, view: View, now: float) -> None:
+        for node in view.nodes:
+            if node.alive:
+                self.raft.peer_lives(node.node, now)
+            elif node.boot is not None:  # heard before, and now silent: a verdict, not mere ignorance
+                self.raft.peer_died(node.node, now)
+
+    def _step_down(self, now: float) -> None:
+        """To the voter that is furthest, in the order of succession."""
+        followers = [each for each in self.raft.followers if each.node in self.raft.membership.voters]
+        if followers:
+            best = max(followers, key=lambda each: each.match)
+            self.raft.transfer(best.node, now)
+
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def _renew_here(self, message: Renew, now: float) -> None:
+        if self.raft.role is Role.LEADER:
+            self._renew(message, now)
+        elif self.raft.leader is not None:
+            self._out.send(self.raft.leader, message)
+
+    def _renew(self, message: Renew, now: float) -> None:
+        """A leader that is not ready answers nothing: it does not yet know the fate of every older entry."""
+        if not self.raft.ready or not self._take_report(message):
+            return
+        leases = self._leases_of_term()
+        for line in message.instances:
+            if line.phase is Phase.CLOSED:
+                leases.closed(message.node, line.generation)
+        leases.requested(message, self.raft.next_round, now)
+        if self._named.get(message.node) != ledgers.granted_to(self.ledger, message.node):
+            self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
+
+    def _take_report(self, message: Renew) -> bool:
+        """False for what is older than the latest of this node: an earlier boot, or a smaller number."""
+        node, boot = message.node, message.boot
+        known = self._reports.get(node)
+        if boot in self._old_boots.get(node, ()):
+            return False
+        if known is not None and known[0] != boot:
+            self._old_boots[node] = (*self._old_boots.get(node, ()), known[0])[-MAX_OLD_BOOTS:]
+            self._numbers[node] = 0
+        if message.number <= self._numbers.get(node, 0):
+            return False
+        self._numbers[node] = message.number
+        if known != (boot, message.instances):
+            self._reports[node] = (boot, message.instances)
+        return True
+
+    def _leases_of_term(self) -> Leases:
+        bound = self.raft.lease_bound
+        if self._leases is None or self._leases_term != self.raft.term:
+            assert bound is not None, "asked only while leading"
+            self._leases, self._leases_term = Leases(self._timing, bound), self.raft.term
+        return self._leases
+
+    def _answer(self, completed_round: int) -> None:
+        if not self.raft.ready or self._leases is None or self._leases_term != self.raft.term:
+            return
+        for request in self._leases.completed(completed_round):
+            named = ledgers.granted_to(self.ledger, request.node)
+            self._named[request.node] = named
+            answer = Renewed(request.node, request.boot, request.number, self.raft.term, self.ledger.index, named)
+            if request.node == self.me:
+                self._out.tell(REQD, answer)
+            else:
+                self._out.send(request.node, answer)
+
+    # ---- proposals --------------------------------------------------------------------------------------------------
+
+    def _propose(self, message: Propose, now: float) -> Proposed:
+        if not self.raft.ready or message.term != self.raft.term:
+            return Proposed(message.number, None, "not the leader of this term")
+        for command in message.commands:
+            problem = self._inadmissible(command, now)
+            if problem:
+                return Proposed(message.number, None, problem)
+        index = self.raft.propose((msgspec.msgpack.encode(Batch(message.commands)),), now)
+        if index is None:
+            return Proposed(message.number, None, "too much waits for a quorum")
+        for command in message.commands:
+            if isinstance(command, EndGrant) and command.proof in (Proof.EXPIRED, Proof.EXPIRED_WATCHDOG):
+                grant = ledgers.app_state(self.ledger, command.app).grant
+                if grant is not None:
+                    self._leases_of_term().revoke(grant.node, command.generation)
+        return Proposed(message.number, index)
+
+    def _inadmissible(self, command: AnyCommand, now: float) -> str:
+        """Why the proof that ends a grant does not hold here; '' if it does."""
+        if not isinstance(command, EndGrant):
+            return ""
+        grant = ledgers.app_state(self.ledger, command.app).grant
+        if grant is None or grant.generation != command.generation:
+            return f"generation {command.generation} of '{command.app}' is not its live grant"
+        match command.proof:
+            case Proof.RELEASED:
+                _, lines = self._reports.get(grant.node, (BootId(""), ()))
+                closed = any(
+                    line.app == command.app and line.generation == grant.generation and line.phase is Phase.CLOSED
+                    for line in lines
+                )
+                return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
+            case Proof.FENCED:
+                proven = ledgers.fence_proves(self.ledger, grant.node, grant.generation)
+                return "" if proven else f"no confirmed fence of {grant.node} names generation {grant.generation}"
+            case Proof.EXPIRED:
+                over = now >= self._leases_of_term().surely_over(grant.node)
+                return "" if over else f"the lease of {grant.node} may still hold"
+            case _:
+                return f"proof '{command.proof}' is not taken by this version"
+
+    # ---- the end of every call --------------------------------------------------------------------------------------
+
+    def _finish(self, now: float) -> Output:
+        step = self.raft.take()
+        self._out.saves(step.saves)
+        for send in step.sends:
+            self._out.send(send.node, send.message)
+        if step.snapshot is not None:
+            self.ledger = ledgers.decode(step.snapshot.data)
+        for entry in step.committed:
+            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+        if step.completed_round:
+            self._answer(step.completed_round)
+        self._tell_news(now)
+        self._compact()
+        return self._out.take(step.wake_at, self._next_expiry(now))
+
+    def _tell_news(self, now: float) -> None:
+        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
+        if self.raft.role is not Role.LEADER:
+            self._leases = None
+            self._named.clear()
+        if leadership != self._leadership:
+            self._leadership = leadership
+            self._tell_all(leadership)
+        if self.ledger is not self._applied_told:
+            self._applied_told = self.ledger
+            self._tell_all(Applied(self.ledger))
+        if leadership.ready:
+            nodes = Nodes(dict(self._reports), self._expired(now))
+            if nodes != self._nodes:
+                self._nodes = nodes
+                self._out.tell(CLUSTERD, nodes)
+
+    def _tell_all(self, message: Any) -> None:
+        for who in self._subscribers:
+            self._out.tell(who, message)
+
+    def _expired(self, now: float) -> tuple[NodeName, ...]:
+        leases = self._leases_of_term()
+        return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
+
+    def _next_expiry(self, now: float) -> float | None:
+        if not self.raft.ready:
+            return None
+        leases = self._leases_of_term()
+        times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        return min((time for time in times if time > now), default=None)
+
+    def _compact(self) -> None:
+        if self.raft.applied - self._compacted >= COMPACT_EVERY:
+            self._compacted = self.raft.applied
+            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step

@@ -1,0 +1,534 @@
+"""reqd: this node's hands and its guard.
+
+Joins the parts that each have a head of their own: the lease (until when may what run here), one `InstanceMachine` per
+application, the floating addresses kept by netd, the supervisor of the other daemons, and the formation of the cluster
+for lha_form and lha_dissolve.
+
+The guard's rule comes first in every call: when the lease is over, whatever runs here is being stopped by force before
+anything else is looked at (SAFETY.md sections 2 and 6). Records: bucket 'instances' holds each application's newest
+generation, durable before its first step and before it is reported closed; 'run.instances' its phase and 'run.lease'
+the lease's end, which a restart of this daemon needs and a reboot makes void.
+"""
+
+from typing import Any
+
+import msgspec
+
+from truecl.core.contract import Disconnected, Done, Event, Joined, Left, Noted, Output, Received, Records, Told, Woke
+from truecl.core.floating import FloatingAddresses
+from truecl.core.formation import Formation
+from truecl.core.instance import InstanceMachine
+from truecl.core.lease import Lease
+from truecl.core.outbox import Outbox
+from truecl.core.supervisor import Supervisor
+from truecl.model.actions import (
+    Action,
+    ConfigurationRead,
+    FenceOff,
+    FenceOutcome,
+    ProgramDied,
+    ReadConfiguration,
+    StepDown,
+    StepProbe,
+    StepResult,
+    StepUp,
+)
+from truecl.model.config import Address, AppConfig, Configuration
+from truecl.model.ids import (
+    CLUSTERD,
+    DAEMONS,
+    LOCKD,
+    NETD,
+    NO_GENERATION,
+    REQD,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    DaemonName,
+    Generation,
+    NodeName,
+    Term,
+)
+from truecl.model.report import InstanceReport, Phase, Progress
+from truecl.wire.messages import (
+    AddressState,
+    Applied,
+    AskDaemons,
+    Compared,
+    DaemonsUp,
+    Dissolve,
+    Exited,
+    FenceResult,
+    Forked,
+    Form,
+    InstanceProgress,
+    InstanceStatus,
+    Leadership,
+    NewConfiguration,
+    NodeStatus,
+    Order,
+    OrderFenceOff,
+    Ready,
+    Refused,
+    Renewed,
+    Reply,
+    StartDaemons,
+    StepStatus,
+    StopDaemons,
+    Subscribe,
+)
+
+STATUS_EVERY = 1.0
+ORDER_LIFETIME = 5.0
+"""Seconds that a start order waits for the lease to name its generation; the master repeats it."""
+QUESTION_TIME = 8.0
+"""Seconds until a question about daemons that do not start or stop is answered all the same."""
+MAX_QUESTIONS = 64
+"""Open questions of other nodes' formations."""
+
+
+class InstanceRecord(msgspec.Struct, frozen=True):
+    """Bucket 'instances', key: application."""
+
+    generation: Generation
+    boot: BootId
+    open: bool
+    config: AppConfig
+    failed: bool = False
+    reason: str = ""
+
+
+class Reqd:
+    """The whole core of reqd."""
+
+    def __init__(self, me: NodeName, configuration: Configuration, boot: BootId, records: Records, now: float) -> None:
+        timing = configuration.cluster.timing
+        self.me, self.boot, self.configuration = me, boot, configuration
+        self._out = Outbox()
+        # Numbers go on rising over restarts within a boot: nobody asks once a microsecond.
+        self._lease = Lease(me, boot, timing.lease, timing.renewal, int(now * 1e6), now)
+        self._records = {
+            AppName(str(app)): msgspec.msgpack.decode(value, type=InstanceRecord)
+            for app, value in records.get("instances", {}).items()
+        }
+        self._phases = {str(app): Phase(value.decode()) for app, value in records.get("run.instances", {}).items()}
+        self._old_lease = float(records.get("run.lease", {}).get("end", b"0"))
+        self._formed = records.get("formed", {}).get("formed") == b"1"
+        self._machines: dict[AppName, InstanceMachine] = {}
+        self._saved_phases: dict[AppName, Phase] = {}
+        self._floating = FloatingAddresses(self._out)
+        self._supervisor = Supervisor(self._out)
+        self._formation = Formation(me, configuration, self._out, self._ask_self)
+        self._orders: dict[AppName, tuple[Order, float]] = {}
+        self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
+        self._questions: dict[tuple[NodeName, int], tuple[StartDaemons | StopDaemons, float]] = {}
+        self._readings: dict[int, tuple[NodeName, int]] = {}
+        self._fences: dict[int, OrderFenceOff] = {}
+        self._joined: set[str] = set()
+        self._status_at = now
+        self._report: tuple[InstanceReport, ...] = ()
+        self._asking_self: list[Any] = []
+        self._urgent = False
+        """A renewal is due at the end of this call: it brings the lease that an order waits for, or carries news."""
+        self._now = now
+
+    # ---- contract ---------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Output:
+        self._now = now
+        for app, record in sorted(self._records.items()):
+            if record.open:
+                self._take_up(app, record, now)
+        if self._formed:
+            self._supervisor.start(tuple(each for each in DAEMONS if each != REQD))
+        return self._finish(now)
+
+    def handle(self, event: Event, now: float) -> Output:
+        self._now = now
+        self._guard(now)
+        match event:
+            case Told(who, message):
+                self._told(who, message, now)
+            case Received(node, message):
+                self._received(node, message, now)
+            case Joined(who):
+                self._join(who, now)
+            case Left(who):
+                self._joined.discard(who)
+                self._formation_presence()
+            case Done(id, result):
+                self._done(id, result, now)
+            case Noted(ProgramDied(instance, step, reason)):
+                machine = self._machines.get(instance.app)
+                if machine is not None and machine.generation == instance.generation:
+                    machine.died(step, reason, now)
+            case Woke() | Disconnected() | _:
+                pass
+        self._wake(now)
+        return self._finish(now)
+
+    # ---- the guard --------------------------------------------------------------------------------------------------
+
+    def _guard(self, now: float) -> None:
+        """A lapse is final: everything open is stopped by force, whatever comes in later."""
+        if self._lease.holds(now):
+            return
+        for machine in self._machines.values():
+            if machine.open and not (machine.forced and machine.phase in (Phase.STOPPING, Phase.NEEDS_FENCE)):
+                machine.stop(now, force=True, reason="the node's lease ended: no quorum in reach")
+
+    def _renewed(self, message: Renewed, now: float) -> None:
+        if not self._lease.answer(message, now):
+            return
+        self._out.put("run.lease", "end", repr(self._lease.end).encode())
+        for app, machine in sorted(self._machines.items()):
+            if machine.open and not self._lease.names(app, machine.generation, now):
+                machine.stop(now, force=True, reason="the cluster no longer grants it to this node")
+        self._floating.extend(self._lease.end)
+        for app, (order, _) in sorted(self._orders.items()):
+            if self._lease.names(app, order.generation, now):
+                del self._orders[app]
+                self._start(order, now)
+
+    def _ask_lease(self, now: float) -> None:
+        if LOCKD in self._joined:
+            self._out.tell(LOCKD, self._lease.request(self._report, now))
+
+    # ---- orders -----------------------------------------------------------------------------------------------------
+
+    def _order(self, order: Order, now: float) -> None:
+        if order.term < self._term:
+            return
+        if order.term > self._term:
+            self._term = order.term
+            self._out.put("run.term", "term", str(order.term).encode())
+        record = self._records.get(order.app)
+        known = record.generation if record is not None else NO_GENERATION
+        if order.verb == "start":
+            if order.generation > known:
+                self._order_start(order, now)
+        elif order.generation == known:
+            machine = self._machines.get(order.app)
+            if machine is not None:
+                machine.stop(now)
+        elif order.generation > known:
+            self._close_unseen(order, now)
+        self._urgent = True  # whatever was done or not, the state is the answer
+
+    def _order_start(self, order: Order, now: float) -> None:
+        older = self._machines.get(order.app)
+        if older is not None and older.open:
+            older.stop(now, force=True, reason=f"generation {order.generation} takes its place")
+        elif self._lease.names(order.app, order.generation, now):
+            self._start(order, now)
+        else:
+            self._orders[order.app] = (order, now + ORDER_LIFETIME)
+
+    def _start(self, order: Order, now: float) -> None:
+        """The lease names exactly this generation, and it was never seen here: the one and only start of it."""
+        config = self.configuration.app(order.app)
+        older = self._machines.get(order.app)
+        if older is not None and older.open:
+            return
+        if config is None:
+            config = AppConfig(name=order.app, nodes=())
+            self._remember(order.app, InstanceRecord(order.generation, self.boot, False, config, True,
+                                                     "this node's configuration does not know it"))  # fmt: skip
+            return
+        machine = self._machine(config, order.generation)
+        machine.takeover = order.takeover
+        self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config))
+        self._floating.probe_conflicts(machine.instance, config.addresses)
+        machine.start(now)
+
+    def _close_unseen(self, order: Order, now: float) -> None:
+        """A stop for a generation never started here: record it closed, once every step was seen to be gone."""
+        older = self._machines.get(order.app)
+        if older is not None and older.open:
+            older.stop(now, force=True, reason=f"generation {order.generation} follows it")
+            return
+        self._orders.pop(order.app, None)
+        config = self.configuration.app(order.app) or AppConfig(name=order.app, nodes=())
+        machine = self._machine(config, order.generation)
+        self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config))
+        machine.clear(now, "never started here")
+
+    def _take_up(self, app: AppName, record: InstanceRecord, now: float) -> None:
+        """At this daemon's start, an instance that the records call open."""
+        machine = self._machine(record.config, record.generation)
+        phase = self._phases.get(app, Phase.STARTING)
+        if record.boot != self.boot:
+            machine.clear(now, "the node was rebooted")
+            return
+        self._lease.end = max(self._lease.end, self._old_lease)
+        self._lease.named[app] = record.generation
+        if not self._lease.holds(now) or phase in (Phase.STOPPING, Phase.NEEDS_FENCE):
+            machine.clear(now, "reqd was away longer than the lease" if phase is Phase.RUNNING else "stopping")
+        elif phase is Phase.RUNNING:
+            machine.adopt(now)
+        else:
+            machine.start(now)
+
+    def _machine(self, config: AppConfig, generation: Generation) -> InstanceMachine:
+        app = config.name
+
+        def say(progress: Progress) -> None:
+            self._out.tell(CLUSTERD, InstanceProgress(self.me, app, generation, progress))
+
+        machine = InstanceMachine(config, generation, lambda action: self._ask(action, app), say, self.me)
+        self._machines[app] = machine
+        return machine
+
+    def _ask(self, action: Action, app: AppName) -> int:
+        """Where a machine's action goes: addresses to netd, the rest to the drivers."""
+        if isinstance(action, StepUp | StepDown | StepProbe) and isinstance(action.step.spec, Address):
+            takeover = self._machines[app].takeover
+            return self._floating.ask(action, action.step.spec, self._lease.end, takeover, self._now)
+        return self._out.do(action)
+
+    def _remember(self, app: AppName, record: InstanceRecord) -> None:
+        self._records[app] = record
+        self._out.put("instances", app, msgspec.msgpack.encode(record))
+
+    # ---- events -----------------------------------------------------------------------------------------------------
+
+    def _told(self, who: str, message: Any, now: float) -> None:
+        match message:
+            case Renewed() if who == LOCKD:
+                self._renewed(message, now)
+            case AddressState() if who == NETD:
+                self._floating.state(message, now)
+            case Order() if who == CLUSTERD:
+                self._order(message, now)
+            case OrderFenceOff() if who == CLUSTERD:
+                self._fence(message)
+            case Exited():
+                self._exited(message, now)
+            case Forked():
+                self._supervisor.forked(message)
+            case Ready() if who == message.daemon:
+                self._supervisor.ready(message.daemon)
+                self._answer_questions()
+            case Leadership() if who == LOCKD:
+                self._formation.leadership = message
+                self._formation.news(now)
+            case Applied() if who == LOCKD:
+                self._formation.ledger = message.ledger
+            case Compared() if who == SYNCD:
+                self._formation.compared(message, now)
+            case NewConfiguration() if who == SYNCD:
+                self._reconfigure(message.configuration)
+            case Reply() if who == CLUSTERD:
+                self._formation.reply(message, now)
+            case Form() | Dissolve():
+                self._formation.begin(who, message, now)
+            case _:
+                self._out.tell(who, Refused(f"reqd does not take {type(message).__name__} from {who}"))
+
+    def _received(self, node: NodeName, message: Any, now: float) -> None:
+        match message:
+            case StartDaemons() | StopDaemons() | AskDaemons():
+                self._question(node, message)
+            case DaemonsUp():
+                self._formation.answered(node, message, now)
+
+    def _join(self, who: str, now: float) -> None:
+        self._joined.add(who)
+        self._formation_presence()
+        if who == LOCKD:
+            self._out.tell(LOCKD, Subscribe())
+            self._urgent = True
+        elif who == NETD:
+            self._floating.netd_joined(self._lease.end)
+        elif who == SYNCD:
+            self._out.tell(SYNCD, Subscribe())
+        self._formation.news(now)
+
+    def _formation_presence(self) -> None:
+        formation = self._formation
+        formation.lockd_joined = LOCKD in self._joined
+        formation.syncd_joined = SYNCD in self._joined
+        formation.clusterd_joined = CLUSTERD in self._joined
+        if not formation.lockd_joined:
+            formation.leadership = None
+
+    def _done(self, id: int, result: Any, now: float) -> None:
+        match result:
+            case StepResult():
+                self._step_done(id, result, now)
+            case FenceOutcome():
+                order = self._fences.pop(id, None)
+                if order is not None:
+                    self._out.tell(CLUSTERD, FenceResult(order.node, order.index, result.off, result.reason))
+            case ConfigurationRead():
+                if not self._formation.configuration_read(id, result, now):
+                    self._configuration_read(id, result)
+
+    def _step_done(self, id: int, result: StepResult, now: float) -> None:
+        for machine in self._machines.values():
+            if machine.done(id, result, now):
+                return
+
+    def _exited(self, message: Exited, now: float) -> None:
+        self._supervisor.exited(message, now)
+        self._answer_questions()
+
+    def _fence(self, order: OrderFenceOff) -> None:
+        if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
+            return
+        device = self.configuration.cluster.node(order.node).fence
+        if device is None:
+            self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
+            return
+        self._fences[self._out.do(FenceOff(order.node, device))] = order
+
+    # ---- other nodes' questions about this node's daemons -----------------------------------------------------------
+
+    def _ask_self(self, message: Any) -> None:
+        self._question(self.me, message)
+
+    def _question(self, node: NodeName, message: StartDaemons | StopDaemons | AskDaemons) -> None:
+        if isinstance(message, AskDaemons):
+            if len(self._readings) < MAX_QUESTIONS:
+                self._readings[self._out.do(ReadConfiguration())] = (node, message.number)
+            return
+        if len(self._questions) >= MAX_QUESTIONS:
+            del self._questions[next(iter(self._questions))]
+        self._questions[(node, message.number)] = (message, self._now + QUESTION_TIME)
+        if isinstance(message, StartDaemons):
+            self._supervisor.start(message.daemons)
+            if message.formed:
+                self._remember_formed(True)
+        else:
+            if not message.formed:
+                self._remember_formed(False)
+            self._supervisor.stop(message.daemons)
+        self._answer_questions()
+
+    def _remember_formed(self, formed: bool) -> None:
+        self._formed = formed
+        self._out.put("formed", "formed", b"1" if formed else b"0")
+
+    def _answer_questions(self) -> None:
+        """Answer what is done, and what will not be done in time with how far it came."""
+        up, alive = self._supervisor.up(), self._supervisor.alive()
+        for (node, number), (message, deadline) in list(self._questions.items()):
+            if isinstance(message, StartDaemons):
+                missing = [daemon for daemon in message.daemons if daemon not in up]
+            else:
+                missing = [daemon for daemon in message.daemons if daemon in alive]
+            if missing and self._now < deadline:
+                continue
+            del self._questions[(node, number)]
+            states = self._supervisor.states()
+            reason = ", ".join(f"{daemon} {states[daemon]}" for daemon in missing)
+            self._answer(node, DaemonsUp(number, up, reason, formed=self._formed))
+
+    def _configuration_read(self, id: int, result: ConfigurationRead) -> None:
+        node, number = self._readings.pop(id, (None, 0))
+        if node is not None:
+            digest = result.configuration.digest if result.configuration is not None else ""
+            if result.configuration is not None and not self._supervisor.alive():
+                self._reconfigure(result.configuration)
+            reason = "; ".join(result.problems[:5])
+            self._answer(node, DaemonsUp(number, self._supervisor.up(), reason, digest, self._formed))
+
+    def _answer(self, node: NodeName, message: DaemonsUp) -> None:
+        if node == self.me:
+            self._asking_self.append(message)
+        else:
+            self._out.send(node, message)
+
+    def _reconfigure(self, configuration: Configuration) -> None:
+        self.configuration = self._formation.configuration = configuration
+        timing = configuration.cluster.timing
+        self._lease.length, self._lease.interval = timing.lease, timing.renewal
+
+    # ---- the end of every call --------------------------------------------------------------------------------------
+
+    def _wake(self, now: float) -> None:
+        for machine in list(self._machines.values()):
+            machine.wake(now)
+        self._floating.wake(now)
+        self._supervisor.wake(now)
+        self._formation.wake(now)
+        for app in [each for each, (_, until) in self._orders.items() if now >= until]:
+            del self._orders[app]
+        self._answer_questions()
+
+    def _finish(self, now: float) -> Output:
+        self._settle(now)
+        changed = self._record_phases()
+        report = self._instances()
+        if report != self._report or self._urgent or now >= self._lease.next_request:
+            self._report, self._urgent = report, False
+            self._lease.next_request = now + self._lease.interval
+            self._ask_lease(now)
+        if changed or now >= self._status_at:
+            self._status_at = now + STATUS_EVERY
+            self._out.tell(STATD, self._status(now))
+        times = [each.wake_at for each in self._machines.values()]
+        guard = self._lease.end if self._lease.holds(now) else None
+        return self._out.take(
+            *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
+            self._formation.deadline, self._status_at,
+            *(deadline for _, deadline in self._questions.values()),
+        )  # fmt: skip
+
+    def _settle(self, now: float) -> None:
+        """Answers that this call gave to itself: addresses that were known already, this node's own DaemonsUp."""
+        while True:
+            results, answers = self._floating.take_results(), self._asking_self
+            self._asking_self = []
+            if not results and not answers:
+                return
+            for id, result in results:
+                self._step_done(id, result, now)
+            for answer in answers:
+                self._formation.answered(self.me, answer, now)
+
+    def _record_phases(self) -> bool:
+        """Make what changed durable, before any report of it leaves."""
+        changed = False
+        for app, machine in sorted(self._machines.items()):
+            if self._saved_phases.get(app) is machine.phase:
+                continue
+            changed = True
+            self._saved_phases[app] = machine.phase
+            self._out.put("run.instances", app, machine.phase.value.encode())
+            if not machine.open:
+                self._remember(app, InstanceRecord(machine.generation, self.boot, False, machine.config, machine.failed,
+                                                   machine.reason))  # fmt: skip
+        return changed
+
+    def _instances(self) -> tuple[InstanceReport, ...]:
+        """State-based and idempotent: every renewal carries the whole table."""
+        lines = []
+        for app, record in sorted(self._records.items()):
+            machine = self._machines.get(app)
+            if machine is not None and machine.generation == record.generation:
+                lines.append(machine.report())
+            else:
+                lines.append(InstanceReport(app, record.generation, Phase.CLOSED, record.failed, record.reason))
+        return tuple(lines)
+
+    def _status(self, now: float) -> NodeStatus:
+        daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
+        instances = tuple(_status_of(machine) for _, machine in sorted(self._machines.items()))
+        return NodeStatus(self.me, self.boot, daemons, instances, max(0.0, self._lease.end - now))
+
+
+def _status_of(machine: InstanceMachine) -> InstanceStatus:
+    steps = tuple(
+        StepStatus(
+            step.name,
+            step.kind.value,
+            machine.facts[step.name].probe.value if step.name in machine.facts else "",
+            machine.facts[step.name].facts if step.name in machine.facts else {},
+        )
+        for step in machine.steps
+    )
+    return InstanceStatus(machine.config.name, machine.generation, machine.phase.value, steps, machine.reason)
+
+
