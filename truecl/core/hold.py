@@ -8,7 +8,7 @@ import msgspec
 
 from truecl.core.announce import Announcements
 from truecl.model.ids import AppName, Generation
-from truecl.wire.messages import HoldAddress
+from truecl.wire.messages import HoldAddress, ReleaseAddress
 
 # ---- what is asked of the drivers -----------------------------------------------------------------------------------
 
@@ -119,6 +119,7 @@ TRANSITIONS: dict[tuple[Phase, Sign], Phase] = {
     (Phase.TAKING, Sign.UNWANTED): Phase.WITHDRAWN,
     (Phase.HELD, Sign.DUE): Phase.RENEWING,
     (Phase.HELD, Sign.VANISHED): Phase.RESTORING,
+    (Phase.HELD, Sign.FAILED): Phase.LOST,
     (Phase.HELD, Sign.UNWANTED): Phase.DROPPING,
     (Phase.RENEWING, Sign.DONE): Phase.HELD,
     (Phase.RENEWING, Sign.FAILED): Phase.LOST,
@@ -179,6 +180,8 @@ class Hold:
     """Held and said so to reqd."""
     successor: HoldAddress | None = None
     """An order that came while it was going down."""
+    owed: list[ReleaseAddress] = field(default_factory=list)
+    """Releases of later generations that came while it was going down; answered when it is gone."""
     announcements: Announcements = field(default_factory=Announcements)
 
 

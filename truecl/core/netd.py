@@ -4,7 +4,7 @@ The kernel's own address lifetime is the dead-man's switch (SAFETY.md section 7)
 goes when the lease is over. So this core only ever extends a lifetime when reqd says that the lease was extended, twice
 a second at the most, and takes the address down itself, at once, when the lease ends.
 
-Without reqd nothing is renewed and everything is kept until its lease ends; reqd tells its orders again when it is back.
+Without reqd nothing is renewed and everything is kept until its lease ends; reqd, when back, repeats its orders.
 After netd's own restart the table is empty: an address of the old netd is still there with its lifetime, and the order
 that reqd repeats takes it over without a gap and without a conflict probe. What nobody orders vanishes by itself.
 """
@@ -44,10 +44,13 @@ MAX_HOLDS = 1024
 MAX_EARLY = 1024
 """Orders kept until the interfaces are known."""
 MAX_CLEAN = 1024
+MAX_OWED = 16
 CLEAN_FOR = 60.0
 """Seconds that a probe without an answer counts."""
 RETRY = 0.2
 """Seconds between attempts to configure, or to remove, what would not."""
+FIGHT = 0.05
+"""An address that vanishes so soon after it was configured is not put back at once."""
 RENEWAL = 0.5
 """Seconds between renewals at the least; every listener on the machine gets an event."""
 FAST_LEASE = 1.0
@@ -193,11 +196,13 @@ class AddressKeeper:
             if order.app != hold.app or order.generation < hold.generation:
                 self._answer_for(order, order.address)
                 return
-            hold.spelled = order.address
             if hold.phase in WANTED:
                 hold.reason = ""
                 self._turn(hold, Sign.UNWANTED, now)
-            elif hold.successor is not None and hold.successor.generation <= order.generation:
+            elif order.generation > hold.generation and len(hold.owed) < MAX_OWED:
+                # The next generation's order was waiting for this one to be gone, and so does its release.
+                hold.owed.append(order)
+            if hold.successor is not None and hold.successor.generation <= order.generation:
                 hold.successor = None
             return
         # Perhaps left by a netd before this one: the answer comes when the kernel was asked.
@@ -208,18 +213,15 @@ class AddressKeeper:
     def _probe(self, order: ProbeAddress, address: str, now: float) -> None:
         interfaces = self._interfaces or ()
         found = where(address, interfaces)
-        if (
-            address in self._holds
-            or self._is_clean(order, address, now)
-            or found is not None
-            and not found[1].permanent
-        ):
+        own = found is not None and not found[1].permanent
+        if own or address in self._holds or self._is_clean(order, address, now):
             self._answer_for(order, order.address.address, probed=True)
             return
         chosen = place(order.address, interfaces)
-        if found is not None or isinstance(chosen, str):
-            reason = chosen if isinstance(chosen, str) else f"it is permanently configured on {found and found[0]}"
-            self._answer_for(order, order.address.address, reason=reason, probed=True)
+        if found is not None:
+            chosen = f"it is permanently configured on {found[0]}; remove it there first"
+        if isinstance(chosen, str):
+            self._answer_for(order, order.address.address, reason=chosen, probed=True)
             return
         self._ask(address, chosen.interface, order)
 
@@ -239,25 +241,27 @@ class AddressKeeper:
 
     def _act_on_time(self, now: float) -> None:
         for hold in list(self._holds.values()):
-            if hold.phase is Phase.HELD and self._renewal_at(hold) <= now:
-                self._turn(hold, Sign.DUE, now)
-            elif hold.phase in (Phase.LOST, Phase.STUCK) and hold.retry <= now:
+            if self._due_at(hold) <= now:
                 self._turn(hold, Sign.DUE, now)
             if hold.phase in (Phase.HELD, Phase.RENEWING) and hold.announcements.due(now):
                 self._out.do(Announce(hold.address, hold.interface))
 
-    def _renewal_at(self, hold: Hold) -> float:
-        return hold.renewed + self._pace if hold.extended else float("inf")
+    def _due_at(self, hold: Hold) -> float:
+        """When it is to be renewed, or tried again."""
+        if hold.phase in (Phase.LOST, Phase.STUCK):
+            return hold.retry
+        if hold.phase is Phase.HELD and hold.extended:
+            return hold.renewed + self._pace
+        return float("inf")
 
     def _wake_of(self, hold: Hold) -> float | None:
-        times = [hold.until] if hold.phase in WANTED else []
-        if hold.phase is Phase.HELD and hold.extended:
-            times.append(self._renewal_at(hold))
-        if hold.phase in (Phase.LOST, Phase.STUCK):
-            times.append(hold.retry)
+        times = [self._due_at(hold)]
+        if hold.phase in WANTED:
+            times.append(hold.until)
         if hold.phase in (Phase.HELD, Phase.RENEWING) and hold.announcements.next is not None:
             times.append(hold.announcements.next)
-        return min(times, default=None)
+        wake = min(times)
+        return None if wake == float("inf") else wake
 
     # ---- answers of the drivers ----------------------------------------------------------------------------------
 
@@ -334,7 +338,14 @@ class AddressKeeper:
         self._turn(hold, Sign.VANISHED, now)
 
     def _restore(self, hold: Hold, now: float) -> None:
-        """Configure it again, on another interface if its own is dead; not faster than the pace of retries."""
+        """Configure it again, on another interface if its own is dead.
+
+        If it goes as soon as it comes, somebody fights with us: from then on at the pace of retries.
+        """
+        if now - hold.renewed < FIGHT:
+            hold.reason = "something on this node removes it as soon as it is configured"
+            self._turn(hold, Sign.FAILED, now)
+            return
         hold.announced = False
         if hold.order is not None and not usable(hold.interface, self._interfaces or ()):
             chosen = place(hold.order.address, self._interfaces or ())
@@ -384,10 +395,10 @@ class AddressKeeper:
     def _settled(self, hold: Hold, now: float) -> None:
         if not hold.announced:
             hold.announced = True
-            hold.reason = ""
-            contested = hold.conflict != ""
-            hold.announcements.begin(now, ROUNDS_CONTESTED if contested else ROUNDS)
+            hold.announcements.begin(now, ROUNDS_CONTESTED if hold.conflict else ROUNDS)
+            hold.reason = f"{hold.conflict} answers for it as well" if hold.conflict else ""
             self._answer(hold, held=True)
+            hold.reason = ""
         if hold.leaving:
             self._out.do(Remove(hold.address, hold.leaving))
             hold.leaving = ""
@@ -402,6 +413,8 @@ class AddressKeeper:
         del self._holds[hold.address]
         self._clean.pop((hold.app, hold.generation, hold.address), None)
         self._answer(hold, held=False)
+        for release in hold.owed:
+            self._answer_for(release, release.address)
         if hold.successor is not None:
             self._hold(hold.successor, hold.address, now)
 
