@@ -18,8 +18,8 @@ from truecl.core.contract import (
 from truecl.model.config import ClusterConfig, Configuration, LinkConfig, NodeConfig
 from truecl.model.ids import LOCKD, BootId, DaemonName, LinkName, NodeName
 from truecl.sim.chaos import Chaos
-from truecl.sim.cluster import CALM, Check, Cluster, Plan, Story, Violation
-from truecl.sim.faults import Faults
+from truecl.sim.cluster import Check, Cluster, Plan, Story, Violation
+from truecl.sim.faults import CALM, Faults
 from truecl.sim.machine import Machine
 from truecl.sim.process import PROPER, Process, Variant
 
@@ -91,7 +91,13 @@ class OneValueEach:
 
 
 def promises(
-    daemon: DaemonName, me: NodeName, config: Configuration, boot: BootId, records: Records, random: Random
+    daemon: DaemonName,
+    me: NodeName,
+    config: Configuration,
+    boot: BootId,
+    records: Records,
+    random: Random,
+    now: float,
 ) -> Core:
     others = [node.name for node in config.cluster.nodes if node.name != me]
     return Promises(me, others, records, random)

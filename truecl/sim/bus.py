@@ -60,7 +60,6 @@ class Bus:
         edge.last = {}
         for greeted, who in ((other, one), (one, other)):
             self._deliver(edge, greeted, Joined(who.daemon))
-        self._machine.joined(one, other)
 
     def _deliver(self, edge: _Edge, to: Process, event: Event) -> None:
         schedule = self._machine.schedule

@@ -17,7 +17,7 @@ from truecl.sim.process import PROPER, Process, Variant
 from truecl.sim.schedule import Schedule
 from truecl.sim.supervision import KeepAll, Supervision
 
-Assemble = Callable[[DaemonName, NodeName, Configuration, BootId, Records, Random], Core]
+Assemble = Callable[[DaemonName, NodeName, Configuration, BootId, Records, Random, float], Core]
 LAST = 50
 """Events kept for the story of a failure."""
 
@@ -127,8 +127,9 @@ class Cluster:
         self.on_power_cut: Callable[[Machine], None] | None = None
         """Told after a power cut by a fault, to see to it that somebody switches the node on again."""
 
-    def build(self, daemon: DaemonName, me: NodeName, boot: BootId, records: Records) -> Core:
-        return self.assemble(daemon, me, self.configuration, boot, records, Random(self.random.getrandbits(64)))
+    def build(self, daemon: DaemonName, me: NodeName, boot: BootId, records: Records, now: float) -> Core:
+        seeded = Random(self.random.getrandbits(64))
+        return self.assemble(daemon, me, self.configuration, boot, records, seeded, now)
 
     def note(self, who: str, what: str) -> None:
         """Something that the simulator itself did."""

@@ -100,7 +100,7 @@ class Machine:
             journal = self.journals[daemon] = cluster.variant.journal()
             if isinstance(journal, UnsyncedJournal) and cluster.variant.flush is not None:
                 self.schedule.after(cluster.variant.flush, self._flush, journal, cluster.variant.flush)
-        core = cluster.build(daemon, self.name, self.boot, journal.read())
+        core = cluster.build(daemon, self.name, self.boot, journal.read(), self.clock())
         process = self.processes[daemon] = Process(self, daemon, life, core, cluster.variant)
         for _ in range(self.stalled):
             process.hold()
@@ -204,9 +204,6 @@ class Machine:
         process = self.processes.get(daemon)
         if process is not None:
             process.deliver(Noted(message))
-
-    def joined(self, one: Process, other: Process) -> None:
-        self.cluster.supervision.joined(one, other)
 
     def command(self, who: str, server: DaemonName, message: Any, reader: Reader) -> bool:
         """An operator's command connects and says one thing. False: the daemon does not run."""

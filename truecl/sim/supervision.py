@@ -25,9 +25,6 @@ class Supervision(Protocol):
     def told(self, process: Process, message: Any) -> None:
         """The daemon said this to its parent."""
 
-    def joined(self, one: Process, other: Process) -> None:
-        """The local connection between the two was made; `one` or `other` may be the client."""
-
 
 class KeepAll:
     """Every daemon of the plan runs whenever its node does."""
@@ -44,9 +41,6 @@ class KeepAll:
 
     def told(self, process: Process, message: Any) -> None:
         """They have no parent to talk to."""
-
-    def joined(self, one: Process, other: Process) -> None:
-        """Nobody counts who is ready."""
 
     def _start_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
@@ -90,14 +84,6 @@ class WarmParent:
             return
         self._report(machine, Exited(pid, _KILLED, process.daemon))
 
-    def joined(self, one: Process, other: Process) -> None:
-        """Each daemon says over reqd's socket that it is ready, whenever it is connected anew."""
-        for server, client in ((one, other), (other, one)):
-            if server.daemon == REQD:
-                machine = client.machine
-                pid = self._pids.get((machine.boot, client.daemon), 0)
-                machine.bus.tell(client, REQD, Ready(client.daemon, pid))
-
     def _fork_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
         self._cluster.schedule.after(delay, self._fork, machine, machine.boot, daemon)
@@ -115,11 +101,21 @@ class WarmParent:
             return
         if daemon == REQD:
             process.deliver(Joined(PARENT))
-            for other in machine.processes:
+            for other, alive in machine.processes.items():
                 if other != REQD:
                     process.deliver(Told(PARENT, Forked(other, self._pids.get((machine.boot, other), 0))))
+                    self._cluster.schedule.after(0.005, self._ready, alive)
         else:
             self._report(machine, Forked(daemon, self._next))
+            self._cluster.schedule.after(0.002, self._ready, process)
+
+    def _ready(self, process: Process) -> None:
+        """Each daemon says so over reqd's socket, whenever it finds a new reqd there."""
+        machine = process.machine
+        reqd = machine.processes.get(REQD)
+        if process.alive and reqd is not None:
+            pid = self._pids.get((machine.boot, process.daemon), 0)
+            reqd.deliver(Told(process.daemon, Ready(process.daemon, pid)))
 
     def _report(self, machine: "Machine", message: Any) -> None:
         reqd = machine.processes.get(REQD)
