@@ -1,0 +1,88 @@
+# make demo and make test need nothing but Debian 12 or Ubuntu 24.04 with python3, and root. Both set themselves up.
+
+# Debian's python3, whatever else is first in the path.
+PYTHON := $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Where `make install` puts truecl on a real node.
+PREFIX ?= /opt/truecl
+
+# What the daemons, the drivers, the lab and the tests call. `make setup` installs those that are missing.
+PACKAGES := python3-venv iproute2 iputils-ping e2fsprogs xfsprogs util-linux mount kmod procps nftables openssl \
+	ca-certificates
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test test-fast lint bench soak install clean root packages user
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup      virtual environment, missing Debian packages, user truecl (root)"
+	@echo "make demo       a cluster of four nodes on this machine does its whole job (root)"
+	@echo "make test       all tests (root)"
+	@echo "make test-fast  the tests that need neither root nor the lab"
+	@echo "make lint       ruff, mypy, the layer contract"
+	@echo "make bench      figures, kept in bench/ as JSON (root)"
+	@echo "make soak       random faults against the lab until stopped (root)"
+	@echo "make install    truecl into PREFIX=$(PREFIX) of a real node, with its systemd unit (root)"
+	@echo "make clean      what these have made"
+
+setup: root packages user $(VENV)/.installed
+
+root:
+	@test "$$(id -u)" = 0 || { echo "make: this needs root (packages, namespaces, loop devices); make test-fast does not" >&2; exit 1; }
+
+packages:
+	@missing=; for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+user:
+	@getent passwd truecl >/dev/null || \
+		{ echo "adding user truecl"; useradd --system --no-create-home --shell /usr/sbin/nologin truecl; }
+
+# Made anew when the requirements change. A half-made environment has no stamp.
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@echo "installing truecl into $(VENV)"
+	@test -x $(RUN)/python && test -x $(RUN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: setup
+	@$(RUN)/lha_lab demo
+
+test: setup
+	@$(RUN)/python -m pytest
+
+test-fast: $(VENV)/.installed
+	@$(RUN)/python -m pytest -m "not root and not lab"
+
+lint: $(VENV)/.installed
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check --quiet .
+	@$(RUN)/mypy --strict truecl
+	@$(RUN)/lint-imports --no-cache
+
+bench: setup
+	@$(RUN)/lha_lab bench
+
+soak: setup
+	@$(RUN)/lha_lab soak
+
+install: root packages user
+	@test -x $(PREFIX)/bin/pip || $(PYTHON) -m venv $(PREFIX)
+	@$(PREFIX)/bin/pip install --quiet .
+	@for command in $(PREFIX)/bin/lha_*; do ln -sf $$command /usr/local/sbin/; done
+	@sed 's|/opt/truecl|$(PREFIX)|g' conf/truecl.service > /etc/systemd/system/truecl.service
+	@if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo "installed into $(PREFIX); next: lha_init, lha_check, systemctl enable --now truecl"
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

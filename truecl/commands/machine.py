@@ -1,0 +1,97 @@
+"""What `lha_check` asks of the machine it runs on; a test answers for a machine of its own."""
+
+import ipaddress
+import pwd
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import netifaces
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class Machine(NamedTuple):
+    """Each field asks one question when it is called."""
+
+    program: Callable[[str], bool]
+    """A name in the system's path, or an absolute path: is it a program that can be run?"""
+    user: Callable[[str], int | None]
+    """A user's id, None: there is no such user."""
+    interfaces: Callable[[], tuple[Interface, ...]]
+    """Addresses with their networks, of all interfaces."""
+    dropping_networkd: Callable[[], tuple[str, ...]]
+    """Files of systemd-networkd that manage a link here and let it drop foreign addresses."""
+
+
+def this_machine(root: Path = Path("/")) -> Machine:
+    return Machine(
+        program=lambda name: shutil.which(name, path=SYSTEM_PATH) is not None,
+        user=user_id,
+        interfaces=lambda: tuple(_interfaces()),
+        dropping_networkd=lambda: tuple(_dropping(root)),
+    )
+
+
+def user_id(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def _interfaces() -> Iterator[Interface]:
+    for name in sorted(netifaces.interfaces()):
+        for family, addresses in netifaces.ifaddresses(name).items():
+            if family not in (netifaces.AF_INET, netifaces.AF_INET6):
+                continue
+            for each in addresses:
+                try:
+                    prefix = int(ipaddress.ip_address(each.get("mask", ""))).bit_count()
+                    yield ipaddress.ip_interface(f"{each.get('addr', '').split('%')[0]}/{prefix}")
+                except ValueError:
+                    continue
+
+
+def _dropping(root: Path) -> Iterator[str]:
+    """systemd-networkd removes addresses that it did not set, on its restart, unless KeepConfiguration=yes.
+
+    ('static' does not protect addresses with a lifetime.) See networkd's state in /run/systemd/netif/links.
+    """
+    links = root / "run/systemd/netif/links"
+    seen: dict[str, bool] = {}
+    try:
+        states = sorted(links.iterdir())
+    except OSError:
+        return
+    for state in states:
+        for line in _lines(state):
+            if line.startswith("NETWORK_FILE="):
+                network = line.removeprefix("NETWORK_FILE=")
+                if network not in seen:
+                    seen[network] = _keeps(root, network)
+    yield from (network for network, keeps in seen.items() if not keeps)
+
+
+def _keeps(root: Path, network: str) -> bool:
+    name = Path(network).name
+    files = [root / network.lstrip("/")]
+    for directory in ("usr/lib", "run", "etc"):
+        files += sorted((root / directory / "systemd/network" / f"{name}.d").glob("*.conf"))
+    last = ""
+    for file in files:
+        for line in _lines(file):
+            key, _, value = line.partition("=")
+            if key.strip() == "KeepConfiguration":
+                last = value.strip().lower()
+    return last in ("yes", "true", "1", "on")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()[:1000]
+    except OSError:
+        return []
