@@ -249,7 +249,11 @@ def test_a_stranger_is_turned_away_before_any_cryptography(cluster: Cluster) -> 
     assert a.logged(f"connection from {FOREIGN} refused: not a link address of any node")
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"z" * 70000])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00" * 100, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"z" * 70000],
+    ids=["zeros", "http", "long record"],
+)
 def test_garbage_from_a_nodes_address_ends_in_one_line(cluster: Cluster, garbage: bytes) -> None:
     a, b = cluster.node(A), cluster.node(B)
     for _ in range(5):
@@ -323,6 +327,6 @@ def test_a_hello_that_is_none_is_told_why(cluster: Cluster, tmp_path: Path) -> N
 
 
 def test_a_taken_port_is_said_with_its_place(cluster: Cluster) -> None:
-    with socket.create_server((ADDRESSES[A][TWO], cluster.port)):
-        with pytest.raises(AddressTaken, match=f"lockd cannot listen at 127.71.2.1 port {cluster.port}"):
-            cluster.node(A)
+    said = f"lockd cannot listen at 127.71.2.1 port {cluster.port}"
+    with socket.create_server((ADDRESSES[A][TWO], cluster.port)), pytest.raises(AddressTaken, match=said):
+        cluster.node(A)

@@ -46,14 +46,13 @@ class Context:
         # pyOpenSSL takes cryptography's own objects since 24.3; its type stubs do not know.
         own: Any = x509.load_pem_x509_certificate(credentials.cert_pem)
         key: Any = serialization.load_pem_private_key(credentials.key_pem, password=None)
-        authority: Any = x509.load_pem_x509_certificate(credentials.ca_pem)
         context.use_certificate(own)
         context.use_privatekey(key)
         context.check_privatekey()
         store = context.get_cert_store()
         if store is None:
             raise SSL.Error("no certificate store")
-        store.add_cert(authority)
+        store.add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, credentials.ca_pem))
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
         context.set_verify_depth(1)
         # Connections live for days: no tickets, which would double the handshake's messages.
