@@ -25,13 +25,13 @@ def build(
 ) -> Core:
     """The core of one daemon of one node. `records`: what its journal holds. Raises what the cores' constructors raise."""
     if daemon == HBD:
-        return Detector(me, configuration, boot, now)
+        return Detector(configuration.cluster, me, boot, random)
     if daemon == LOCKD:
         return Lockd(me, configuration, records, random)
     if daemon == REQD:
         return Reqd(me, configuration, boot, records, now)
     if daemon == NETD:
-        return Netd(me, configuration, records)
+        return Netd(configuration.cluster.timing)
     if daemon == CLUSTERD:
         return Clusterd(me, configuration)
     if daemon == STATD:

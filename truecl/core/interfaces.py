@@ -14,8 +14,8 @@ class Configured(msgspec.Struct, frozen=True):
 
     address: str
     prefix: int
-    permanent: bool
-    """No lifetime: it is the node's own, or somebody else's; never one that netd holds."""
+    ours: bool
+    """Configured by netd, this one or one before it."""
 
 
 class Interface(msgspec.Struct, frozen=True):

@@ -158,8 +158,8 @@ class AddressKeeper:
             return
         interfaces = self._interfaces or ()
         found = where(address, interfaces)
-        if found is not None and found[1].permanent:
-            self._refuse(order, f"it is permanently configured on {found[0]}; remove it there first")
+        if found is not None and not found[1].ours:
+            self._refuse(order, f"somebody else configured it on {found[0]}; remove it there first")
             return
         chosen = place(order.address, interfaces)
         if isinstance(chosen, str):
@@ -197,7 +197,7 @@ class AddressKeeper:
                 self._answer_for(order, order.address)
                 return
             if hold.phase in WANTED:
-                hold.reason = ""
+                hold.generation, hold.spelled, hold.reason = order.generation, order.address, ""
                 self._turn(hold, Sign.UNWANTED, now)
             elif order.generation > hold.generation and len(hold.owed) < MAX_OWED:
                 # The next generation's order was waiting for this one to be gone, and so does its release.
@@ -213,13 +213,13 @@ class AddressKeeper:
     def _probe(self, order: ProbeAddress, address: str, now: float) -> None:
         interfaces = self._interfaces or ()
         found = where(address, interfaces)
-        own = found is not None and not found[1].permanent
+        own = found is not None and found[1].ours
         if own or address in self._holds or self._is_clean(order, address, now):
             self._answer_for(order, order.address.address, probed=True)
             return
         chosen = place(order.address, interfaces)
         if found is not None:
-            chosen = f"it is permanently configured on {found[0]}; remove it there first"
+            chosen = f"somebody else configured it on {found[0]}; remove it there first"
         if isinstance(chosen, str):
             self._answer_for(order, order.address.address, reason=chosen, probed=True)
             return

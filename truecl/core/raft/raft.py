@@ -26,7 +26,7 @@ import msgspec
 
 from truecl.core.contract import Records
 from truecl.core.raft import election
-from truecl.core.raft.journal import StoredSnapshot
+from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
 from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
 from truecl.core.raft.progress import Progress
 from truecl.core.raft.roles import Roles
@@ -111,6 +111,11 @@ class Raft(Roles):
     def lease_bound(self) -> float | None:
         """While leading: no lease of an earlier leader counts from later than this moment; otherwise None."""
         return self._tenure.lease_bound if self._tenure is not None else None
+
+    @property
+    def next_round(self) -> int:
+        """While leading: the number of the round that begins next; otherwise 0."""
+        return self._tenure.round + 1 if self._tenure is not None else 0
 
     @property
     def is_voter(self) -> bool:
@@ -387,7 +392,7 @@ class Raft(Roles):
         snapshot = StoredSnapshot(message.index, message.index_term, message.membership, bytes(incoming.data))
         self.log.install(snapshot)
         self.applied = message.index
-        self._install = snapshot
+        self._install = snapshot if snapshot.index > BIRTH_INDEX else None
         self._accept(node, message.index)
 
     def _accept(self, node: NodeName, index: Index) -> None:

@@ -7,7 +7,7 @@ from random import Random
 
 from truecl.core.contract import Records, Send
 from truecl.core.raft import election
-from truecl.core.raft.journal import StoredSnapshot, Writer, birth, load
+from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot, Writer, birth, load
 from truecl.core.raft.log import Log
 from truecl.core.raft.step import TURNS, Role
 from truecl.core.raft.tenure import Tenure
@@ -54,7 +54,7 @@ class Roles:
         """When this node last acknowledged any leader, itself included; after a restart, the start."""
         self.faults = 0
         """Messages that no correct node sends in this state; they change nothing."""
-        self._install: StoredSnapshot | None = loaded.snapshot if loaded.snapshot.data else None
+        self._install: StoredSnapshot | None = loaded.snapshot if loaded.snapshot.index > BIRTH_INDEX else None
         self._tenure: Tenure | None = None
         self._tally = election.Tally(self.log.membership)
         self._dead: dict[NodeName, None] = {}

@@ -1,0 +1,209 @@
+"""The planner's decisions as a table of situations."""
+
+from dataclasses import replace
+
+from msgspec.structs import replace as changed
+
+from truecl.core.ledger import apply
+from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.model.config import (
+    Address,
+    AppConfig,
+    ClusterConfig,
+    Configuration,
+    FenceConfig,
+    FileStorage,
+    LinkConfig,
+    NodeConfig,
+    Volume,
+)
+from truecl.model.ids import AppName, BootId, Generation, Index, LinkName, NodeName, Term
+from truecl.model.ledger import (
+    AnyCommand,
+    Batch,
+    CancelFence,
+    ConfirmFence,
+    EndGrant,
+    GiveGrant,
+    Ledger,
+    OrderFence,
+    Proof,
+    SetWanted,
+    Wanted,
+)
+from truecl.model.report import InstanceReport, Phase
+
+N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
+DB, WEB = AppName("db"), AppName("web")
+FENCE = FenceConfig(agent="/bin/fence")
+NODES = tuple(
+    NodeConfig(name=name, addresses={LinkName("lan"): f"10.0.0.{place}"}, fence=FENCE if name != N3 else None)
+    for place, name in enumerate((N1, N2, N3), 1)
+)
+CONFIGURATION = Configuration(
+    cluster=ClusterConfig(name="c", links=(LinkConfig(name=LinkName("lan")),), nodes=NODES),
+    apps=(
+        AppConfig(name=DB, nodes=(N1, N2, N3), volumes=(Volume(name="d", storage=FileStorage(image="/i")),)),
+        AppConfig(name=WEB, nodes=(N3, N2), addresses=(Address(address="10.0.0.9"),)),
+    ),
+)
+
+
+def ledger(*commands: AnyCommand) -> Ledger:
+    state = Ledger()
+    for command in commands:
+        state = apply(state, Index(state.index + 1), Term(1), Batch((command,)))
+    return state
+
+
+def situation(state: Ledger, lost: tuple[NodeName, ...] = (), **reports: InstanceReport) -> PlanInput:
+    """All nodes alive but `lost`; `reports`: node to its one line."""
+    alive = frozenset({N1, N2, N3} - set(lost))
+    lines = {node: (BootId("b"), (reports[node],) if node in reports else ()) for node in (N1, N2, N3)}
+    return PlanInput(N2, CONFIGURATION, state, alive, frozenset(lost), lines, frozenset(), {})
+
+
+def told(phase: Phase, generation: int = 2, failed: bool = False, app: AppName = DB) -> InstanceReport:
+    return InstanceReport(app, Generation(generation), phase, failed, "why" if failed else "")
+
+
+RUNS = (SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1))
+G = Generation(2)
+
+
+def test_a_wanted_application_goes_to_the_first_of_its_nodes_that_is_up() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING))
+    assert plan(situation(state)).commands == (GiveGrant(DB, N1),)
+    assert plan(situation(state, lost=(N1,))).commands == (GiveGrant(DB, N2),)
+    asked = ledger(SetWanted(DB, Wanted.RUNNING, N3))
+    assert plan(situation(asked)).commands == (GiveGrant(DB, N3),)
+
+
+def test_what_is_not_wanted_is_left_alone() -> None:
+    assert plan(situation(Ledger())) == Plan()
+
+
+def test_a_grant_that_its_node_has_not_seen_is_ordered_to_start() -> None:
+    assert plan(situation(ledger(*RUNS))).orders == (NodeOrder(N1, "start", DB, G),)
+
+
+def test_a_running_instance_needs_nothing() -> None:
+    assert plan(situation(ledger(*RUNS), n1=told(Phase.RUNNING))) == Plan()
+
+
+def test_a_stop_is_ordered_and_the_grant_ends_only_with_the_report_that_it_is_closed() -> None:
+    state = ledger(*RUNS, SetWanted(DB, Wanted.STOPPED))
+    assert plan(situation(state, n1=told(Phase.RUNNING))).orders == (NodeOrder(N1, "stop", DB, G),)
+    assert plan(situation(state, n1=told(Phase.STOPPING))) == Plan()
+    assert plan(situation(state, n1=told(Phase.CLOSED))).commands == (EndGrant(DB, G, Proof.RELEASED),)
+
+
+def test_a_report_on_another_generation_proves_nothing() -> None:
+    state = ledger(*RUNS, SetWanted(DB, Wanted.STOPPED))
+    assert plan(situation(state, n1=told(Phase.CLOSED, generation=1))).commands == ()
+
+
+def test_a_failed_start_ends_the_grant_and_gives_the_next_node_one_in_the_same_entry() -> None:
+    commands = plan(situation(ledger(*RUNS), n1=told(Phase.CLOSED, failed=True))).commands
+    assert commands == (EndGrant(DB, G, Proof.RELEASED, "why", True), GiveGrant(DB, N2, G, True))
+
+
+def test_failed_everywhere_says_so_with_the_reasons_and_the_command() -> None:
+    commands: tuple[AnyCommand, ...] = RUNS
+    last = G
+    for node in (N2, N3, None):
+        commands += (EndGrant(DB, last, Proof.RELEASED, f"broken after {last}", True),)
+        last = Generation(len(commands) + 1)
+        if node is not None:
+            commands += (GiveGrant(DB, node, Generation(len(commands) - 1)),)
+            last = Generation(len(commands))
+    decision = plan(situation(ledger(*commands)))
+    assert decision.commands == () and decision.failed == (DB,)
+    assert "broken after 2" in decision.notes[0][1] and "lha_startapp -A db" in decision.notes[0][1]
+
+
+def test_a_lost_owner_of_storage_is_fenced_before_anything_else() -> None:
+    state = ledger(*RUNS)
+    assert plan(situation(state, lost=(N1,))).commands == (OrderFence(N1, (G,)),)
+    ordered = ledger(*RUNS, OrderFence(N1, (G,)))
+    decision = plan(situation(ordered, lost=(N1,)))
+    assert decision.commands == () and decision.fences == ((N1, Index(3)),)
+    confirmed = ledger(*RUNS, OrderFence(N1, (G,)), ConfirmFence(N1, Index(3)))
+    commands = plan(situation(confirmed, lost=(N1,))).commands
+    assert commands == (EndGrant(DB, G, Proof.FENCED, "n1 was fenced"), GiveGrant(DB, N2, G, True))
+
+
+def test_an_order_that_does_not_name_the_live_generation_is_renewed() -> None:
+    old = ledger(*RUNS, OrderFence(N1, (Generation(1),)), ConfirmFence(N1, Index(3)))
+    assert plan(situation(old, lost=(N1,))).commands == (OrderFence(N1, (G,)),)
+
+
+def test_expired_moves_what_has_no_storage_and_nothing_else() -> None:
+    state = ledger(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3))
+    waiting = situation(state, lost=(N3,))
+    assert plan(waiting).commands == ()
+    expired = replace(waiting, expired=frozenset({N3}))
+    proof = EndGrant(WEB, G, Proof.EXPIRED, "the lease of n3 ran out")
+    assert plan(expired).commands == (proof, GiveGrant(WEB, N2, G, True))
+    taken_over = ledger(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3), proof, GiveGrant(WEB, N2, G, True))
+    assert plan(situation(taken_over, lost=(N3,))).orders == (NodeOrder(N2, "start", WEB, Generation(4), True),)
+    storage = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
+    assert plan(replace(situation(storage, lost=(N3,)), expired=frozenset({N3}))).commands == ()
+
+
+def test_a_lost_owner_without_a_device_waits_and_says_what_helps() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
+    decision = plan(situation(state, lost=(N3,)))
+    assert decision.commands == () and "no fence device" in decision.notes[0][1]
+
+
+def test_silence_that_is_not_yet_a_loss_only_waits() -> None:
+    given = replace(situation(ledger(*RUNS)), alive=frozenset({N2, N3}))
+    assert plan(given).commands == () and plan(given).orders == ()
+
+
+def test_a_stop_that_failed_has_the_node_fenced_but_not_for_a_mere_stop() -> None:
+    stuck = told(Phase.NEEDS_FENCE)
+    assert plan(situation(ledger(*RUNS), n1=stuck)).commands == (OrderFence(N1, (G,)),)
+    stopping = plan(situation(ledger(*RUNS, SetWanted(DB, Wanted.STOPPED)), n1=stuck))
+    assert stopping.commands == () and "cannot be stopped" in stopping.notes[0][1]
+
+
+def test_the_master_does_not_fence_itself_but_hands_over() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING, N2), GiveGrant(DB, N2))
+    decision = plan(situation(state, n2=told(Phase.NEEDS_FENCE)))
+    assert decision.step_down and decision.commands == ()
+
+
+def test_a_move_stops_at_the_old_node_and_starts_at_the_asked_one() -> None:
+    moving = ledger(*RUNS, SetWanted(DB, Wanted.RUNNING, N3, move=True))
+    assert plan(situation(moving, n1=told(Phase.RUNNING))).orders == (NodeOrder(N1, "stop", DB, G),)
+    assert plan(situation(moving, n1=told(Phase.CLOSED))).commands == (
+        EndGrant(DB, G, Proof.RELEASED),
+        GiveGrant(DB, N3, G, False),
+    )
+
+
+def test_no_failback_when_the_preferred_node_returns() -> None:
+    commands = (SetWanted(DB, Wanted.RUNNING, N1), GiveGrant(DB, N2))
+    assert plan(situation(ledger(*commands), n2=told(Phase.RUNNING))) == Plan()
+
+
+def test_a_rebooted_owner_s_application_comes_back_where_it_ran() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N2))
+    commands = plan(situation(state, n2=told(Phase.CLOSED))).commands
+    assert commands == (EndGrant(DB, G, Proof.RELEASED), GiveGrant(DB, N2, G, False))
+
+
+def test_a_fence_of_a_node_that_is_well_again_is_cleaned_up() -> None:
+    state = ledger(OrderFence(N1, (Generation(1),)), ConfirmFence(N1, Index(1)))
+    assert plan(situation(state)).commands == (CancelFence(N1, Index(1)),)
+    assert plan(situation(state, lost=(N1,))).commands == ()
+
+
+def test_a_witness_never_runs_an_application() -> None:
+    nodes = tuple(changed(node, witness=node.name == N1) for node in NODES)
+    cluster = changed(CONFIGURATION.cluster, nodes=nodes)
+    given = situation(ledger(SetWanted(DB, Wanted.RUNNING)))
+    given = replace(given, configuration=changed(CONFIGURATION, cluster=cluster))
+    assert plan(given).commands == (GiveGrant(DB, N2),)
