@@ -120,7 +120,7 @@ class Loop(Protocol):
         ...
 
     def launch(self, name: str, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        """Run a coroutine in the background; the returned function cancels it. A failure is logged under `name`."""
+        """Run a coroutine in the background; the returned function cancels it, soon. A failure is logged as `name`."""
         ...
 
 

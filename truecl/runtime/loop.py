@@ -4,58 +4,37 @@ Timers only wake: whether a time has passed is what CLOCK_BOOTTIME says, so that
 suspended goes on when it wakes, not an hour later.
 """
 
-import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from truecl.runtime.clock import Alarm, Clock, Reactor
+
 T = TypeVar("T")
-
-
-class Timer(Protocol):
-    """IDelayedCall, as far as it is used."""
-
-    def active(self) -> bool: ...
-    def cancel(self) -> None: ...
-
-
-class Reactor(Protocol):
-    """What is used of a reactor: of IReactorTime and IReactorFDSet."""
-
-    def callLater(self, delay: float, callable: Callable[..., object]) -> Any: ...
-    def addReader(self, reader: Any) -> None: ...
-    def removeReader(self, reader: Any) -> None: ...
-
-
-def boottime() -> float:
-    """The clock of all decisions: seconds since boot, with time spent suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class TwistedLoop:
     """`failed` hears of background work that ended in an exception: its name and the exception's text."""
 
-    def __init__(
-        self, reactor: Reactor, failed: Callable[[str, str], None], clock: Callable[[], float] = boottime
-    ) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, failed: Callable[[str, str], None]) -> None:
         self._reactor = reactor
         self._failed = failed
         self._clock = clock
 
     def now(self) -> float:
-        return self._clock()
+        return self._clock.now()
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             return
         fired: Deferred[None] = Deferred()
-        alarm = _Alarm(self._reactor, self._clock, seconds, lambda: fired.callback(None))
+        alarm = self._alarm(seconds, lambda: fired.callback(None))
         try:
             await fired
         finally:
-            alarm.cancel()
+            alarm.set(None)
 
     async def readable(self, descriptor: int, timeout: float) -> bool:
         fired: Deferred[bool] = Deferred()
@@ -64,13 +43,13 @@ class TwistedLoop:
             if not fired.called:
                 fired.callback(outcome)
 
-        alarm = _Alarm(self._reactor, self._clock, timeout, lambda: fire(False))
+        alarm = self._alarm(timeout, lambda: fire(False))
         cancel = self.watch(descriptor, lambda: fire(True))
         try:
             return await fired
         finally:
             cancel()
-            alarm.cancel()
+            alarm.set(None)
 
     def watch(self, descriptor: int, readable: Callable[[], None]) -> Callable[[], None]:
         reader = _Reader(descriptor, readable)
@@ -85,7 +64,8 @@ class TwistedLoop:
                 self._failed(name, f"{type(failure.value).__name__}: {failure.value}")
 
         deferred.addErrback(failed)
-        return deferred.cancel
+        # Not at once: the work itself may be the one that cancels, and cannot be interrupted while it runs.
+        return lambda: self._soon(deferred.cancel)
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`; cancelled, with TimeoutError, when it takes longer than `seconds`."""
@@ -96,7 +76,7 @@ class TwistedLoop:
             late.append(True)
             deferred.cancel()
 
-        alarm = _Alarm(self._reactor, self._clock, seconds, ring)
+        alarm = self._alarm(seconds, ring)
         try:
             return await deferred
         except CancelledError:
@@ -104,31 +84,15 @@ class TwistedLoop:
                 raise TimeoutError(f"not finished within {seconds:.1f} s") from None
             raise
         finally:
-            alarm.cancel()
+            alarm.set(None)
 
+    def _alarm(self, seconds: float, wake: Callable[[], None]) -> Alarm:
+        alarm = Alarm(self._reactor, self._clock, wake)
+        alarm.set(self._clock.now() + seconds)
+        return alarm
 
-class _Alarm:
-    """Calls `ring` once, when the clock says that `seconds` have passed."""
-
-    def __init__(
-        self, reactor: Reactor, clock: Callable[[], float], seconds: float, ring: Callable[[], object]
-    ) -> None:
-        self._reactor = reactor
-        self._clock = clock
-        self._end = clock() + seconds
-        self._ring = ring
-        self._timer: Timer = reactor.callLater(max(0.0, seconds), self._wake)
-
-    def cancel(self) -> None:
-        if self._timer.active():
-            self._timer.cancel()
-
-    def _wake(self) -> None:
-        rest = self._end - self._clock()
-        if rest > 0:
-            self._timer = self._reactor.callLater(rest, self._wake)
-        else:
-            self._ring()
+    def _soon(self, call: Callable[[], None]) -> None:
+        self._reactor.callLater(0, call)
 
 
 class _Reader:
