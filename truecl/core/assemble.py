@@ -13,6 +13,15 @@ from truecl.core.syncd import Syncd
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, NETD, REQD, STATD, SYNCD, BootId, DaemonName, NodeName
 
+LOCAL_EDGES: tuple[tuple[DaemonName, DaemonName], ...] = (
+    (HBD, REQD), (LOCKD, REQD), (SYNCD, REQD), (NETD, REQD), (STATD, REQD), (CLUSTERD, REQD),
+    (LOCKD, HBD), (NETD, HBD), (STATD, HBD), (CLUSTERD, HBD),
+    (STATD, LOCKD), (CLUSTERD, LOCKD),
+    (STATD, CLUSTERD), (CLUSTERD, SYNCD),
+)  # fmt: skip
+"""Who connects to whose local socket: (client, server). Once joined, both tell each other. Everybody joins reqd, which
+starts them and hears from each that it is ready."""
+
 
 def build(
     daemon: DaemonName,

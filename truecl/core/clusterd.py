@@ -75,6 +75,8 @@ class Clusterd:
         self._master_since: float | None = None
         self._settled_boots = False
         self._operations: dict[str, Operation] = {}
+        self._early: list[tuple[Request, NodeName]] = []
+        """Requests that came between this node's election and its first committed entry."""
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
         self._number = 0
@@ -165,14 +167,20 @@ class Clusterd:
             self._lead_no_more(leadership)
         elif self._master_since is None:
             self._master_since, self._settled_boots = now, False
+        if self.master:
+            early, self._early = self._early, []
+            for request, origin in early:
+                self._begin(request, origin)
         if changed and leadership.leader is not None:
-            for _, request in self._requests.values():
+            for _, request in list(self._requests.values()):
                 self._pass_on(request)
 
     def _lead_no_more(self, leadership: Leadership | None = None) -> None:
         self._leadership = leadership or Leadership(self._leadership.term, None, False)
         self._master_since, self._proposal = None, None
         self._operations.clear()
+        if self._leadership.leader != self.me:
+            self._early.clear()
         self._ordered.clear()
         self._fencing.clear()
         self._fence_trouble.clear()
@@ -201,12 +209,14 @@ class Clusterd:
             self._out.send(leader, request)
 
     def _begin(self, request: Request, origin: NodeName) -> None:
+        """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
+        dropped: its origin passes it on again when it hears of the next leader."""
         if request.id in self._operations:
             return
         if not self.master:
-            # Passed on before this node was ready, or after it was deposed: the asker passes it on again on a change.
-            if self._leadership.leader != self.me:
-                return
+            if self._leadership.leader == self.me and len(self._early) < MAX_OPERATIONS:
+                self._early.append((request, origin))
+            return
         problem = self._problem(request)
         if problem or len(self._operations) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
@@ -233,7 +243,7 @@ class Clusterd:
             return ""
         if request.node not in config.nodes:
             return f"'{request.node}' is not one of the nodes of '{request.app}': {', '.join(config.nodes)}"
-        if request.node not in self._alive():
+        if request.node not in self._heard():
             return f"node '{request.node}' is not up; lha_stat shows which are"
         return ""
 
@@ -245,8 +255,8 @@ class Clusterd:
         config, grant = self.configuration.app(app), app_state(self._ledger, app).grant
         if config is None:
             return None
-        alive = self._alive()
-        others = [node for node in config.nodes if node in alive and (grant is None or node != grant.node)]
+        heard = self._heard()
+        others = [node for node in config.nodes if node in heard and (grant is None or node != grant.node)]
         return others[0] if others else None
 
     def _answer(self, origin: NodeName, reply: Reply) -> None:
@@ -275,11 +285,14 @@ class Clusterd:
 
     # ---- planning ---------------------------------------------------------------------------------------------------
 
+    def _heard(self) -> tuple[NodeName, ...]:
+        """By hbd, and this node itself."""
+        return (self.me, *(node.node for node in self._view.nodes if node.alive))
+
     def _alive(self) -> frozenset[NodeName]:
         """Heard, and renewing: a node whose reqd is silent for longer than lease and allowance runs nothing any more."""
-        heard = [node.node for node in self._view.nodes if node.alive]
-        renewing = [node for node in [self.me, *heard] if node in self._nodes.reports and node not in self._nodes.expired]
-        return frozenset(renewing)
+        reports, expired = self._nodes.reports, self._nodes.expired
+        return frozenset(node for node in self._heard() if node in reports and node not in expired)
 
     def _lost(self, now: float) -> frozenset[NodeName]:
         lost = []

@@ -6,7 +6,7 @@ a formation that stops half way leaves daemons running that will find their quor
     CHECK       which reqds answer, and which configuration they hold
     COMPARE     (only on a difference) syncd brings all nodes to one version, or says how they differ
     SUPPORT     hbd, lockd, netd, syncd, statd and clusterd are started everywhere
-    ELECT       this node stands, and a master is known
+    ELECT       this node stands, and a master is known, who starts what says `autostart`
 
     DAEMONS_OFF clusterd first, so that nothing is planned any more, then the others
 """
@@ -247,6 +247,9 @@ class Formation:
             self._out.tell(LOCKD, Campaign())
         if self.leadership is not None and self.leadership.leader is not None:
             self._say(f"{self.leadership.leader} acting as current cluster master.")
+            self._number += 1
+            id = f"{self.me}-form-{self._number}"
+            self._out.tell(CLUSTERD, Request(id, "autostart", AppName(""), None, "lha_form"))
             self._end(0)
 
     # ---- dissolve ---------------------------------------------------------------------------------------------------

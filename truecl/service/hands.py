@@ -1,0 +1,110 @@
+"""reqd's actions on the real machine: each goes to the driver of its kind, and always ends in a typed result."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+from truecl.drivers.contract import Driver, Loop, StepFailed
+from truecl.drivers.fence.driver import FenceDriver
+from truecl.drivers.program.cgroup import Groups
+from truecl.model.actions import (
+    AnyAction,
+    ConfigurationRead,
+    FenceOff,
+    FenceOutcome,
+    FreezeGroup,
+    KillGroup,
+    ReadConfiguration,
+    StepDown,
+    StepProbe,
+    StepResult,
+    StepUp,
+)
+from truecl.model.step import Probe, StepKind
+
+
+class Timers(Protocol):
+    """IReactorTime, as far as it is used."""
+
+    def callLater(self, delay: float, callable: Callable[..., object]) -> Any: ...
+
+
+class Hands:
+    """`host.Actions` of reqd. An action that outlives its time is cancelled, which ends its child processes; what it
+    left behind is for the next probe to say, so its result is UNKNOWN."""
+
+    def __init__(
+        self,
+        drivers: dict[StepKind, Driver],
+        groups: Groups,
+        fence: FenceDriver,
+        loop: Loop,
+        timers: Timers,
+        read: Callable[[], ConfigurationRead],
+    ) -> None:
+        self._drivers = drivers
+        self._groups = groups
+        self._fence = fence
+        self._loop = loop
+        self._timers = timers
+        self._read = read
+
+    def __call__(self, action: AnyAction) -> "Deferred[Any]":
+        match action:
+            case StepUp() | StepDown() | StepProbe():
+                return self._within(action.timeout, self._step(action))
+            case KillGroup():
+                return self._within(action.timeout, self._kill(action))
+            case FreezeGroup():
+                return self._within(1.0, self._freeze(action))
+            case FenceOff():
+                return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
+            case ReadConfiguration():
+                return Deferred.fromCoroutine(self._configuration())
+
+    def failed(self, action: AnyAction, error: BaseException) -> Any:
+        """What an action that ended with an exception resulted in."""
+        reason = error.reason if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
+        if isinstance(error, DeferredTimeout):
+            reason = f"no end within {getattr(action, 'timeout', 1.0):.1f} s"
+        if isinstance(action, FenceOff):
+            return FenceOutcome(False, reason)
+        if isinstance(action, ReadConfiguration):
+            return ConfigurationRead(None, (reason,))
+        return StepResult(Probe.FAILED if isinstance(error, StepFailed) else Probe.UNKNOWN, reason)
+
+    def _within(self, seconds: float, work: Any) -> "Deferred[StepResult]":
+        deferred: Deferred[StepResult] = Deferred.fromCoroutine(work)
+        return deferred.addTimeout(max(seconds, 0.01), self._timers)  # type: ignore[arg-type]
+
+    async def _step(self, action: StepUp | StepDown | StepProbe) -> StepResult:
+        """The probe has the last word: up() and down() return when it said what was asked."""
+        began = self._loop.now()
+        driver = self._drivers[action.step.kind]
+        if isinstance(action, StepUp):
+            await driver.up(action.step, action.instance)
+            probe = Probe.ACTIVE
+        elif isinstance(action, StepDown):
+            await driver.down(action.step, action.instance, action.force)
+            probe = Probe.INACTIVE
+        else:
+            probe = await driver.probe(action.step, action.instance)
+        took = self._loop.now() - began
+        facts = await driver.detail(action.step, action.instance) if probe is Probe.ACTIVE else {}
+        return StepResult(probe, "", facts, took)
+
+    async def _kill(self, action: KillGroup) -> StepResult:
+        group = self._groups.of(action.instance)
+        if not await self._groups.kill(group, action.timeout):
+            return StepResult(Probe.ACTIVE, "killed, but processes are still there: they wait for a device")
+        await self._groups.remove(group)
+        return StepResult(Probe.INACTIVE)
+
+    async def _freeze(self, action: FreezeGroup) -> StepResult:
+        done = await self._groups.freeze(self._groups.of(action.instance), action.frozen)
+        return StepResult(Probe.ACTIVE, "" if done else "not frozen within 50 ms")
+
+    async def _configuration(self) -> ConfigurationRead:
+        return self._read()
