@@ -1,0 +1,250 @@
+"""lha_lab: arguments, and what its verbs print."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from truecl.lab.cluster import Lab, NodeStatus
+from truecl.lab.description import LabError, NoLab
+from truecl.lab.probing import ProbeResult
+
+DONE, FAILED, USAGE, NO_LAB = 0, 1, 2, 3
+EXAMPLES = """\
+examples:
+  lha_lab up -n 4                       four nodes n1 to n4, two links, truecl on each
+  lha_lab exec n1 -- lha_form           a command on a node; `exec client` stands with the users
+  lha_lab probe 10.77.1.100:80 --for 20s
+                                        what a client sees, while in another shell:
+  lha_lab kill n1                       the node's power fails
+  lha_lab boot n1
+  lha_lab cut n2 --link 1               one link of a node fails
+  lha_lab cut n2 --from n3 --one-way    n2 hears no more of n3, n3 still hears n2
+  lha_lab heal
+  lha_lab down                          everything is gone
+"""
+
+
+def duration(text: str) -> float:
+    """Seconds out of 500ms, 20s, 2m, 1h or a plain number of seconds. Raises ArgumentTypeError."""
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
+        if text.endswith(unit):
+            try:
+                value = float(text[: len(text) - len(unit)]) * factor
+            except ValueError:
+                break
+            if 0 < value < 1e6:
+                return value
+            break
+    raise argparse.ArgumentTypeError(f"'{text}' is no duration: 500ms, 20s, 2m")
+
+
+def link(text: str) -> int:
+    """1 out of 1, link1 or eth0."""
+    digits = text.removeprefix("link").removeprefix("eth")
+    if not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no link: 1, 2, … or link1, link2, …")
+    return int(digits) + (1 if text.startswith("eth") else 0)
+
+
+def parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="lha_lab", description="A cluster on one machine, to try truecl and to test it.", epilog=EXAMPLES,
+        formatter_class=raw,
+    )  # fmt: skip
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--name", default="lab", help="which lab, if there are several (default: lab)")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, parents=[common], help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    up = verb("up", "make a lab and boot its nodes", run_up)
+    up.add_argument("-n", "--nodes", type=int, default=4, metavar="N", help="how many nodes (default: 4)")
+    up.add_argument("--names", default="", metavar="A,B,C", help="their names (default: n1, n2, …)")
+    up.add_argument("--links", type=int, default=2, metavar="N", help="networks between them (default: 2)")
+    up.add_argument("--witness", action="store_true", help="one more node, 'witness', that only votes")
+    up.add_argument("--bare", action="store_true", help="boot the nodes without truecl's service")
+    up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
+    execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
+    execute.add_argument("node")
+    execute.add_argument("command", nargs="*", metavar="-- CMD", help="default: a shell")
+    for name, text, run in (
+        ("kill", "cut a node's power: what it had not synced is lost", run_kill),
+        ("boot", "switch a node on", run_boot),
+        ("resume", "let a paused node run on", run_resume),
+    ):
+        verb(name, text, run).add_argument("node", nargs="+")
+    pause = verb("pause", "stop a node's processes where they are; its kernel still answers the network", run_pause)
+    pause.add_argument("node", nargs="+")
+    pause.add_argument("--silent", action="store_true", help="its kernel answers no more either, as a stopped VM")
+    cut = verb("cut", "lose a node's frames (the carrier stays, as behind a failed switch)", run_cut)
+    cut.add_argument("node")
+    cut.add_argument("--link", type=link, default=0, help="on this link only")
+    cut.add_argument("--from", dest="source", default="", metavar="NODE", help="only between these two")
+    cut.add_argument("--one-way", action="store_true", help="only what NODE would receive")
+    cut.add_argument("--unplug", action="store_true", help="pull the cable: the carrier goes too")
+    verb("heal", "take cuts away: all, or a node's", run_heal).add_argument("node", nargs="?", default="")
+    power = verb("power", "how the power switch (the fence device) treats a node", run_power)
+    power.add_argument("node")
+    mode = power.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--slow", type=duration, metavar="TIME", help="obeys after this time")
+    mode.add_argument("--refuse", action="store_true", help="does not obey")
+    mode.add_argument("--ok", action="store_true", help="obeys at once")
+    _probe_options(verb("probe", "ask an application every 5 ms from the client's place", run_probe))
+    verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
+    verb("down", "remove the lab: nothing stays", run_down)
+    return top
+
+
+def _probe_options(probe: argparse.ArgumentParser) -> None:
+    probe.add_argument("target", metavar="ADDRESS:PORT")
+    probe.add_argument("--for", dest="seconds", type=duration, default=10.0, metavar="TIME", help="default: 10s")
+    probe.add_argument("--path", default="/", help="path of the HTTP request (default: /)")
+    probe.add_argument("--send", help="send this text instead of an HTTP request")
+    probe.add_argument("--expect", default="", metavar="REGEX", help="count only answers that contain this")
+    probe.add_argument("--gap", type=duration, default=0.05, metavar="TIME", help="silence that counts (default: 50ms)")
+    probe.add_argument("--json", action="store_true")
+
+
+def run_up(given: argparse.Namespace) -> int:
+    names = [name for name in given.names.split(",") if name]
+    lab = Lab.up(
+        given.nodes, name=given.name, names=names, links=given.links, witness=given.witness, bare=given.bare,
+        shared=given.shared,
+    )  # fmt: skip
+    print_nodes(lab.status())
+    return DONE
+
+
+def run_exec(given: argparse.Namespace) -> int:
+    return Lab.open(given.name).enter(given.node, given.command or ["/bin/sh"])
+
+
+def run_kill(given: argparse.Namespace) -> int:
+    return for_each(given, Lab.kill, "off")
+
+
+def run_boot(given: argparse.Namespace) -> int:
+    return for_each(given, Lab.boot, "on")
+
+
+def run_resume(given: argparse.Namespace) -> int:
+    return for_each(given, Lab.resume, "on")
+
+
+def run_pause(given: argparse.Namespace) -> int:
+    return for_each(given, lambda lab, node: lab.pause(node, given.silent), "paused")
+
+
+def for_each(given: argparse.Namespace, act: Callable[[Lab, str], None], state: str) -> int:
+    lab = Lab.open(given.name)
+    for node in given.node:
+        act(lab, node)
+        print(f"{node}  {state}")
+    return DONE
+
+
+def run_cut(given: argparse.Namespace) -> int:
+    lab = Lab.open(given.name)
+    lab.cut(given.node, link=given.link, source=given.source, one_way=given.one_way, unplug=given.unplug)
+    where = f"link {given.link}" if given.link else "all links"
+    whom = f" from {given.source}" if given.source else ""
+    how = ", unplugged" if given.unplug else ", one way" if given.one_way else ""
+    print(f"{given.node}  cut{whom} on {where}{how}")
+    return DONE
+
+
+def run_heal(given: argparse.Namespace) -> int:
+    count = Lab.open(given.name).heal(given.node)
+    print(f"{count} cuts healed" if count else "nothing was cut")
+    return DONE
+
+
+def run_power(given: argparse.Namespace) -> int:
+    mode = f"slow {given.slow:g}" if given.slow else "refuse" if given.refuse else "ok"
+    Lab.open(given.name).power(given.node, mode)
+    print(f"{given.node}  power switch: {mode}")
+    return DONE
+
+
+def run_probe(given: argparse.Namespace) -> int:
+    options = {name: getattr(given, name) for name in ("seconds", "path", "send", "expect", "gap")}
+    with Lab.open(given.name).probe(given.target, **options) as probing:
+        try:
+            result = probing.wait()
+        except KeyboardInterrupt:
+            probing.stop()
+            result = probing.result
+    if given.json:
+        print(json.dumps(asdict(result), indent=1))
+    else:
+        print_probe(given.target, result)
+    return DONE if result.answers else FAILED
+
+
+def run_list(given: argparse.Namespace) -> int:
+    names = Lab.names()
+    if given.name != "lab" or given.name in names or not names:
+        lab = Lab.open(given.name)
+        if given.json:
+            print(json.dumps({"lab": given.name, "nodes": [asdict(status) for status in lab.status()]}, indent=1))
+        else:
+            print_nodes(lab.status())
+        return DONE
+    print(json.dumps({"labs": names}) if given.json else "labs: " + ", ".join(names))
+    return DONE
+
+
+def run_down(given: argparse.Namespace) -> int:
+    print(f"lab '{given.name}' is gone" if Lab.down(given.name) else f"there was no lab '{given.name}'")
+    return DONE
+
+
+def print_nodes(nodes: Sequence[NodeStatus]) -> None:
+    rows = [["NODE", "STATE", "PID", "BOOTS", "ADDRESSES", "POWER SWITCH", "CUT"]]
+    for node in nodes:
+        name = f"{node.name} (witness)" if node.witness and node.name != "witness" else node.name
+        addresses, cuts = " ".join(node.addresses), ", ".join(node.cuts)
+        rows.append([name, node.state, str(node.pid or "-"), str(node.boots), addresses, node.power, cuts or "-"])
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_probe(target: str, result: ProbeResult) -> None:
+    print(f"{target}  {result.answers} answers to {result.tries} tries in {result.seconds:.1f} s")
+    if not result.answers:
+        print("the application never answered")
+        return
+    print(f"longest outage  {result.longest * 1000:.0f} ms")
+    print(f"outages         {len(result.outages)}")
+    for outage in result.outages:
+        print(f"  at {outage.at:8.3f} s  {outage.length * 1000:.0f} ms")
+    print("answered by     " + ", ".join(f"{node} {count}" for node, count in result.nodes.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except NoLab as problem:
+        print(f"lha_lab: {problem}", file=sys.stderr)
+        return NO_LAB
+    except (LabError, OSError) as problem:
+        print(f"lha_lab: {problem}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

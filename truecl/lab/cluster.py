@@ -1,0 +1,584 @@
+"""A lab: a cluster on one machine. Each node is a set of namespaces with a file system, a network and power of its own.
+
+    with Lab.up(4, name="mine", bare=True) as lab:
+        lab.exec("n1", ["hostname"]).check()
+        lab.kill("n1")
+
+All methods raise LabError (its subclass NoLab where there is none); all work from any process.
+"""
+
+import compileall
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from truecl.lab import cgroups, provision, teardown
+from truecl.lab.description import (
+    Description,
+    LabError,
+    LabNode,
+    NodeState,
+    NoLab,
+    link_name,
+    load_cuts,
+    save_cuts,
+    write_json,
+)
+from truecl.lab.locks import locked
+from truecl.lab.network import ANY, Cut, Network, NetworkFailed
+from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
+from truecl.lab.probing import Probing
+
+SERVICE = (sys.executable, "-m", "truecl.service.warm")
+"""What a node's first process keeps running."""
+DISK_SIZE = 64 << 20
+"""Bytes of a node's /var/lib/truecl, by default."""
+MOST_NODES = 64
+REPLY_TIMEOUT = 60.0
+PACKAGE = str(Path(__file__).resolve().parents[2])
+"""The directory that holds the package truecl."""
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+TOOLS = ("ip", "tc", "nsenter", "unshare", "setsid", "mkfs.ext4")
+ENTER = 'echo 0 >"$0" && exec "$@"'
+"""A shell that joins the cgroup $0 and becomes the command."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    def check(self) -> "Result":
+        """Raises LabError unless the exit code is 0."""
+        if self.code:
+            raise LabError(f"{' '.join(self.argv)}: exit code {self.code}: {self.err.strip() or self.out.strip()}")
+        return self
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """A line of `lha_lab list`."""
+
+    name: str
+    state: str
+    """on, off or paused."""
+    witness: bool
+    pid: int
+    boots: int
+    addresses: tuple[str, ...]
+    cuts: tuple[str, ...]
+    power: str
+    """How the power switch treats it: ok, refuse, slow SECONDS."""
+
+
+class Lab:
+    """One lab, by the files it keeps under /run/truecl-lab/NAME."""
+
+    def __init__(self, paths: Paths, description: Description) -> None:
+        self.paths = paths
+        self.description = description
+        self.network = Network(paths, description.ports, description.links)
+        self._mount_point = cgroups.mount_point()
+
+    # ---- the lab as a whole -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, name: str = "lab") -> "Lab":
+        """A lab that is up."""
+        paths = Paths(checked_name(name))
+        return cls(paths, Description.load(paths))
+
+    @classmethod
+    def up(
+        cls,
+        count: int = 4,
+        *,
+        name: str = "lab",
+        names: Sequence[str] = (),
+        links: int = 2,
+        witness: bool = False,
+        bare: bool = False,
+        service: Sequence[str] = SERVICE,
+        shared: str = "",
+        disk_size: int = DISK_SIZE,
+        provide: provision.Provision = provision.write_configuration,
+    ) -> "Lab":
+        """Make a lab of `count` nodes (or those in `names`), `witness` adds one more, and boot them all.
+
+        `bare`: without truecl's service. `shared`: a directory of the machine instead of an empty one for /shared.
+        """
+        check_machine()
+        paths = Paths(checked_name(name))
+        described = describe(paths, names or [f"n{i}" for i in range(1, count + 1)], links, witness, shared)
+        if not bare:
+            described = replace_service(described, tuple(service))
+        with locked(paths.lock_file):
+            if Path(paths.root).exists() or Path(paths.group(cgroups.mount_point())).exists():
+                raise LabError(f"lab '{name}' exists already: lha_lab down --name {name} removes it")
+            teardown.remember_loops()
+            lab = cls(paths, described)
+            try:
+                lab._lay_out(disk_size, provide)
+                lab._boot_all()
+            except BaseException as problem:
+                teardown.tear_down(paths)
+                if isinstance(problem, (NetworkFailed, OSError, subprocess.CalledProcessError)):
+                    raise LabError(f"the lab did not come up: {problem}") from problem
+                raise
+        return lab
+
+    @staticmethod
+    def down(name: str = "lab") -> bool:
+        """Cut every node's power and remove all that the lab made; False when there was nothing."""
+        check_machine()
+        paths = Paths(checked_name(name))
+        with locked(paths.lock_file, remove=True):
+            existed = teardown.tear_down(paths)
+        teardown.tidy_machine()
+        return existed
+
+    @staticmethod
+    def names() -> list[str]:
+        """Labs on this machine."""
+        base = Path(BASE)
+        return sorted(path.name for path in base.iterdir() if path.is_dir()) if base.exists() else []
+
+    def __enter__(self) -> "Lab":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        Lab.down(self.paths.name)
+
+    def _lay_out(self, disk_size: int, provide: provision.Provision) -> None:
+        paths, nodes = self.paths, self.description.nodes
+        for directory in (paths.root, paths.power_directory, paths.shared):
+            Path(directory).mkdir(mode=0o700 if directory == paths.root else 0o755)
+        for part in ("room", CLIENT, *(f"node.{node.name}" for node in nodes)):
+            Path(f"{paths.group(self._mount_point)}/{part}").mkdir(parents=True)
+        making = []
+        for node in nodes:
+            for part in ("etc", "log", "root"):
+                Path(f"{node.directory}/{part}").mkdir(parents=True)
+            making.append(self._make_disk(node, disk_size))
+        self.network.create()
+        self._start_switch()
+        provide(nodes, [link_name(link) for link in range(1, self.description.links + 1)])
+        if self.description.service:
+            compileall.compile_dir(f"{PACKAGE}/truecl", quiet=2)  # the nodes see it read-only
+        for process in making:
+            problem = process.communicate()[1]
+            if process.returncode:
+                raise LabError(f"mkfs.ext4: {problem.strip()}")
+        self.description.save(paths)
+
+    def _make_disk(self, node: LabNode, size: int) -> "subprocess.Popen[str]":
+        image = Path(self.paths.image(node.name))
+        with image.open("wb") as file:
+            file.truncate(size)
+        # All of it written now: no kernel thread that goes on initialising while the node runs.
+        options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-L", "truecl"]
+        return subprocess.Popen(["mkfs.ext4", *options, str(image)], stderr=subprocess.PIPE, text=True)
+
+    def _boot_all(self) -> None:
+        nodes = self.description.nodes
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            list(pool.map(lambda node: self._boot(node.name), nodes))
+
+    # ---- power ------------------------------------------------------------------------------------------------------
+
+    def kill(self, node: str) -> None:
+        """Cut the node's power: what it had not synced is lost. Returns when it is off; off already is no error."""
+        self.description.node(node)
+        with self._held():
+            self._ask(f"cut {node}")
+
+    def boot(self, node: str) -> None:
+        """Switch the node on; returns when its first process has started the service."""
+        self.description.node(node)
+        with self._held():
+            self._boot(node)
+
+    def _boot(self, node: str) -> None:
+        place = self.description.node(node)
+        if self._unfinished(node):
+            self._ask(f"cut {node}")
+        with locked(self.paths.node_lock(node)):
+            if self.state(node) != "off":
+                raise LabError(f"{node} is {self.state(node)} already; lha_lab kill {node} cuts its power")
+            group = self._group(node)
+            Path(f"{group}/{SCOPE}").mkdir(parents=True, exist_ok=True)
+            cgroups.thaw(group)
+            write_json(self.paths.boot_file(node), self._boot_order(place))
+            interfaces = [place.port.interface(link) for link in range(1, self.description.links + 1)]
+            Path(self.paths.ports_file(node)).write_text(" ".join(interfaces), encoding="utf-8")
+            with self._connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
+                talk.write(f"spawn {node}\n")
+                talk.flush()
+                pid = int(self._reply(talk.readline(), "pid", node))
+                self._plug_in(place, pid)
+                self._reply(talk.readline(), "built", node)
+                before = NodeState.load(self.paths, node)
+                NodeState(pid, before.boots + 1).save(self.paths, node)
+                talk.write("go\n")
+                talk.flush()
+                self._reply(talk.readline(), "up", node)
+
+    def _plug_in(self, node: LabNode, pid: int) -> None:
+        with locked(f"{self.paths.cuts_file}.lock"):
+            self.network.disconnect(node.port)
+            self.network.connect(node.port, str(pid), f"--target={pid}", "--net")
+            self.network.apply(load_cuts(self.paths), only=node.name)
+
+    def _reply(self, line: str, word: str, node: str) -> str:
+        if line.split(" ")[0].strip() != word:
+            said = line.strip() or "its first process ended: " + self.console(node).strip().rpartition("\n")[2]
+            raise LabError(f"{node} did not boot: {said} ({self.paths.console(node)})")
+        return line.partition(" ")[2].strip()
+
+    def _boot_order(self, node: LabNode) -> dict[str, object]:
+        hosts = ["127.0.0.1 localhost", "::1 localhost"]
+        for other in self.description.nodes:
+            hosts += [f"{other.port.ipv4(1)} {other.name}", f"{other.port.ipv6(1)} {other.name}"]
+        agent = Path(__file__).with_name("fence_agent.py").read_text(encoding="utf-8")
+        return {
+            "name": node.name,
+            "directory": node.directory,
+            "power": self.paths.power_directory,
+            "shared": self.description.shared,
+            "shared_inside": self.paths.shared_inside(node.name),
+            "hosts": "".join(f"{line}\n" for line in hosts),
+            "agent": f"#!{sys.executable} -IS\n{agent}",
+            "keep": sorted({sys.prefix, sys.base_prefix, PACKAGE}),
+            "service": list(self.description.service),
+            "environment": self.environment(),
+        }
+
+    def pause(self, node: str, silent: bool = False) -> None:
+        """Stop all of the node's processes where they are; clocks run on. Its kernel still answers the network (ARP,
+        ping, TCP's accept), as under a hanging user space; `silent` drops its frames too, as of a stopped VM."""
+        self._running(node)
+        with self._held(), locked(self.paths.node_lock(node)):
+            if silent:
+                links = range(1, self.description.links + 1)
+                pairs = [(link, *pair) for link in links for pair in ((ANY, node), (node, ANY))]
+                self._add_cuts(pairs, by="pause")
+            if not cgroups.freeze(self._group(node), REPLY_TIMEOUT):
+                raise LabError(f"{node} does not stop: a process hangs in the kernel; lha_lab kill {node} ends it")
+
+    def resume(self, node: str) -> None:
+        """Let a paused node run on; harmless for one that runs."""
+        self.description.node(node)
+        if self.state(node) == "off":
+            raise LabError(f"{node} is off; lha_lab boot {node} switches it on")
+        with self._held(), locked(self.paths.node_lock(node)):
+            self._remove_cuts(lambda cut: cut.by == "pause" and node in (cut.source, cut.target))
+            cgroups.thaw(self._group(node))
+
+    def power(self, node: str, mode: str) -> None:
+        """How the power switch treats orders of the cluster for this node: 'ok', 'refuse' or 'slow SECONDS'."""
+        self.description.node(node)
+        Path(self.paths.mode_file(node)).write_text(f"{mode}\n", encoding="utf-8")
+
+    # ---- network ----------------------------------------------------------------------------------------------------
+
+    def cut(
+        self, node: str, *, link: int = 0, source: str = "", one_way: bool = False, unplug: bool = False
+    ) -> None:
+        """Lose the node's frames on a link (0: on all); `node` may be 'client'.
+
+        `source`: only those between the two. `one_way`: only what the node would receive. `unplug`: the cable is out,
+        so that the node sees no carrier.
+        """
+        known = [port.name for port in self.description.ports]
+        for name in (node, source):
+            if name and name not in known:
+                raise LabError(f"no node '{name}' in lab '{self.paths.name}': it has {', '.join(known)}")
+        if link not in range(self.description.links + 1):
+            raise LabError(f"no link {link}: lab '{self.paths.name}' has 1 to {self.description.links}")
+        if unplug and (source or one_way):
+            raise LabError("a cable is out in both directions and for everybody: --unplug goes with --link alone")
+        if source == node:
+            raise LabError(f"{node} cannot be cut from itself")
+        pairs = []
+        for number in [link] if link else range(1, self.description.links + 1):
+            pairs.append((number, source or ANY, node))
+            if not one_way and not unplug:
+                pairs.append((number, node, source or ANY))
+        with self._held():
+            self._add_cuts(pairs, unplugged=unplug)
+
+    def heal(self, node: str = "") -> int:
+        """Take all cuts away, or those that touch `node`; returns how many there were."""
+        with self._held():
+            return self._remove_cuts(lambda cut: cut.by == "cut" and node in ("", cut.source, cut.target))
+
+    def cuts(self) -> list[Cut]:
+        return load_cuts(self.paths)
+
+    def _add_cuts(self, pairs: Iterable[tuple[int, str, str]], by: str = "cut", unplugged: bool = False) -> None:
+        with locked(f"{self.paths.cuts_file}.lock"):
+            cuts = load_cuts(self.paths)
+            have = {(cut.link, cut.source, cut.target, cut.by, cut.unplugged) for cut in cuts}
+            number = max((cut.number for cut in cuts), default=0)
+            added = []
+            for link, source, target in pairs:
+                if (link, source, target, by, unplugged) not in have:
+                    number += 1
+                    added.append(Cut(number, link, source, target, by, unplugged))
+            save_cuts(self.paths, [*cuts, *added])
+            self._network(lambda: self.network.apply(added))
+
+    def _remove_cuts(self, chosen: Callable[[Cut], bool]) -> int:
+        with locked(f"{self.paths.cuts_file}.lock"):
+            cuts = load_cuts(self.paths)
+            gone = [cut for cut in cuts if chosen(cut)]
+            save_cuts(self.paths, [cut for cut in cuts if not chosen(cut)])
+            self._network(lambda: self.network.lift(gone))
+            return len(gone)
+
+    def _network(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except NetworkFailed as problem:
+            raise LabError(str(problem)) from None
+
+    # ---- in the nodes -----------------------------------------------------------------------------------------------
+
+    def command(self, node: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` in a node or the client; in the node it dies with the node's power."""
+        if node == CLIENT:
+            enter = [f"--net={self.paths.client_namespace}"]
+            group = f"{self.paths.group(self._mount_point)}/{CLIENT}"
+        else:
+            self._running(node)
+            pid = NodeState.load(self.paths, node).pid
+            enter = [f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+            group = f"{self._group(node)}/{SCOPE}"
+        return ["/bin/sh", "-c", ENTER, f"{group}/cgroup.procs", "nsenter", *enter, "--", *argv]
+
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+        """Start a command in a node or the client; `options` as subprocess.Popen has them."""
+        command = self.command(node, argv)
+        return subprocess.Popen(command, env=self._environment_for(node), text=True, **options)
+
+    def exec(self, node: str, argv: Sequence[str], timeout: float = 30.0, stdin: str = "") -> Result:
+        """Run a command to its end and give back what it printed."""
+        pipe = subprocess.PIPE
+        process = self.popen(node, argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise LabError(f"{node}: {' '.join(argv)}: not done after {timeout:g} s") from None
+        return Result(tuple(argv), process.returncode, out, err)
+
+    def enter(self, node: str, argv: Sequence[str]) -> int:
+        """Run a command on this terminal; returns its exit code."""
+        return subprocess.run(self.command(node, argv), env=self._environment_for(node), check=False).returncode
+
+    def environment(self) -> dict[str, str]:
+        """What the node's service and commands find in their environment."""
+        path = [str(Path(sys.executable).parent), f"{PACKAGE}/bin"]
+        path += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        found = {"PATH": ":".join(path), "HOME": "/root", "LANG": "C.UTF-8"}
+        if Path(PACKAGE).name not in ("site-packages", "dist-packages"):
+            found["PYTHONPATH"] = PACKAGE
+        return found
+
+    def _environment_for(self, node: str) -> Mapping[str, str]:
+        if node == CLIENT:
+            return {**os.environ, "PYTHONPATH": PACKAGE}
+        return {**self.environment(), "TERM": os.environ.get("TERM", "dumb")}
+
+    def probe(self, target: str, **options: Any) -> Probing:
+        """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing."""
+        return Probing(lambda argv, popen: self.popen(CLIENT, argv, **popen), target, **options)
+
+    # ---- what is ----------------------------------------------------------------------------------------------------
+
+    def state(self, node: str) -> str:
+        """on, off or paused."""
+        group = self._group(node)
+        if not cgroups.event(group, "populated"):
+            return "off"
+        return "paused" if cgroups.read(f"{group}/cgroup.freeze").strip() == "1" else "on"
+
+    def pid(self, node: str) -> int:
+        """The machine's number of the node's PID 1. Raises LabError when the node is off."""
+        self._running(node, paused=True)
+        return NodeState.load(self.paths, node).pid
+
+    def console(self, node: str) -> str:
+        """What the node's first process and its service wrote to their standard error."""
+        try:
+            return Path(self.paths.console(node)).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def status(self) -> list[NodeStatus]:
+        cuts = load_cuts(self.paths)
+        return [self._status(node, cuts) for node in self.description.nodes]
+
+    def _status(self, node: LabNode, cuts: Iterable[Cut]) -> NodeStatus:
+        state = self.state(node.name)
+        kept = NodeState.load(self.paths, node.name)
+        mode = Path(self.paths.mode_file(node.name))
+        return NodeStatus(
+            node.name,
+            state,
+            node.witness,
+            0 if state == "off" else kept.pid,
+            kept.boots,
+            tuple(node.addresses.values()),
+            tuple(cut_text(cut) for cut in cuts if node.name in (cut.source, cut.target)),
+            mode.read_text(encoding="utf-8").strip() if mode.exists() else "ok",
+        )
+
+    # ---- inner parts ------------------------------------------------------------------------------------------------
+
+    def _group(self, node: str) -> str:
+        return self.paths.node_group(self._mount_point, node)
+
+    def _held(self) -> Any:
+        """`down` waits for verbs that are under way, and they for it."""
+        check_machine()
+        if not Path(self.paths.root).exists():
+            raise NoLab(f"no lab '{self.paths.name}': lha_lab up makes one")
+        return locked(self.paths.lock_file, shared=True)
+
+    def _running(self, node: str, paused: bool = False) -> None:
+        self.description.node(node)
+        state = self.state(node)
+        if state == "off":
+            raise LabError(f"{node} is off; lha_lab boot {node} switches it on")
+        if state == "paused" and not paused:
+            raise LabError(f"{node} is paused; lha_lab resume {node} lets it run on")
+
+    def _unfinished(self, node: str) -> bool:
+        path = Path(self.paths.loops_file(node))
+        return path.exists() and bool(path.read_text(encoding="utf-8").strip())
+
+    def _connect(self) -> socket.socket:
+        for again in (False, True):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(REPLY_TIMEOUT)
+            try:
+                connection.connect(self.paths.control_socket)
+                return connection
+            except OSError:
+                connection.close()
+                if again:
+                    raise
+                self._start_switch()
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _ask(self, request: str) -> str:
+        try:
+            with self._connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
+                talk.write(f"{request}\n")
+                talk.flush()
+                answer = talk.readline().strip()
+        except OSError as problem:
+            raise LabError(f"the lab's power switch does not answer: {problem}") from None
+        word, _, rest = answer.partition(" ")
+        if word != "ok":
+            raise LabError(rest or "the power switch died over it; the next command starts it again")
+        return rest
+
+    def _start_switch(self) -> None:
+        """The power switch, in the lab's cgroup and the switch's namespace; returns when it hears."""
+        with locked(f"{self.paths.control_socket}.lock"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+                if trial.connect_ex(self.paths.control_socket) == 0:
+                    return  # somebody else was faster
+            group = f"{self.paths.group(self._mount_point)}/room/cgroup.procs"
+            script = str(Path(__file__).with_name("power.py"))
+            python = [sys.executable, "-I", "-S", script, self.paths.name]
+            enter = ["nsenter", f"--net={self.paths.switch_namespace}", *python]
+            command = ["setsid", "--fork", "/bin/sh", "-c", ENTER, group, *enter]
+            with Path(self.paths.power_log).open("a", encoding="utf-8") as log:
+                null, pipe = subprocess.DEVNULL, subprocess.PIPE
+                process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=log, cwd="/", text=True)
+            assert process.stdout is not None
+            with process.stdout as said:
+                heard = said.readline().strip()
+            process.wait()
+            if heard != "ready":
+                raise LabError(f"the lab's power switch did not start: see {self.paths.power_log}")
+
+
+def describe(paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str) -> Description:
+    """A lab's layout out of what was asked. Raises LabError."""
+    wanted = [*names, *(["witness"] if witness else [])]
+    for name in wanted:
+        if not NAME.fullmatch(name) or name == CLIENT:
+            raise LabError(f"'{name}' is no name for a node: small letters, digits and hyphens, and not '{CLIENT}'")
+    if len(set(wanted)) != len(wanted):
+        raise LabError(f"a node's name is given twice: {', '.join(wanted)}")
+    if not 1 <= len(wanted) <= MOST_NODES:
+        raise LabError(f"{len(wanted)} nodes: a lab has 1 to {MOST_NODES}")
+    if not 1 <= links <= 9:
+        raise LabError(f"{links} links: a lab has 1 to 9")
+    if shared and not Path(shared).is_dir():
+        raise LabError(f"--shared {shared}: no such directory")
+    last = len(wanted) if witness else 0
+    nodes = tuple(
+        LabNode(name, index, index == last, links, paths.node(name)) for index, name in enumerate(wanted, start=1)
+    )
+    created = time.strftime("%Y-%m-%d %H:%M:%S")
+    where = str(Path(shared).resolve()) if shared else paths.shared
+    return Description(paths.name, nodes, links, (), where, created)
+
+
+def replace_service(description: Description, service: tuple[str, ...]) -> Description:
+    return Description(
+        description.name, description.nodes, description.links, service, description.shared, description.created
+    )
+
+
+def checked_name(name: str) -> str:
+    """Raises LabError."""
+    if not NAME.fullmatch(name):
+        raise LabError(f"'{name}' is no name for a lab: small letters, digits and hyphens")
+    return name
+
+
+def check_machine() -> None:
+    """Raises LabError."""
+    if os.geteuid() != 0:
+        raise LabError("a lab needs root (namespaces, loop devices): run this as root")
+    missing = [tool for tool in TOOLS if not _found(tool)]
+    if missing:
+        raise LabError(f"missing: {', '.join(missing)}; apt install iproute2 util-linux e2fsprogs")
+    try:
+        cgroups.mount_point()
+    except FileNotFoundError as problem:
+        raise LabError(f"{problem}: mount -t cgroup2 none /sys/fs/cgroup") from None
+
+
+def _found(tool: str) -> bool:
+    path = (*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/sbin")
+    return any(Path(directory, tool).exists() for directory in path if directory)
+
+
+def cut_text(cut: Cut) -> str:
+    """A cut in words, for the operator."""
+    if cut.unplugged:
+        return f"link{cut.link} unplugged"
+    names = {ANY: "all"}
+    return f"link{cut.link} {names.get(cut.source, cut.source)}->{names.get(cut.target, cut.target)}"

@@ -1,0 +1,134 @@
+"""What a lab consists of, and what is kept of it in files, so that its commands work from any shell."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from truecl.lab.network import CLIENT_INDEX, Cut, Port
+from truecl.lab.paths import CLIENT, Paths
+
+
+class LabError(Exception):
+    """A verb was refused or failed; the text is for the operator and says which command helps."""
+
+
+class NoLab(LabError):
+    """There is no lab of this name."""
+
+
+@dataclass(frozen=True)
+class LabNode:
+    """A node as `up` laid it out."""
+
+    name: str
+    index: int
+    witness: bool
+    links: int
+    directory: str
+    """The machine's directory of this node."""
+
+    @property
+    def port(self) -> Port:
+        return Port(self.name, self.index)
+
+    @property
+    def etc(self) -> Path:
+        """What the node sees as /etc/truecl."""
+        return Path(self.directory) / "etc"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Link name (link1, link2, …) to IPv4 address; the interfaces are eth0, eth1, …"""
+        return {link_name(link): self.port.ipv4(link) for link in range(1, self.links + 1)}
+
+    @property
+    def fence_agent(self) -> str:
+        """Path of the fence agent, inside every node."""
+        return "/lab/fence_truecl_lab"
+
+    @property
+    def fence_parameters(self) -> dict[str, str]:
+        return {"plug": self.name, "socket": "/lab/power.sock"}
+
+
+def link_name(link: int) -> str:
+    return f"link{link}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The lab as `up` made it; never changes."""
+
+    name: str
+    nodes: tuple[LabNode, ...]
+    links: int
+    service: tuple[str, ...]
+    """Command line that a node's first process keeps running; empty: none (`--bare`)."""
+    shared: str
+    created: str
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        return (*(node.port for node in self.nodes), Port(CLIENT, CLIENT_INDEX))
+
+    def node(self, name: str) -> LabNode:
+        """Raises LabError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise LabError(f"no node '{name}' in lab '{self.name}': it has " + ", ".join(n.name for n in self.nodes))
+
+    def save(self, paths: Paths) -> None:
+        write_json(paths.lab_file, asdict(self))
+
+    @classmethod
+    def load(cls, paths: Paths) -> "Description":
+        """Raises NoLab, or LabError when the lab never came up."""
+        if not Path(paths.root).exists():
+            raise NoLab(f"no lab '{paths.name}': lha_lab up makes one")
+        try:
+            fields = json.loads(Path(paths.lab_file).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            raise LabError(f"lab '{paths.name}' is not complete: lha_lab down --name {paths.name} clears it") from None
+        fields["nodes"] = tuple(LabNode(**node) for node in fields["nodes"])
+        fields["service"] = tuple(fields["service"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What a boot leaves in the node's state file."""
+
+    pid: int = 0
+    """The machine's number of the node's PID 1."""
+    boots: int = 0
+
+    @classmethod
+    def load(cls, paths: Paths, node: str) -> "NodeState":
+        try:
+            return cls(**json.loads(Path(paths.state_file(node)).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+
+    def save(self, paths: Paths, node: str) -> None:
+        write_json(paths.state_file(node), asdict(self))
+
+
+def load_cuts(paths: Paths) -> list[Cut]:
+    try:
+        return [Cut(**cut) for cut in json.loads(Path(paths.cuts_file).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+
+
+def save_cuts(paths: Paths, cuts: Sequence[Cut]) -> None:
+    write_json(paths.cuts_file, [asdict(cut) for cut in cuts])
+
+
+def write_json(path: str, value: object) -> None:
+    """Whole or not at all: readers take no lock."""
+    partial = Path(f"{path}.{os.getpid()}.new")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,162 @@
+"""The lab's network: one bridge per link in a namespace of its own, a port for each node and the client, and cuts.
+
+Commands go to iproute2 in batches (a few milliseconds each; nothing of their output is parsed). A cut drops frames at a
+port by a `u32` filter whose action redirects into a sink, an interface pair that leads nowhere: of all ways to drop,
+this one needs the fewest kernel options (cls_u32, act_mirred). The carrier stays up, as behind a switch that fails;
+`unplugged` takes it away, as a pulled cable does.
+"""
+
+import subprocess
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from truecl.lab.paths import CLIENT, Paths
+
+CLIENT_INDEX = 200
+ANY = "*"
+SINK = "sink"
+NSENTER, IP, TC = "nsenter", "ip", "tc"
+
+
+class NetworkFailed(Exception):
+    """A command of iproute2 failed: its words."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A place at the switch: a node or the client, by its number."""
+
+    name: str
+    index: int
+
+    def interface(self, link: int) -> str:
+        """The switch's end of the cable; the node's end is `eth0` for link 1, `eth1` for link 2."""
+        return f"p{self.index}.{link}"
+
+    def mac(self, link: int) -> str:
+        return f"02:77:{link:02x}:00:{self.index >> 8:02x}:{self.index & 255:02x}"
+
+    def ipv4(self, link: int) -> str:
+        return f"10.77.{link}.{self.index}"
+
+    def ipv6(self, link: int) -> str:
+        return f"fd77:{link}::{self.index}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Frames from `source` to `target` on a link that are lost; either may be ANY.
+
+    `number` is the filters' preference, unique in the lab. `by` says what put it there and takes it away.
+    """
+
+    number: int
+    link: int
+    source: str
+    target: str
+    by: str = "cut"
+    unplugged: bool = False
+    """The target's cable is out: no carrier. Source is ANY."""
+
+
+def run_batch(program: str, lines: Iterable[str], *enter: str) -> None:
+    """Feed `ip` or `tc` in the namespaces that `enter` (nsenter's options) names. Raises NetworkFailed."""
+    text = "".join(f"{line}\n" for line in lines)
+    if not text:
+        return
+    command = [NSENTER, *enter, program, "-batch", "-"]
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise NetworkFailed(f"{program}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+
+class Network:
+    """Commands on the network of one lab. All raise NetworkFailed."""
+
+    def __init__(self, paths: Paths, ports: tuple[Port, ...], links: int) -> None:
+        self._paths = paths
+        self._ports = {port.name: port for port in ports}
+        self._links = range(1, links + 1)
+        self._switch = f"--net={paths.switch_namespace}"
+
+    def create(self) -> None:
+        """The switch's and the client's namespaces, bridges, and the client at its place."""
+        for path in (self._paths.switch_namespace, self._paths.client_namespace):
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).touch()
+            subprocess.run(["unshare", f"--net={path}", "true"], check=True)
+        lines = ["link set lo up", f"link add {SINK} type veth peer name {SINK}2"]
+        lines += [f"link set {name} up addrgenmode none arp off" for name in (SINK, f"{SINK}2")]
+        for link in self._links:
+            options = "stp_state 0 forward_delay 0 mcast_snooping 0"
+            lines += [f"link add br{link} type bridge {options}", f"link set br{link} up addrgenmode none"]
+        run_batch(IP, lines, self._switch)
+        self.connect(self._ports[CLIENT], self._paths.client_namespace, f"--net={self._paths.client_namespace}")
+
+    def connect(self, port: Port, namespace: str, *enter: str) -> None:
+        """Plug a node (its new, empty namespace) in on every link, under the cuts that are in force.
+
+        `namespace` is what iproute2's `netns` takes: a process or a path; `enter` the options of nsenter for it.
+        """
+        lines, inside = [], ["link set lo up"]
+        for link in self._links:
+            name, eth = port.interface(link), f"eth{link - 1}"
+            lines.append(f"link add {name} type veth peer name {eth} address {port.mac(link)} netns {namespace}")
+            lines.append(f"link set {name} addrgenmode none master br{link} up")
+            inside += [
+                f"link set {eth} up",
+                f"addr add {port.ipv4(link)}/24 brd + dev {eth}",
+                f"addr add {port.ipv6(link)}/64 dev {eth} nodad",
+            ]
+        run_batch(IP, lines, self._switch)
+        run_batch(TC, (f"qdisc add dev {port.interface(link)} clsact" for link in self._links), self._switch)
+        run_batch(IP, inside, *enter)
+
+    def disconnect(self, port: Port) -> None:
+        """Remove what a dead node left at the switch; its namespace takes it away too, but in its own time."""
+        interfaces = (port.interface(link) for link in self._links)
+        lines = "".join(f"link delete {interface}\n" for interface in interfaces)
+        command = [NSENTER, self._switch, IP, "-force", "-batch", "-"]
+        subprocess.run(command, input=lines, text=True, capture_output=True, check=False)
+
+    def apply(self, cuts: Collection[Cut], only: str = "") -> None:
+        """Put cuts into force; with `only`, just those at this node's ports."""
+        self._change(cuts, only, add=True)
+
+    def lift(self, cuts: Collection[Cut]) -> None:
+        """Take cuts away again."""
+        self._change(cuts, "", add=False)
+
+    def _interfaces(self) -> set[str]:
+        """What is plugged in now."""
+        command = [NSENTER, self._switch, "cat", "/proc/net/dev"]
+        lines = subprocess.run(command, text=True, capture_output=True, check=True).stdout.splitlines()
+        return {line.partition(":")[0].strip() for line in lines[2:]}
+
+    def _change(self, cuts: Collection[Cut], only: str, add: bool) -> None:
+        filters, cables = [], []
+        present = self._interfaces() if cuts else set()
+        for cut in cuts:
+            place = cut.source if cut.target == ANY else cut.target
+            interface = self._ports[place].interface(cut.link)
+            if interface not in present or only not in ("", place):
+                continue
+            if cut.unplugged:
+                cables.append(f"link set {interface} {'down' if add else 'up'}")
+                continue
+            side = "ingress" if cut.target == ANY else "egress"
+            head = f"dev {interface} {side} protocol all pref {cut.number}"
+            filters.append(f"filter add {head} u32 {self._match(cut)} {DROP}" if add else f"filter del {head}")
+        run_batch(TC, filters, self._switch)
+        run_batch(IP, cables, self._switch)
+
+    def _match(self, cut: Cut) -> str:
+        if ANY in (cut.source, cut.target):
+            return "match u32 0 0"
+        # Offsets count from the network header: the sender's address is 8 bytes before it.
+        digits = self._ports[cut.source].mac(cut.link).replace(":", "")
+        return f"match u32 0x{digits[:8]} 0xffffffff at -8 match u16 0x{digits[8:]} 0xffff at -4"
+
+
+DROP = f"action mirred egress redirect dev {SINK}"
