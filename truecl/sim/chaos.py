@@ -147,7 +147,7 @@ class Chaos:
         def resume() -> None:
             if victim.alive:
                 self._cluster.note(repr(victim), "GOES ON")
-                victim.let_go()
+                victim.machine.let_go(victim)
 
         self._for(self._cluster.faults.pause_length or 1.0, resume)
 

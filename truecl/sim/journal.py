@@ -23,6 +23,9 @@ class Journal:
         for save in saves:
             apply(self._records, save)
 
+    def flush(self) -> None:
+        """Nothing waits to be written back."""
+
     def read(self) -> Records:
         """What a starting daemon finds: a copy, keys in order."""
         return copied(self._records)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from truecl.core.contract import Do, Done, Event, Joined, Left, Noted, Output, Save, Send, Tell, Told
-from truecl.model.ids import BootId, DaemonName, NodeName
+from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.sim.bus import Bus
 from truecl.sim.journal import Journal, UnsyncedJournal
 from truecl.sim.process import Process
@@ -38,6 +38,7 @@ class Machine:
         """What the drivers made here since the boot; it goes with the power (truecl.sim.kernel)."""
         self._booted_at = 0.0
         self._base = 0.0
+        self._guard_moved = 0.0
         self._lives: dict[DaemonName, int] = {}
         self._readers: dict[str, tuple[Process, Reader]] = {}
 
@@ -84,8 +85,22 @@ class Machine:
 
     def resume(self) -> None:
         self.stalled -= 1
+        self._guard_moved = self.schedule.now
         for process in list(self.processes.values()):
             process.let_go()
+
+    def stood_still(self) -> float:
+        """True time at which this node's guard (reqd and netd) was last unable to act."""
+        for daemon in (REQD, NETD):
+            process = self.processes.get(daemon)
+            if process is None or process.held:
+                return self.schedule.now
+        return self._guard_moved
+
+    def let_go(self, process: Process) -> None:
+        """After a hang of one daemon."""
+        self._guard_moved = self.schedule.now
+        process.let_go()
 
     # ---- daemons ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +119,7 @@ class Machine:
         process = self.processes[daemon] = Process(self, daemon, life, core, cluster.variant)
         for _ in range(self.stalled):
             process.hold()
+        self._guard_moved = self.schedule.now
         process.start()
         if process.alive:
             self.bus.started(process)

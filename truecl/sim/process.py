@@ -12,6 +12,8 @@ from truecl.sim.journal import RUN, Journal
 if TYPE_CHECKING:
     from truecl.sim.machine import Machine
 
+_LATE = 1e-6
+"""Seconds by which every timer is late, so that rounding never makes one early for ever."""
 STAGES = ("save", "send", "do", "tell")
 _INBOX = 4096
 """What sockets buffer while a daemon does not read; more is lost, as a peer's bounded queue loses it."""
@@ -158,7 +160,7 @@ class Process:
         self._wake = wake_at
         if wake_at is None:
             return
-        due = self.machine.true_time(wake_at)
+        due = self.machine.true_time(wake_at) + _LATE
         if self._timer is None or due < self._timer - 1e-9:
             self._timer = due
             self.machine.schedule.at(due, self._ring, due)
@@ -172,7 +174,7 @@ class Process:
         if wake is None:
             return
         machine = self.machine
-        if machine.clock() < wake - 1e-9:
+        if machine.clock() < wake:
             self._arm(wake)
             return
         self._wake = None

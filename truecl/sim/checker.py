@@ -1,0 +1,248 @@
+"""The promises S1 to S4 and S6 of DESIGN.md section 1, looked at after every event. Raises Violation.
+
+It looks from outside: at the kernels (ground truth), and at what each lockd holds to be committed. The cores know
+nothing of it. `Log` watches the replicated log and the ledger, `World` what the kernels have in the light of that.
+"""
+
+from typing import TYPE_CHECKING
+
+from truecl.core.contract import Event, Output
+from truecl.core.lockd import Lockd
+from truecl.core.raft import Role
+from truecl.model.config import AppConfig
+from truecl.model.ids import LOCKD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ledger import Ended, Grant, Ledger, Proof
+from truecl.model.step import Instance, Step, StepKind
+from truecl.sim.cluster import Violation
+from truecl.sim.kernel import Key
+from truecl.wire.raft import Entry
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+    from truecl.sim.machine import Machine
+    from truecl.sim.process import Process
+
+_OVERLAP = 3.0
+"""Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
+_JUST = 0.5
+"""Seconds after a node's user space goes on within which its guard must have acted."""
+
+
+class Log:
+    """S3 and the ledger's half of S4: one leader a term, one content an index, terms and tokens only rise."""
+
+    def __init__(self, world: "World") -> None:
+        self.ledger = Ledger()
+        """The newest that any node holds to be committed."""
+        self.committed = 0
+        self._world = world
+        self._leaders: dict[Term, NodeName] = {}
+        self._entries: dict[Index, Entry] = {}
+        self._ledgers: dict[Index, Ledger] = {Index(0): Ledger()}
+        self._seen: dict[NodeName, tuple[int, Term, Index]] = {}
+        """Node to its lockd's life, term and commit index when it was last looked at."""
+        self._durable: dict[NodeName, Term] = {}
+        """The term of each node's lockd that is certainly on its disk."""
+
+    def look(self, process: "Process") -> None:
+        """After an event of this lockd."""
+        core = process.core
+        if not isinstance(core, Lockd):
+            return
+        name, raft = process.machine.name, core.raft
+        life, term, commit = self._seen.get(name, (0, Term(0), Index(0)))
+        if life != process.life:
+            commit = Index(0)
+            if raft.term < self._durable.get(name, 0):
+                raise Violation(f"S3: {name} is back in term {raft.term}, it was in {self._durable[name]} durably")
+        else:
+            # That it takes this event proves that all its earlier outputs were saved.
+            self._durable[name] = term
+            if raft.term < term:
+                raise Violation(f"S3: {name} went back from term {term} to {raft.term}")
+        if raft.role is Role.LEADER:
+            other = self._leaders.setdefault(raft.term, name)
+            if other != name:
+                raise Violation(f"S3: {other} and {name} both lead term {raft.term}")
+        if raft.log.commit != commit:
+            self._look_at_entries(name, core, commit)
+        self._seen[name] = (process.life, raft.term, raft.log.commit)
+        if core.ledger.index not in self._ledgers or self._ledgers[core.ledger.index] is not core.ledger:
+            self._look_at_ledger(name, core.ledger)
+
+    def _look_at_entries(self, name: NodeName, core: Lockd, known: Index) -> None:
+        log = core.raft.log
+        if log.commit < known:
+            raise Violation(f"S3: {name} takes back what it committed: {known}, now {log.commit}")
+        for number in range(max(known + 1, log.first), log.commit + 1):
+            index, entry = Index(number), log.entry(Index(number))
+            if self._entries.setdefault(index, entry) != entry:
+                raise Violation(f"S3: {name} has another committed entry {index}: {entry} != {self._entries[index]}")
+        self.committed = max(self.committed, log.commit)
+
+    def _look_at_ledger(self, name: NodeName, ledger: Ledger) -> None:
+        other = self._ledgers.setdefault(ledger.index, ledger)
+        if other != ledger:
+            raise Violation(f"S3: {name}'s ledger at {ledger.index} is {ledger}, another's is {other}")
+        if ledger.index > self.ledger.index:
+            before, self.ledger = self.ledger, ledger
+            self._rises(before, ledger)
+            self._world.changed(before, ledger)
+
+    def _rises(self, before: Ledger, after: Ledger) -> None:
+        for lock, held in after.locks.items():
+            old = before.locks.get(lock)
+            if old is not None and held.token < old.token:
+                raise Violation(f"S4: the token of {lock} fell from {old.token} to {held.token}")
+            if old is not None and held.token == old.token and held.holder != old.holder:
+                raise Violation(f"S4: {old.holder} and {held.holder} both hold {lock} by token {held.token}")
+        for app, state in after.apps.items():
+            if app not in before.apps:
+                continue
+            old, new = before.apps[app].grant, state.grant
+            if old is not None and new is not None and new != old and new.generation <= old.generation:
+                raise Violation(f"S4: the generation of {app} went from {old} to {new}")
+
+
+class World:
+    """S1, S2, S6 and the nodes' half of S4: what the kernels have, and who was granted it."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self.log = Log(self)
+        self._first_start: dict[tuple[AppName, Generation], tuple[NodeName, BootId]] = {}
+        self._overlaps: dict[str, float] = {}
+        """Address to since when two nodes have it, by the documented exception."""
+        self.starts = 0
+        self.grants = 0
+        self.overlaps = 0
+        self.proofs: dict[Proof, int] = {}
+
+    # ---- Check ------------------------------------------------------------------------------------------------------
+
+    def started(self, process: "Process", output: Output) -> None:
+        if process.daemon == LOCKD:
+            self.log.look(process)
+
+    def handled(self, process: "Process", event: Event, output: Output) -> None:
+        if process.daemon == LOCKD:
+            self.log.look(process)
+        if self._overlaps:
+            self._bound_overlaps()
+
+    def powered_off(self, machine: "Machine") -> None:
+        """What it had is gone."""
+
+    # ---- Witness ----------------------------------------------------------------------------------------------------
+
+    def starting(self, machine: "Machine", instance: Instance, step: Step) -> None:
+        """S4: the token is looked at where it takes effect. S6: at the first step, everything older is gone."""
+        name, app = machine.name, instance.app
+        state = self.log.ledger.apps.get(app)
+        grant = state.grant if state is not None else None
+        if grant != Grant(name, instance.generation):
+            raise Violation(f"S4: {name} starts {step.name} of {instance}, but the grant is {state}")
+        key = (app, instance.generation)
+        where = (name, machine.boot)
+        first = self._first_start.setdefault(key, where)
+        if first != where:
+            raise Violation(f"S4: {instance} is started on {where} and was on {first}")
+        for other in self._cluster.machines.values():
+            if other is not machine:
+                self._gone(other, app, f"S6: {name} starts {step.name} of {instance}, while")
+        self.starts += 1
+
+    def activated(self, machine: "Machine", key: Key, step: Step) -> None:
+        """S1, at the moment that a step became active."""
+        app, name = key
+        for other in self._cluster.machines.values():
+            if other is machine or not other.powered or key not in other.kernel.active:
+                continue
+            if step.kind is StepKind.PROGRAM and not self._guarded(app):
+                continue
+            raise Violation(f"S1: {name} of {app} is active on {other.name} and on {machine.name}")
+
+    def address_up(self, machine: "Machine", address: str) -> None:
+        """S2, at the moment that an address was configured."""
+        for other in self._cluster.machines.values():
+            if other is not machine and other.powered and address in other.kernel.addresses:
+                self._overlap(address, machine, other)
+
+    # ---- the ledger moved on ----------------------------------------------------------------------------------------
+
+    def changed(self, before: Ledger, after: Ledger) -> None:
+        """S6 at its root: a grant ended by a proof must have ended in the world as well."""
+        for app, state in after.apps.items():
+            old = before.apps.get(app)
+            if state.grant is not None and (old is None or old.grant != state.grant):
+                self.grants += 1
+            if state.ended is not None and (old is None or old.ended != state.ended):
+                self._ended(app, state.ended)
+
+    def _ended(self, app: AppName, ended: Ended) -> None:
+        self.proofs[ended.proof] = self.proofs.get(ended.proof, 0) + 1
+        if ended.proof is Proof.EXPIRED:
+            config = self._cluster.configuration.app(app)
+            if config is not None and config.volumes:
+                raise Violation(f"S6: {app} has storage and was taken on 'expired'")
+        self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
+
+    def _gone(self, machine: "Machine", app: AppName, what: str, upto: Generation | None = None) -> None:
+        """Nothing of the application is on that node (of generations up to `upto`), but for S2's exception."""
+        if not machine.powered:
+            return
+        for (active, name), generation in machine.kernel.active.items():
+            if active != app or (upto is not None and generation > upto):
+                continue
+            if name.startswith("program ") and not self._guarded(app):
+                continue
+            raise Violation(f"{what} {name} of generation {generation} is active on {machine.name}")
+        for address in self._addresses(app):
+            if address in machine.kernel.addresses and not self._excepted(app, machine):
+                raise Violation(f"{what} {address} is configured on {machine.name}")
+
+    # ---- S2's exception ---------------------------------------------------------------------------------------------
+
+    def _overlap(self, address: str, machine: "Machine", other: "Machine") -> None:
+        app = next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))
+        if not (self._excepted(app, other) or self._excepted(app, machine)):
+            raise Violation(f"S2: {address} is configured on {other.name} and on {machine.name}")
+        self._overlaps.setdefault(address, self._cluster.schedule.now)
+        self.overlaps += 1
+
+    def _bound_overlaps(self) -> None:
+        now = self._cluster.schedule.now
+        for address, since in list(self._overlaps.items()):
+            have = [each.name for each in self._cluster.machines.values() if self._has(each, address)]
+            if len(have) < 2:
+                del self._overlaps[address]
+            elif now - since > _OVERLAP:
+                raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
+
+    def _has(self, machine: "Machine", address: str) -> bool:
+        return machine.powered and address in machine.kernel.addresses
+
+    def _excepted(self, app: AppName, machine: "Machine") -> bool:
+        """Moved on 'expired', and that node's guard stands still or has just begun to go on."""
+        state = self.log.ledger.apps.get(app)
+        if state is None or state.ended is None or state.ended.proof is not Proof.EXPIRED:
+            return False
+        return self._cluster.schedule.now - machine.stood_still() < _JUST
+
+    # ---- what is known of applications ------------------------------------------------------------------------------
+
+    def _guarded(self, app: AppName) -> bool:
+        """Are two copies of its programs forbidden? Not where it has no storage and was taken on 'expired'."""
+        config = self._cluster.configuration.app(app)
+        if config is None or _has_storage(config):
+            return True
+        state = self.log.ledger.apps.get(app)
+        return state is None or state.ended is None or state.ended.proof is not Proof.EXPIRED
+
+    def _addresses(self, app: AppName) -> tuple[str, ...]:
+        config = self._cluster.configuration.app(app)
+        return tuple(each.address for each in config.addresses) if config is not None else ()
+
+
+def _has_storage(config: AppConfig) -> bool:
+    return bool(config.volumes or config.filesystems)

@@ -1,0 +1,204 @@
+"""One seed from the first boot to the verdict: a bad day with safety looked at after every event, then healing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from truecl.core.contract import Event, Output
+from truecl.core.lockd import Lockd
+from truecl.core.raft import Role
+from truecl.model.config import AppConfig
+from truecl.model.ids import CLUSTERD, LOCKD, STATD, AppName, NodeName
+from truecl.model.ledger import AppState, Ledger, Proof, Wanted
+from truecl.model.step import StepKind, steps_of
+from truecl.sim import scenario
+from truecl.sim.chaos import Chaos
+from truecl.sim.checker import World
+from truecl.sim.cluster import Assemble, Cluster, Story, Violation
+from truecl.sim.drivers import SimulatedDrivers
+from truecl.sim.faults import CALM, Faults, draw
+from truecl.sim.machine import Machine
+from truecl.sim.mutants import production
+from truecl.sim.process import PROPER, Process, Variant
+from truecl.sim.schedule import Runaway
+from truecl.sim.supervision import WarmParent
+from truecl.wire.messages import Notes
+
+CALM_BEFORE = 3.0
+BAD_DAY = 15.0
+HEALING = 60.0
+"""Seconds within which everything must run again once all faults are healed."""
+FINAL = "FAILED on every node"
+"""Begins the master's word on an application that no time will mend."""
+
+
+@dataclass
+class Result:
+    """`problem` is '' if every promise was kept."""
+
+    seed: int
+    nodes: int
+    problem: str = ""
+    digest: int = 0
+    events: int = 0
+    healed_after: float = 0.0
+    """Seconds from the end of the faults until everything ran."""
+    starts: int = 0
+    grants: int = 0
+    overlaps: int = 0
+    proofs: dict[Proof, int] = field(default_factory=dict)
+    answers: dict[int | None, int] = field(default_factory=dict)
+    last: list[str] = field(default_factory=list)
+    """The last events, when there is a problem."""
+
+
+class Liveness:
+    """Listens to what the masters say of their applications, and judges whether all is well."""
+
+    def __init__(self, cluster: Cluster, world: World) -> None:
+        self._cluster = cluster
+        self._world = world
+        self._notes: dict[NodeName, dict[AppName, str]] = {}
+
+    def started(self, process: Process, output: Output) -> None: ...
+
+    def powered_off(self, machine: Machine) -> None: ...
+
+    def handled(self, process: Process, event: Event, output: Output) -> None:
+        if process.daemon != CLUSTERD:
+            return
+        for told in output.tell:
+            if told.who == STATD and isinstance(told.message, Notes):
+                self._notes[process.machine.name] = {each.app: each.text for each in told.message.notes}
+
+    def trouble(self) -> str:
+        """What is not as it should be; '' when all is well."""
+        leader = self._leader()
+        if leader is None:
+            return "no master that all follow"
+        ledger = self._world.log.ledger
+        for app in self._cluster.configuration.apps:
+            trouble = self._trouble_of(app, ledger, self._notes.get(leader, {}))
+            if trouble:
+                return f"{app.name}: {trouble}; the master says: {self._notes.get(leader, {}).get(app.name, '')}"
+        return ""
+
+    def _leader(self) -> NodeName | None:
+        leaders = set()
+        for machine in self._cluster.machines.values():
+            process = machine.processes.get(LOCKD)
+            if process is None or not isinstance(process.core, Lockd):
+                return None
+            raft = process.core.raft
+            leaders.add((raft.term, raft.leader))
+            if raft.role is Role.LEADER and not raft.ready:
+                return None
+            if process.core.ledger.index != self._world.log.ledger.index:
+                return None
+        return leaders.pop()[1] if len(leaders) == 1 else None
+
+    def _trouble_of(self, app: AppConfig, ledger: Ledger, notes: dict[AppName, str]) -> str:
+        state = ledger.apps.get(app.name, AppState())
+        where = [name for name, machine in self._cluster.machines.items() if self._traces(machine, app)]
+        if state.wanted is Wanted.STOPPED:
+            return f"wanted stopped, granted {state.grant}, on {where}" if state.grant or where else ""
+        if state.grant is None:
+            return "" if notes.get(app.name, "").startswith(FINAL) else f"wanted, runs nowhere: {state}"
+        if where != [state.grant.node]:
+            return f"granted to {state.grant}, on {where}"
+        machine = self._cluster.machines[state.grant.node]
+        missing = [step.name for step in steps_of(app) if not _active(machine, app, step.kind, step.name)]
+        return f"{missing} not up on {machine.name}" if missing else ""
+
+    def _traces(self, machine: Machine, app: AppConfig) -> bool:
+        if not machine.powered:
+            return False
+        return any(_active(machine, app, step.kind, step.name) for step in steps_of(app))
+
+
+def _active(machine: Machine, app: AppConfig, kind: StepKind, name: str) -> bool:
+    if kind is StepKind.ADDRESS:
+        return name.removeprefix("address ") in machine.kernel.addresses
+    return (app.name, name) in machine.kernel.active
+
+
+def run(
+    seed: int,
+    nodes: int | None = None,
+    assemble: Assemble | None = None,
+    variant: Variant = PROPER,
+    faults: Faults | None = None,
+    bad_day: float = BAD_DAY,
+    deep: bool = False,
+    trace: Callable[[str], None] | None = None,
+) -> Result:
+    """Simulate one seed. `nodes` None: drawn. What the cores themselves raise comes through, after `Result.last`
+    would be lost: see `story_of`."""
+    random = Random(f"world {seed}")
+    count = nodes if nodes is not None else random.choice((3, 3, 3, 4, 5))
+    drawn = draw(random) if faults is None else faults
+    config = scenario.configuration(random, count)
+    story = Story(deep=deep, print=trace)
+    cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
+    world = World(cluster)
+    liveness = Liveness(cluster, world)
+    cluster.supervision = WarmParent(cluster)
+    cluster.drivers = SimulatedDrivers(cluster, world)
+    cluster.checks = [world, liveness]
+    operators = scenario.Operators(cluster)
+    result = Result(seed, count)
+    try:
+        result.healed_after = _day(cluster, operators, liveness, bad_day)
+    except (Violation, Runaway) as problem:
+        result.problem = f"{type(problem).__name__}: {problem}"
+    except Exception as problem:
+        # A core that raises is a finding like any other; its seed and story must not be lost.
+        raise CoreFailed(seed, count, story.lines()) from problem
+    result.digest, result.events = story.digest, cluster.schedule.count
+    result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
+    result.proofs, result.answers = world.proofs, operators.answers
+    result.last = story.lines() if result.problem else []
+    return result
+
+
+class CoreFailed(Exception):
+    """A core raised instead of answering. Its cause is what was raised."""
+
+    def __init__(self, seed: int, nodes: int, last: list[str]) -> None:
+        super().__init__(f"seed {seed} with {nodes} nodes: a core raised")
+        self.seed, self.nodes, self.last = seed, nodes, last
+
+
+def _day(cluster: Cluster, operators: scenario.Operators, liveness: Liveness, bad_day: float) -> float:
+    """Returns how long the healing took. Raises Violation."""
+    schedule = cluster.schedule
+    faults, cluster.faults, cluster.gap = cluster.faults, _healed(cluster.faults), 0.0
+    scenario.formed(cluster)
+    for machine in cluster.machines.values():
+        machine.power_on()
+    operators.begin()
+    schedule.run(CALM_BEFORE)
+    cluster.faults, cluster.gap = faults, faults.gap
+    chaos = Chaos(cluster)
+    chaos.begin()
+    schedule.run(CALM_BEFORE + bad_day)
+    operators.end()
+    chaos.end()
+    cluster.faults = _healed(faults)
+    cluster.note("all", "HEALED")
+    began = schedule.now
+    while True:
+        schedule.run(schedule.now + 0.25)
+        trouble = liveness.trouble()
+        if not trouble:
+            return schedule.now - began
+        if schedule.now - began > HEALING:
+            raise Violation(f"liveness: {HEALING:.0f} s after all faults were healed: {trouble}")
+
+
+def _healed(faults: Faults) -> Faults:
+    """Speeds stay, faults go."""
+    return replace(
+        CALM, latency=faults.latency, jitter=faults.jitter, fsync=faults.fsync, driver_time=faults.driver_time,
+        drift=faults.drift, fence_slow=faults.fence_slow, fence_slow_length=faults.fence_slow_length,
+    )  # fmt: skip

@@ -1,0 +1,187 @@
+"""What the simulated clusters look like, and what their operators do."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from truecl.core.contract import NOTHING, Event, Output, Put
+from truecl.model.config import (
+    Address,
+    AppConfig,
+    ClusterConfig,
+    Configuration,
+    FenceConfig,
+    FileStorage,
+    FileSystem,
+    LinkConfig,
+    NodeConfig,
+    Program,
+    Volume,
+)
+from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
+from truecl.sim.cluster import Plan
+from truecl.sim.kernel import INTERFACE, NETWORK
+from truecl.wire.messages import Reply, Request
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+
+PLAN = Plan(
+    daemons=DAEMONS,
+    mesh=(REQD, LOCKD, SYNCD, STATD, CLUSTERD),
+    datagrams=frozenset({HBD}),
+    edges=(
+        (LOCKD, HBD), (CLUSTERD, HBD), (STATD, HBD), (NETD, HBD),
+        (REQD, LOCKD), (CLUSTERD, LOCKD), (STATD, LOCKD),
+        (CLUSTERD, REQD), (STATD, REQD), (REQD, NETD),
+        (REQD, SYNCD), (CLUSTERD, SYNCD), (CLUSTERD, STATD),
+    ),
+)  # fmt: skip
+"""(client, server) as on real nodes."""
+
+_REQUESTS = 8
+"""Operators' commands that wait at a time."""
+
+
+def configuration(random: Random, nodes: int, witness: bool = False) -> Configuration:
+    """`nodes` nodes on two links, each with a fence device in most seeds, and three applications."""
+    names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
+    links = [LinkName("link1"), LinkName("link2")]
+    fenced = random.random() < 0.8
+    device = FenceConfig(agent="fence_simulated")
+    return Configuration(
+        cluster=ClusterConfig(
+            name="simulated",
+            links=tuple(LinkConfig(name=link) for link in links),
+            nodes=tuple(
+                NodeConfig(
+                    name=name,
+                    addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
+                    fence=device if fenced or random.random() < 0.2 else None,
+                    witness=witness and name == names[-1],
+                )
+                for place, name in enumerate(names, 1)
+            ),
+        ),
+        apps=_applications(names[:-1] if witness else names),
+        digest="simulated",
+    )
+
+
+def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
+    """One of everything, one of an address alone, one of storage alone."""
+
+    def storage(name: str) -> tuple[tuple[Volume, ...], tuple[FileSystem, ...]]:
+        volume = Volume(name="data", storage=FileStorage(image=f"/images/{name}.img"))
+        return (volume,), (FileSystem(type="ext4", mount=f"/srv/{name}"),)
+
+    def program(name: str) -> Program:
+        return Program(name=name, run=(f"/usr/bin/{name}",))
+
+    def address(number: int) -> Address:
+        return Address(address=f"{NETWORK}{number}", interface=INTERFACE)
+
+    db, files = storage("db"), storage("files")
+    return (
+        AppConfig(
+            name=AppName("db"),
+            nodes=tuple(names),
+            volumes=db[0],
+            filesystems=db[1],
+            addresses=(address(100),),
+            programs=(program("db"),),
+            start_timeout=5.0,
+            stop_timeout=2.0,
+        ),
+        AppConfig(
+            name=AppName("web"),
+            nodes=tuple(reversed(names)),
+            addresses=(address(101),),
+            programs=(program("web"),),
+            start_timeout=5.0,
+            stop_timeout=2.0,
+        ),
+        AppConfig(
+            name=AppName("files"),
+            nodes=tuple(names[1:] + names[:1]),
+            volumes=files[0],
+            filesystems=files[1],
+            start_timeout=5.0,
+            stop_timeout=2.0,
+        ),
+    )
+
+
+class Quiet:
+    """In the place of a daemon that takes no part in what is checked."""
+
+    def start(self, now: float) -> Output:
+        return NOTHING
+
+    def handle(self, event: Event, now: float) -> Output:
+        return NOTHING
+
+
+def formed(cluster: "Cluster") -> None:
+    """As lha_form left them: the daemons start with the node."""
+    for machine in cluster.machines.values():
+        journal = machine.journals[REQD] = cluster.variant.journal()
+        journal.write((Put("formed", "formed", b"1"),))
+        journal.flush()
+
+
+class Operators:
+    """Start everything, then ask for this and that at random."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._random = cluster.random
+        self._number = 0
+        self._on = True
+        self._open: list[Callable[[], None]] = []
+        self.answers: dict[int | None, int] = {}
+        """Exit code to how many commands ended so."""
+
+    def begin(self) -> None:
+        for app in self._cluster.configuration.apps:
+            self._ask_until_taken("start", app.name)
+        self._next()
+
+    def end(self) -> None:
+        self._on = False
+
+    def _next(self) -> None:
+        self._cluster.schedule.after(self._random.expovariate(0.7), self._something)
+
+    def _something(self) -> None:
+        if not self._on:
+            return
+        verb = self._random.choice(("start", "start", "stop", "move", "move"))
+        app = self._random.choice(self._cluster.configuration.apps)
+        node = self._random.choice((None, *app.nodes)) if verb != "stop" else None
+        self._ask(verb, app.name, node)
+        self._next()
+
+    def _ask_until_taken(self, verb: str, app: AppName) -> None:
+        if self._on and not self._ask(verb, app, None):
+            self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
+
+    def _ask(self, verb: str, app: AppName, node: NodeName | None) -> bool:
+        machine = self._cluster.machines[self._random.choice(self._cluster.names)]
+        self._number += 1
+        who = f"command-{self._number}"
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator")
+
+        def read(message: Any) -> None:
+            if isinstance(message, Reply) and message.code is not None:
+                self.answers[message.code] = self.answers.get(message.code, 0) + 1
+                self._cluster.schedule.after(0.0, machine.hang_up, who)
+
+        if not machine.command(who, CLUSTERD, request, read):
+            return False
+        self._cluster.note(who, f"{request}")
+        self._open.append(lambda: machine.hang_up(who))
+        if len(self._open) > _REQUESTS:
+            self._open.pop(0)()
+        return True
+
