@@ -75,7 +75,8 @@ def _written_links(tree: Mapping) -> tuple[str, ...]:
     """The names under `links:` as they stand, to tell a node's addresses from misspelt keys."""
     for key, inner in tree.entries:
         if key.text == "links" and isinstance(inner, Sequence):
-            return tuple(dict.fromkeys(item.text for item in inner.items if isinstance(item, Scalar)))
+            names = [item.text for item in inner.items if isinstance(item, Scalar)]
+            return tuple(name for name in dict.fromkeys(names) if name not in _RESERVED)
     return ()
 
 
@@ -109,7 +110,7 @@ def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[s
             if address is not None:
                 addresses[LinkName(key.text)] = address
     for link in links:
-        if link not in written and link not in _RESERVED:
+        if link not in written:
             source.note(tree.line, f"node {name!r} has no address on link {link!r}", f"expected {link}: ADDRESS")
     return node
 

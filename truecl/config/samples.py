@@ -10,6 +10,7 @@ LINKS = ("lan", "ring")
 _HEAD = """\
 # The cluster: its nodes and how they reach one another. The same on every node; syncd sees to that.
 # `lha_check` tells everything that is wrong with it, `lha_form` brings it up.
+# What stands behind a '#' followed by a key can be used by deleting '# '.
 #
 # Durations carry their unit: 100ms, 5s, 2m, 1h. Each key stands once; anchors and tags are not used.
 
@@ -60,7 +61,7 @@ _APP = """\
 # Where it may run, the preferred node first.
 nodes: [{nodes}]
 
-# yes: started when the cluster forms.
+# Started whenever the cluster forms?
 autostart: no
 
 # A raw image, attached to a loop device. On storage that all of its nodes see, as NFS.
@@ -79,10 +80,10 @@ filesystems:
 # Floating addresses: one alone, or with details.
 addresses:
   - {address}
-# - address: 2001:db8::50
-#   prefix: 64                    # left out: a host address, or that of the interface's network
-#   interface: eth0               # left out: the one that has an address in the same network
-#   conflict: warn                # when somebody else answers for it; left out: refuse to start
+#   - address: 2001:db8::50
+#     prefix: 64                  # left out: a host address, or that of the interface's network
+#     interface: eth0             # left out: the one that has an address in the same network
+#     conflict: warn              # when somebody else answers for it; left out: refuse to start
 
 # Commands are run without a shell and without a search path: the first word is an absolute path. A line is split at
 # blanks, quotes keep words together; a list is taken as it is. Where a shell is meant: [/bin/sh, -c, '... | ...']
@@ -97,13 +98,13 @@ programs:
       interval: 5s
       timeout: 5s
       failures: 2                 # so many in a row count as its death
-# database:
-#   start: /usr/local/sbin/database-start   # a program that goes to the background by itself
-#   stop: /usr/local/sbin/database-stop
-#   start_timeout: 60s
-#   user: database
-#   directory: /srv/web
-#   environment: {{LANG: C.UTF-8}}
+#   database:
+#     start: /usr/local/sbin/database-start   # a program that goes to the background by itself
+#     stop: /usr/local/sbin/database-stop
+#     start_timeout: 60s
+#     user: database
+#     directory: /srv/web
+#     environment: {{LANG: C.UTF-8}}
 
 # For the application as a whole.
 start_timeout: 60s
