@@ -59,7 +59,7 @@ FAST_LEASE = 1.0
 Claim = tuple[AppName, Generation, str]
 
 
-class AddressKeeper:
+class Netd:
     """`faults` counts messages that this daemon has no use for."""
 
     def __init__(self, timing: Timing) -> None:

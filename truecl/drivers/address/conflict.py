@@ -1,7 +1,7 @@
 """Has somebody else this address? Asked on the wire before it is taken (SAFETY.md section 7).
 
-Two questions, 50 ms apart, and 100 ms in all; a first answer ends it early. What counts is any claim by hardware that is
-not this node's own: an answer, but also somebody who announces the address at this moment.
+Two questions, 50 ms apart, and 100 ms in all; a first answer ends it early. What counts is any claim by hardware that
+is not this node's own: an answer, but also somebody who announces the address at this moment.
 """
 
 from collections.abc import Callable, Iterable
