@@ -98,7 +98,10 @@ def elsewhere(proc: Path, device: str, limit: int = 5) -> tuple[Holder, ...]:
 
 
 def users(proc: Path, points: tuple[str, ...], limit: int = 20) -> tuple[Holder, ...]:
-    """Processes with a file, directory, root or mapping below one of the mount points, by what /proc's links say."""
+    """Processes with a file, directory, root or program below one of the mount points, by what /proc's links say.
+
+    Memory that is mapped from a file closed since is not found: to list it means to wait for the memory lock.
+    """
     found: list[Holder] = []
     for pid in _pids(proc):
         if pid == os.getpid():
@@ -117,16 +120,14 @@ def _used(process: Path, points: tuple[str, ...]) -> str:
         target = _link(process / name)
         if _below(target, points):
             return f"{words} {target}"
-    for name, words in (("fd", "has open"), ("map_files", "maps")):
-        try:
-            entries = os.scandir(process / name)
-        except OSError:
-            continue
-        with entries:
+    try:
+        with os.scandir(process / "fd") as entries:
             for entry in entries:
                 target = _link(Path(entry.path))
                 if _below(target, points):
-                    return f"{words} {target}"
+                    return f"has open {target}"
+    except OSError:
+        return ""
     return ""
 
 

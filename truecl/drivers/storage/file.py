@@ -121,7 +121,7 @@ class FileStorageDriver:
         def identify() -> bytes:
             try:
                 return msgspec.msgpack.encode(_identity(image))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return msgspec.msgpack.encode((0, 0))
 
         identity = msgspec.msgpack.decode(await self._child(f"look at {image}", identify), type=tuple[int, int])
