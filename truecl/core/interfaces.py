@@ -14,8 +14,8 @@ class Configured(msgspec.Struct, frozen=True):
 
     address: str
     prefix: int
-    ours: bool
-    """Configured by netd, this one or one before it."""
+    foreign: bool
+    """The node's own, or somebody else's; False: configured by netd, this one or one before it."""
 
 
 class Interface(msgspec.Struct, frozen=True):

@@ -158,7 +158,7 @@ class Netd:
             return
         interfaces = self._interfaces or ()
         found = where(address, interfaces)
-        if found is not None and not found[1].ours:
+        if found is not None and found[1].foreign:
             self._refuse(order, f"somebody else configured it on {found[0]}; remove it there first")
             return
         chosen = place(order.address, interfaces)
@@ -213,7 +213,7 @@ class Netd:
     def _probe(self, order: ProbeAddress, address: str, now: float) -> None:
         interfaces = self._interfaces or ()
         found = where(address, interfaces)
-        own = found is not None and found[1].ours
+        own = found is not None and not found[1].foreign
         if own or address in self._holds or self._is_clean(order, address, now):
             self._answer_for(order, order.address.address, probed=True)
             return

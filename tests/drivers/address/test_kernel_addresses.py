@@ -196,7 +196,7 @@ def test_adopted_address_is_known_as_ours_and_the_nodes_own_is_not(node: Node) -
     for address, ours in ((V4, True), (V6, True), ("10.9.0.1", False), ("fd00:9::1", False)):
         found = where(address, picture.all)
         assert found is not None
-        assert found[1].ours is ours
+        assert found[1].foreign is not ours
 
 
 def test_the_interface_in_the_same_network_carries_it(node: Node) -> None:

@@ -26,7 +26,9 @@ def assemble(links: list[LinkRecord], addresses: list[AddressRecord]) -> Interfa
                 link.up,
                 link.carrier,
                 tuple(
-                    Configured(each.address, each.prefix, each.ours) for each in addresses if each.index == link.index
+                    Configured(each.address, each.prefix, not each.ours)
+                    for each in addresses
+                    if each.index == link.index
                 ),
             )
             for link in links
@@ -94,5 +96,5 @@ class Watcher:
 
     def _look(self) -> Interfaces:
         self._links, self._addresses = self._netlink.links(), self._netlink.addresses()
-        self._known = {(each.index, each.address, each.prefix, each.ours) for each in self._addresses}
+        self._known = {(each.index, each.address, each.prefix, not each.ours) for each in self._addresses}
         return assemble(self._links, self._addresses)
