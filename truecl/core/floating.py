@@ -66,11 +66,12 @@ class FloatingAddresses:
         number, self._next = self._next, self._next - 1
         key = (action.instance.app, action.instance.generation, address.address)
         if isinstance(action, StepProbe):
-            held = self._wanted.get(key)
-            active = held is not None and held.state is not None and held.state.held
-            self._results.append((number, StepResult(Probe.ACTIVE if active else Probe.UNKNOWN)))
+            self._results.append((number, self._probed(key, until)))
             return number
         up = isinstance(action, StepUp)
+        overtaken = self._pending.get(key)
+        if overtaken is not None:  # every action is answered, or its instance would wait for it for ever
+            self._results.append((overtaken.id, StepResult(Probe.UNKNOWN, "overtaken by a newer order")))
         self._pending[key] = _Pending(number, up, now + action.timeout, now)
         if up:
             self._wanted[key] = _Held(address, takeover)
@@ -78,6 +79,16 @@ class FloatingAddresses:
             self._wanted.pop(key, None)
         self._order(key, until)
         return number
+
+    def _probed(self, key: Key, until: float) -> StepResult:
+        """netd's last word; where that was no, it is asked to try again before the next look."""
+        held = self._wanted.get(key)
+        if held is None or held.state is None:
+            return StepResult(Probe.UNKNOWN)
+        if held.state.held:
+            return StepResult(Probe.ACTIVE)
+        self._order(key, until)
+        return StepResult(Probe.INACTIVE, held.state.reason)
 
     def _order(self, key: Key, until: float) -> None:
         app, generation, address = key

@@ -83,6 +83,12 @@ class Story:
         if self.print is not None:
             self.print(line(now, who, what))
 
+    def output(self, now: float, who: str, output: Output) -> None:
+        """For a trace: what came of the event, but for the everyday."""
+        if self.print is not None:
+            for each in (*output.save, *output.do):
+                self.print(line(now, who, f"    {each!r}"))
+
     def lines(self) -> list[str]:
         return [line(*each) for each in self.last]
 
@@ -169,7 +175,10 @@ class Cluster:
         self.supervision.died(process)
 
     def handled(self, process: Process, event: Event, output: Output) -> None:
-        self.story.add(self.schedule.now, f"{process.machine.name}/{process.daemon}", event)
+        who = f"{process.machine.name}/{process.daemon}"
+        self.story.add(self.schedule.now, who, event)
+        if self.story.print is not None:
+            self.story.output(self.schedule.now, who, output)
         for check in self.checks:
             check.handled(process, event, output)
 

@@ -41,8 +41,8 @@ class Kernel:
     """Programs whose end this life of reqd notices at once."""
 
     def interfaces(self) -> tuple[Interface, ...]:
-        own = Configured(f"{NETWORK}{self.number}", 24, True)
-        floating = [Configured(address, held.prefix, False) for address, held in sorted(self.addresses.items())]
+        own = Configured(f"{NETWORK}{self.number}", 24, foreign=True)
+        floating = [Configured(address, held.prefix, foreign=False) for address, held in sorted(self.addresses.items())]
         return (Interface(INTERFACE, True, True, (own, *floating)),)
 
     def blocked(self, key: Key, now: float) -> bool:

@@ -1,0 +1,43 @@
+"""Address steps of an instance: every action is answered, and netd's no is not forgotten."""
+
+from truecl.core.floating import FloatingAddresses
+from truecl.core.outbox import Outbox
+from truecl.model.actions import StepDown, StepProbe, StepUp
+from truecl.model.config import Address
+from truecl.model.ids import AppName, Generation
+from truecl.model.step import Instance, Probe, Step, StepKind
+from truecl.wire.messages import AddressState, HoldAddress
+
+ADDRESS = Address(address="10.9.0.100")
+STEP = Step("address 10.9.0.100", StepKind.ADDRESS, ADDRESS)
+INSTANCE = Instance(AppName("web"), Generation(7))
+
+
+def _state(held: bool, reason: str = "") -> AddressState:
+    return AddressState(INSTANCE.app, INSTANCE.generation, "10.9.0.100", held, reason=reason)
+
+
+def test_a_stop_that_overtakes_a_start_answers_it() -> None:
+    """Else the instance waits for the end of its start for ever, and its generation is never closed."""
+    floating = FloatingAddresses(Outbox())
+    up = floating.ask(StepUp(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, 0.0)
+    down = floating.ask(StepDown(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, 0.1)
+    floating.state(_state(held=False), 0.2)
+    results = {id: result.probe for id, result in floating.take_results()}
+    assert results == {up: Probe.UNKNOWN, down: Probe.INACTIVE}
+
+
+def test_an_address_that_netd_gave_up_is_found_inactive_and_asked_for_again() -> None:
+    out = Outbox()
+    floating = FloatingAddresses(out)
+    floating.ask(StepUp(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, 0.0)
+    floating.state(_state(held=True), 0.1)
+    probe = StepProbe(INSTANCE, STEP)
+    floating.ask(probe, ADDRESS, 10.0, False, 1.0)
+    floating.state(_state(held=False, reason="somebody else configured it"), 2.0)
+    out.take()
+    floating.ask(probe, ADDRESS, 10.0, False, 3.0)
+    answers = [result for _, result in floating.take_results()]
+    assert [each.probe for each in answers] == [Probe.ACTIVE, Probe.ACTIVE, Probe.INACTIVE]
+    assert answers[-1].reason == "somebody else configured it"
+    assert [type(told.message) for told in out.take().tell] == [HoldAddress]
