@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from truecl.core.contract import Disconnected, Done, Event, Joined, Left, Noted, Output, Received, Records, Told, Woke
+from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.floating import FloatingAddresses
 from truecl.core.formation import Formation
 from truecl.core.instance import InstanceMachine
@@ -163,7 +163,11 @@ class Reqd:
                 machine = self._machines.get(instance.app)
                 if machine is not None and machine.generation == instance.generation:
                     machine.died(step, reason, now)
-            case Woke() | Disconnected() | _:
+            case Noted(Exited() as message):
+                self._exited(message, now)
+            case Noted(Forked() as message):
+                self._supervisor.forked(message)
+            case _:
                 pass
         self._wake(now)
         return self._finish(now)

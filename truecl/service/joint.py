@@ -1,0 +1,200 @@
+"""Joins one daemon's core with its journal, its sessions, its sockets and its drivers. Decides nothing.
+
+The pieces and the order of a start are the same for every daemon: load the records, build the core, open what needs
+root, run. What a daemon adds of its own (drivers, a notice of its files) its service module passes in.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from truecl.core.assemble import LOCAL_EDGES, build
+from truecl.core.contract import Event, Joined, Records, Save, Told
+from truecl.core.raft import ForeignJournal
+from truecl.core.raft import JournalDamaged as LogDamaged
+from truecl.model.config import Configuration
+from truecl.model.ids import HBD, REQD, DaemonName
+from truecl.runtime.credentials import Credentials
+from truecl.runtime.host import EXIT_JOURNAL, Actions, Bus, Host, NoMesh
+from truecl.runtime.journal import Journal, JournalFault
+from truecl.runtime.local import LocalBus, LocalClient, LocalServer, Rights
+from truecl.runtime.mesh import AddressTaken, Mesh
+from truecl.runtime.process import CannotStart, Daemon
+from truecl.runtime.tls import Context
+from truecl.wire.codec import Codec
+from truecl.wire.messages import LOCAL, MESH, Ready, View
+from truecl.wire.session import Identity
+
+VOLATILE = "run."
+"""Buckets that outlive the daemon and not the boot (`contract.Put`)."""
+
+
+class SplitJournal:
+    """Two journals as one: durable records on the disk, `run.` buckets in the run directory."""
+
+    def __init__(self, durable: Journal | None, volatile: Journal | None) -> None:
+        self._durable, self._volatile = durable, volatile
+
+    def load(self) -> Records:
+        records: Records = {}
+        for journal in (self._durable, self._volatile):
+            if journal is not None:
+                records |= journal.load()
+        return records
+
+    def save(self, saves: Iterable[Save]) -> None:
+        """The durable ones first: what follows in the run directory may rely on them."""
+        both = list(saves)
+        for journal, volatile in ((self._durable, False), (self._volatile, True)):
+            part = [each for each in both if each.bucket.startswith(VOLATILE) is volatile]
+            if part:
+                if journal is None:
+                    raise AssertionError(f"nowhere to save bucket {part[0].bucket!r}")
+                journal.save(part)
+
+    def release(self) -> bool:
+        return self._durable is not None and self._durable.release()
+
+
+def configured(daemon: Daemon) -> tuple[Configuration, Credentials]:
+    """Raises CannotStart with every problem."""
+    loaded = daemon.loaded
+    if loaded.configuration is None or loaded.credentials is None:
+        raise CannotStart("; ".join(loaded.problems) or "no configuration: lha_init makes one")
+    return loaded.configuration, loaded.credentials
+
+
+def open_journal(daemon: Daemon, cluster: str, durable: bool, volatile: bool) -> SplitJournal:
+    """To be called as the user the daemon runs as. Raises CannotStart with the fault in operator's words."""
+    try:
+        return SplitJournal(
+            Journal(daemon.home() / "journal.db", cluster, daemon.clock.now) if durable else None,
+            Journal(daemon.paths.run / f"{daemon.name}.db", cluster, daemon.clock.now) if volatile else None,
+        )
+    except JournalFault as fault:
+        raise CannotStart(f"{type(fault).__name__}: {fault}", EXIT_JOURNAL) from fault
+
+
+@dataclass
+class Joint:
+    """`durable`, `volatile`: which journals the core needs. `actions` and `failed` as `Host` takes them."""
+
+    daemon: Daemon
+    durable: bool = False
+    volatile: bool = False
+    has_mesh: bool = True
+    serves: bool = True
+    when_full: Event | None = None
+    _host: Host | None = None
+    _mesh: Mesh | None = None
+    _starts: list[Callable[[], None]] = field(default_factory=list)
+
+    def feed(self, event: Event) -> None:
+        """From every source. What the sessions need of hbd's view is passed on to them on the way."""
+        if self._host is None:
+            return
+        match event:
+            case Told(who, View() as view) if who == HBD and self._mesh is not None:
+                for node in view.nodes:
+                    self._mesh.links(node.node, {link.name: link.up for link in node.links})
+            case Joined(who) if who == REQD:
+                self._host.feed(event)
+                self.tell(REQD, Ready(self.daemon.name, os.getpid()))
+                return
+            case _:
+                pass
+        self._host.feed(event)
+
+    def tell(self, who: str, message: Any) -> None:
+        self._bus.tell(who, message)
+
+    def run(
+        self,
+        actions: Actions | None = None,
+        failed: Callable[[Any, BaseException], Any] | None = None,
+        *,
+        wrap_bus: Callable[[Bus], Bus] | None = None,
+        on_start: Callable[[], None] | None = None,
+        on_terminate: Callable[[], None] | None = None,
+    ) -> None:
+        """Opens everything, gives up root, and turns the reactor until the process ends. Raises CannotStart."""
+        daemon = self.daemon
+        configuration, credentials = configured(daemon)
+        self._bus = self._local_bus()
+        if self.has_mesh:
+            self._mesh = self._sessions(configuration, credentials)
+        try:
+            self._bus.start()
+            if self._mesh is not None:
+                self._mesh.listen()
+        except (OSError, AddressTaken) as error:
+            raise CannotStart(f"{daemon.name}: {error}") from error
+        home_first = self.durable and daemon.home()  # made, and given to the user, while this is still root
+        daemon.settle()
+        journal = open_journal(daemon, configuration.cluster.name, bool(home_first), self.volatile)
+        try:
+            core = build(
+                daemon.name, daemon.node, configuration, daemon.boot, journal.load(), daemon.random, daemon.clock.now()
+            )
+        except (JournalFault, LogDamaged, ForeignJournal) as fault:
+            raise CannotStart(f"{type(fault).__name__}: {fault}", EXIT_JOURNAL) from fault
+        self._host = Host(
+            core,
+            clock=daemon.clock,
+            timers=daemon.reactor,
+            journal=journal if self.durable or self.volatile else None,
+            mesh=self._mesh or NoMesh(),
+            bus=wrap_bus(self._bus) if wrap_bus is not None else self._bus,
+            actions=actions or _no_actions,
+            failed=failed or _no_failure,
+            on_failed_save=daemon.failed_save,
+            on_defect=daemon.defect,
+            when_full=self.when_full,
+        )
+        self._host.start()
+        if on_start is not None:
+            on_start()
+        daemon.run(on_terminate)
+
+    def _local_bus(self) -> LocalBus:
+        daemon, rights, codec = self.daemon, Rights.of_system(), Codec(LOCAL)
+        run = daemon.paths.run
+        server = None
+        if self.serves:
+            server = LocalServer(run, daemon.name, rights=rights, codec=codec, feed=self.feed, reactor=daemon.reactor,
+                                 log=daemon.log)  # fmt: skip
+        servers: list[DaemonName] = [other for client, other in LOCAL_EDGES if client == daemon.name]
+        clients = {
+            other: LocalClient(run, daemon.name, other, rights=rights, codec=codec, feed=self.feed,
+                               reactor=daemon.reactor, log=daemon.log)
+            for other in servers
+        }  # fmt: skip
+        return LocalBus(server, clients)
+
+    def _sessions(self, configuration: Configuration, credentials: Credentials) -> Mesh:
+        daemon, cluster = self.daemon, configuration.cluster
+        port: int = getattr(cluster.ports, daemon.name)
+        return Mesh(
+            Identity(cluster.name, daemon.node, daemon.name, daemon.boot),
+            cluster.node(daemon.node).addresses,
+            {node.name: node.addresses for node in cluster.nodes},
+            port,
+            context=Context(credentials),
+            codec=Codec(MESH[daemon.name]),
+            feed=self.feed,
+            reactor=daemon.reactor,
+            clock=daemon.clock,
+            random=daemon.random,
+            log=daemon.log,
+        )
+
+
+def _no_actions(action: Any) -> Any:
+    raise AssertionError(f"a daemon without drivers was asked for {type(action).__name__}")
+
+
+def _no_failure(action: Any, error: BaseException) -> Any:
+    raise AssertionError(f"{type(action).__name__}: {error}")
+
+

@@ -1,0 +1,8 @@
+"""lockd as a process: the replicated log with its journal."""
+
+from truecl.runtime.process import Daemon
+from truecl.service.joint import Joint
+
+
+def main(daemon: Daemon) -> None:
+    Joint(daemon, durable=True).run()

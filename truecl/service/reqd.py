@@ -1,0 +1,93 @@
+"""reqd as a process: the guard and the hands, with their drivers, their journal and the line to the warm parent."""
+
+from pathlib import Path
+from typing import Any
+
+from truecl.config.reader import read
+from truecl.core.contract import Noted
+from truecl.core.supervisor import PARENT
+from truecl.drivers.fence.driver import FenceDriver
+from truecl.drivers.contract import Driver
+from truecl.drivers.filesystem.driver import FileSystemDriver
+from truecl.drivers.program.cgroup import Groups, find
+from truecl.drivers.program.driver import ProgramDriver
+from truecl.drivers.storage.file import FileStorageDriver
+from truecl.model.actions import ConfigurationRead, ProgramDied
+from truecl.model.step import Instance, Step, StepKind
+from truecl.runtime.files import Unreadable, gather
+from truecl.runtime.host import Bus
+from truecl.runtime.loop import TwistedLoop
+from truecl.runtime.process import EXIT_ORPHAN, Daemon, ParentLink
+from truecl.runtime.runner import ProcessRunner
+from truecl.service.hands import Hands
+from truecl.service.joint import Joint
+
+
+class _WithParent:
+    """The local bus, with the warm parent on it under its own name."""
+
+    def __init__(self, bus: Bus, parent: ParentLink) -> None:
+        self._bus, self._parent = bus, parent
+
+    def tell(self, who: str, message: Any) -> None:
+        if who == PARENT:
+            self._parent.send(message)
+        else:
+            self._bus.tell(who, message)
+
+
+def main(daemon: Daemon) -> None:
+    joint = Joint(daemon, durable=True, volatile=True)
+
+    def noticed(instance: Instance, step: Step, reason: str) -> None:
+        joint.feed(Noted(ProgramDied(instance, step.name, reason)))
+
+    hands = _hands(daemon, noticed)
+    parent = daemon.parent
+    if parent is None:
+        joint.run(hands, hands.failed)
+        return
+    link = parent
+    joint.run(
+        hands,
+        hands.failed,
+        wrap_bus=lambda bus: _WithParent(bus, link),
+        on_start=lambda: link.start(
+            daemon.reactor, joint.feed, lambda: daemon.exit(EXIT_ORPHAN, "the warm parent is gone")
+        ),
+    )
+
+
+def _hands(daemon: Daemon, noticed: Any) -> Hands:
+    loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
+    runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
+    storage = FileStorageDriver(runner, loop, daemon.node)
+    root, version = find()
+    groups = Groups(loop, root / "truecl", version)
+    programs = ProgramDriver(
+        runner,
+        loop,
+        groups,
+        daemon.node,
+        noticed,
+        run_directory=daemon.paths.run / "programs",
+        log_directory=daemon.paths.log,
+    )
+    drivers: dict[StepKind, Driver] = {
+        StepKind.STORAGE: storage,
+        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
+        StepKind.PROGRAM: programs,
+    }
+    return Hands(drivers, groups, FenceDriver(runner, loop), loop, daemon.reactor, lambda: _read(daemon.paths.etc))
+
+
+def _ran(result: Any) -> str:
+    return f"ran {' '.join(result.argv)[:300]}: {result.ending()} [{result.seconds * 1000:.0f} ms]"
+
+
+def _read(directory: Path) -> ConfigurationRead:
+    try:
+        configuration, problems = read(gather(directory))
+    except Unreadable as error:
+        return ConfigurationRead(None, (str(error),))
+    return ConfigurationRead(configuration, tuple(str(problem) for problem in problems))
