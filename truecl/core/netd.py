@@ -93,6 +93,8 @@ class Netd:
                 self._extend(extension, now)
             case Told("hbd", View() as view):
                 self._viewed(view, now)
+            case Told(_, Refused()):
+                self.faults += 1
             case Told(who, _):
                 self.faults += 1
                 self._out.tell(who, Refused("netd takes orders from reqd alone"))

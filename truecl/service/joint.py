@@ -15,8 +15,10 @@ from truecl.core.raft import ForeignJournal
 from truecl.core.raft import JournalDamaged as LogDamaged
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, REQD, DaemonName
+from truecl.runtime.clock import Timers
 from truecl.runtime.credentials import Credentials
 from truecl.runtime.host import EXIT_JOURNAL, Actions, Bus, Host, NoMesh
+from truecl.runtime.host import Mesh as AnyMesh
 from truecl.runtime.journal import Journal, JournalFault
 from truecl.runtime.local import LocalBus, LocalClient, LocalServer, Rights
 from truecl.runtime.mesh import AddressTaken, Mesh
@@ -115,10 +117,15 @@ class Joint:
         failed: Callable[[Any, BaseException], Any] | None = None,
         *,
         wrap_bus: Callable[[Bus], Bus] | None = None,
+        mesh: AnyMesh | None = None,
+        timers: Timers | None = None,
         on_start: Callable[[], None] | None = None,
         on_terminate: Callable[[], None] | None = None,
     ) -> None:
-        """Opens everything, gives up root, and turns the reactor until the process ends. Raises CannotStart."""
+        """Opens everything, gives up root, and turns the reactor until the process ends. Raises CannotStart.
+
+        `mesh`: another way to the other nodes than sessions; `timers`: others than the reactor's own.
+        """
         daemon = self.daemon
         configuration, credentials = configured(daemon)
         self._bus = self._local_bus()
@@ -142,9 +149,9 @@ class Joint:
         self._host = Host(
             core,
             clock=daemon.clock,
-            timers=daemon.reactor,
+            timers=timers or daemon.reactor,
             journal=journal if self.durable or self.volatile else None,
-            mesh=self._mesh or NoMesh(),
+            mesh=mesh or self._mesh or NoMesh(),
             bus=wrap_bus(self._bus) if wrap_bus is not None else self._bus,
             actions=actions or _no_actions,
             failed=failed or _no_failure,

@@ -1,0 +1,34 @@
+"""hbd as a process: heartbeats over sealed datagrams. SIGTERM says goodbye to the other nodes."""
+
+import os
+from typing import NoReturn
+
+from truecl.core.contract import Noted
+from truecl.core.detector import Stopping
+from truecl.runtime.heartbeat import CannotListen, DrainingTimers, HeartbeatMesh
+from truecl.runtime.process import CannotStart, Daemon
+from truecl.service.joint import Joint, configured
+from truecl.wire.seal import NONCE_BYTES, Seal
+
+
+def main(daemon: Daemon) -> None:
+    configuration, credentials = configured(daemon)
+    cluster = configuration.cluster
+    joint = Joint(daemon, has_mesh=False)
+    seal = Seal(credentials.key_ring, cluster.name, os.urandom(NONCE_BYTES))
+    mesh = HeartbeatMesh(daemon.node, cluster, seal, joint.feed, daemon.log)
+    try:
+        mesh.open()
+    except CannotListen as error:
+        raise CannotStart(str(error)) from error
+
+    def terminate() -> NoReturn:
+        joint.feed(Noted(Stopping()))
+        daemon.exit(0, "told to end")
+
+    joint.run(
+        mesh=mesh,
+        timers=DrainingTimers(daemon.reactor, mesh.drain),
+        on_start=lambda: mesh.start(daemon.reactor.addReader),
+        on_terminate=terminate,
+    )
