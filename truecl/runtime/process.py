@@ -1,0 +1,436 @@
+"""One daemon as a process: where its files are, who it runs as, how it ends.
+
+Order of a life: fork or start by hand; `begin` (lock, directories, log, reactor, random source); the service module's
+`main(daemon)` opens what needs root (sockets, credentials were read before) and calls `daemon.run`, which takes the
+priority, gives up root and turns the reactor until the process ends.
+"""
+
+import ctypes
+import fcntl
+import os
+import pwd
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from twisted.python.failure import Failure
+
+from truecl.core.contract import Event, Noted
+from truecl.model.config import Configuration
+from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
+from truecl.runtime import priority
+from truecl.runtime.clock import BootClock, Clock, Reactor, new_reactor
+from truecl.runtime.credentials import Credentials
+from truecl.runtime.host import EXIT_DEFECT, EXIT_JOURNAL
+from truecl.runtime.journal import JournalFault
+from truecl.runtime.log import Log, LogFile, take_twisted, to_stderr
+from truecl.wire.codec import Codec, Framer, ProtocolFault, brief
+from truecl.wire.messages import PARENT
+
+EXIT_ORPHAN = 69
+"""EX_UNAVAILABLE: the warm parent is gone; applications go on, a new parent will start this daemon again."""
+EXIT_BUSY = 75
+"""EX_TEMPFAIL: the same daemon runs already."""
+EXIT_CONFIG = 78
+"""EX_CONFIG: the configuration, the credentials or the installation will not do."""
+LOCK_PATIENCE = 5.0
+"""Seconds for which a daemon waits for its former life to be gone."""
+KEPT_REPORTS = 3
+PRIVILEGED = frozenset({REQD, NETD})
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+
+
+class CannotStart(Exception):
+    """A daemon or the service cannot start: the text is for the operator, and names the way out."""
+
+    def __init__(self, text: str, code: int = EXIT_CONFIG) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything is. Each can be moved by an environment variable, TRUECL_ETC and so on, for tests and labs."""
+
+    etc: Path = Path("/etc/truecl")
+    run: Path = Path("/run/truecl")
+    state: Path = Path("/var/lib/truecl")
+    log: Path = Path("/var/log/truecl")
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str]) -> "Paths":
+        default = cls()
+        return cls(
+            *(
+                Path(environment.get(f"TRUECL_{name.upper()}", getattr(default, name)))
+                for name in ("etc", "run", "state", "log")
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user that daemons without need of root run as."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of_system(cls, name: str) -> "Account":
+        """Raises CannotStart."""
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            raise CannotStart(
+                f"user {name!r} does not exist; make it with `useradd --system --user-group "
+                f"--home-dir /var/lib/truecl --shell /usr/sbin/nologin {name}`"
+            ) from None
+        return cls(name, entry.pw_uid, entry.pw_gid)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the files in `Paths.etc` say. `problems`: a line each, when configuration or credentials are None."""
+
+    configuration: Configuration | None = None
+    credentials: Credentials | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> NodeName:
+        """From the certificate; the host's name until there is one."""
+        return self.credentials.node if self.credentials is not None else NodeName(socket.gethostname())
+
+
+@dataclass
+class Daemon:
+    """What a service module gets, and all that it may ask of the process it is."""
+
+    name: DaemonName
+    paths: Paths
+    boot: BootId
+    loaded: Loaded
+    account: Account | None
+    """Whom to become once started; None: stay who we are."""
+    clock: Clock
+    log: Log
+    reactor: Reactor
+    random: Random
+    """Seeded after the fork: a copy of the parent's would draw the same in every daemon."""
+    lifeline: int | None = None
+    """Read end of a pipe that ends when the warm parent does; None in the foreground."""
+    parent: "ParentLink | None" = None
+    """reqd's way to the warm parent; None in the foreground."""
+    locks: list[int] = field(default_factory=list)
+
+    @property
+    def node(self) -> NodeName:
+        return self.loaded.node
+
+    def home(self) -> Path:
+        """This daemon's own directory under `Paths.state`, made if missing. Raises CannotStart."""
+        home = self.paths.state / self.name
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.account is not None:
+                os.chown(home, self.account.uid, self.account.gid)
+        except OSError as error:
+            raise CannotStart(f"{home}: {error.strerror}") from error
+        return home
+
+    def drop_privileges(self) -> None:
+        """For good. Everything that needs root is open by now. Raises OSError."""
+        if self.account is None or os.getuid() != 0:
+            return
+        os.setgroups([])
+        os.setresgid(self.account.gid, self.account.gid, self.account.gid)
+        os.setresuid(self.account.uid, self.account.uid, self.account.uid)
+        self.account = None
+
+    def settle(self) -> None:
+        """Takes the daemon's priority and gives up root. `run` does it; earlier for files that must be the user's."""
+        if self.lifeline is not None:
+            priority.apply(self.name, self.log.warning)
+        self.drop_privileges()
+        if self.lifeline is not None:
+            # After the change of user, which would clear it.
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def run(self, on_terminate: Callable[[], None] | None = None) -> None:
+        """Turns the reactor. On SIGTERM and SIGINT `on_terminate` is called, which ends with `exit`; None: that."""
+        self.settle()
+        if self.lifeline is not None:
+            self.reactor.addReader(_Lifeline(self.lifeline, self._orphaned))
+
+        def terminate(number: int, frame: FrameType | None) -> None:
+            self.reactor.callFromThread(on_terminate or self._terminated)
+
+        def running() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, terminate)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+
+        self.reactor.callWhenRunning(running)
+        self.reactor.run()
+
+    def exit(self, code: int, why: str) -> NoReturn:
+        """At once: nothing that is buffered still leaves. (reqd's watchdog stays armed, which is meant.)"""
+        (self.log.info if code == 0 else self.log.error)(f"ends with exit code {code}: {why}")
+        os._exit(code)
+
+    def failed_save(self, fault: JournalFault) -> None:
+        """`Host.on_failed_save`."""
+        self.exit(EXIT_JOURNAL, f"{type(fault).__name__}: {fault}")
+
+    def defect(self, report: str) -> None:
+        """`Host.on_defect`: keeps the report beside the log and ends the process."""
+        where = self.paths.log / f"{self.name}.crash"
+        try:
+            for number in range(KEPT_REPORTS - 1, 0, -1):
+                newer = where if number == 1 else where.with_name(f"{where.name}.{number - 1}")
+                if newer.exists():
+                    newer.replace(where.with_name(f"{where.name}.{number}"))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            with os.fdopen(os.open(where, flags, 0o640), "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(report)
+        except OSError as error:
+            self.log.error(f"the report cannot be kept at {where}: {error.strerror}")
+        lines = report.splitlines() or [""]
+        problem = next((line for line in reversed(lines[:200]) if line and not line[0].isspace()), lines[0])
+        self.exit(EXIT_DEFECT, f"a defect in truecl: {problem[:300]}; the last events are in {where}")
+
+    def _terminated(self) -> None:
+        self.exit(0, "told to end")
+
+    def _orphaned(self) -> None:
+        self.exit(EXIT_ORPHAN, "the warm parent is gone")
+
+
+class ParentLink:
+    """reqd's end of the socket pair with the warm parent: messages of `truecl.wire.messages.PARENT`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._codec = Codec(PARENT)
+        self._framer = Framer()
+        self._feed: Callable[[Event], None] | None = None
+        self._lost: Callable[[], None] | None = None
+
+    def start(self, reactor: Reactor, feed: Callable[[Event], None], lost: Callable[[], None]) -> None:
+        """From now on each message is fed as Noted. `lost`: the parent is gone, or speaks nonsense."""
+        self._feed = feed
+        self._lost = lost
+        reactor.addReader(self)
+
+    def send(self, message: Any) -> None:
+        """Blocks for a moment at most: the parent does nothing but listen. Lost when it is gone."""
+        try:
+            self._socket.sendall(self._codec.encode(message))
+        except OSError:
+            if self._lost is not None:
+                self._lost()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "parent"
+
+    def doRead(self) -> None:
+        if self._feed is None or self._lost is None:
+            return
+        try:
+            data = self._socket.recv(65536, socket.MSG_DONTWAIT)
+            payloads = self._framer.feed(data)
+            messages = [self._codec.decode(payload) for payload in payloads]
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolFault):
+            data, messages = b"", []
+        for message in messages:
+            self._feed(Noted(message))
+        if not data:
+            self._lost()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._socket.close()
+
+
+class _Lifeline:
+    """Readable only when the other end is closed."""
+
+    def __init__(self, descriptor: int, ended: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._ended = ended
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "lifeline"
+
+    def doRead(self) -> None:
+        self._ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        return None
+
+
+class Edge:
+    """The edge of a process: whatever leaves the block ends it here, with its reason said and an exit code.
+
+    `say` takes one line. A block that simply ends, ends the process with code 0.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def __enter__(self) -> "Edge":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> NoReturn:
+        code = 0
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else 1
+        elif isinstance(error, CannotStart):
+            code = error.code
+            self.say(str(error))
+        elif error is not None:
+            code = EXIT_DEFECT
+            steps = [f"{Path(each.filename).name}:{each.lineno}" for each in traceback.extract_tb(where)[-6:]]
+            self.say(f"a defect in truecl: {type(error).__name__}: {brief(error)} at {' '.join(steps)}")
+        os._exit(code)
+
+
+def begin(
+    name: DaemonName,
+    paths: Paths,
+    loaded: Loaded,
+    account: Account | None,
+    *,
+    lifeline: int | None = None,
+    parent: ParentLink | None = None,
+    foreground: bool = False,
+) -> Daemon:
+    """The daemon of this very process. Raises CannotStart."""
+    prepare_directories(paths, account)
+    clock = BootClock()
+    own = None if name in PRIVILEGED else account
+    if foreground:
+        log = Log(loaded.node, name, to_stderr, clock)
+    else:
+        log = Log(loaded.node, name, open_log(paths, name, own).write, clock)
+    take_twisted(log)
+    lock = claim(paths.run / f"{name}.lock", f"{name} runs already", LOCK_PATIENCE)
+    return Daemon(
+        name=name,
+        paths=paths,
+        boot=boot_id(paths.run),
+        loaded=loaded,
+        account=own,
+        clock=clock,
+        log=log,
+        reactor=new_reactor(),
+        random=Random(os.urandom(32)),
+        lifeline=lifeline,
+        parent=parent,
+        locks=[lock],
+    )
+
+
+def open_log(paths: Paths, name: str, account: Account | None) -> LogFile:
+    """Raises CannotStart."""
+    path = paths.log / f"{name}.log"
+    try:
+        log = LogFile(path)
+        if account is not None and os.getuid() == 0:
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    except OSError as error:
+        raise CannotStart(f"{path}: {error.strerror}") from error
+    return log
+
+
+def prepare_directories(paths: Paths, account: Account | None) -> None:
+    """Makes what is missing. The log directory is the user's, so that logs can rotate. Raises CannotStart."""
+    for path in (paths.run, paths.state, paths.log):
+        try:
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotStart(f"{path}: {error.strerror}") from error
+    if account is not None and os.getuid() == 0:
+        try:
+            os.chown(paths.log, account.uid, account.gid)
+        except OSError as error:
+            raise CannotStart(f"{paths.log}: {error.strerror}") from error
+
+
+def claim(path: Path, taken: str, patience: float) -> int:
+    """Locks `path` for the life of this process; the lock goes with it, however it ends. Raises CannotStart."""
+    end = time.monotonic() + patience
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                    os.close(descriptor)
+                    raise CannotStart(f"{taken} (process {owner or 'unknown'})", EXIT_BUSY) from None
+                time.sleep(0.01)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise CannotStart(f"{path}: {error.strerror}") from error
+    return descriptor
+
+
+def boot_id(run: Path) -> BootId:
+    """This start of the node: made by whoever asks first, the same until a reboot empties the run directory.
+
+    Not the kernel's own, which nodes in namespaces share. Raises CannotStart.
+    """
+    path = run / "boot_id"
+    fresh = run / f".boot_id.{os.getpid()}"
+    try:
+        if not path.exists():
+            fresh.write_text(os.urandom(8).hex(), encoding="ascii")
+            try:
+                os.link(fresh, path)
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return BootId(path.read_text(encoding="ascii").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotStart(f"{path}: {error}") from error
+
+
+def prctl(option: int, value: int | bytes) -> None:
+    """Raises OSError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    if library.prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def set_title(title: str) -> None:
+    """What ps and top show: the process's name, and its arguments as far as the old ones had room."""
+    prctl(PR_SET_NAME, title.encode()[:15])
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    # Fields 48 and 49 of proc_pid_stat(5), arg_start and arg_end; the first after the name is field 3.
+    start, end = int(fields[45]), int(fields[46])
+    if 1 < end - start < 1 << 20:
+        ctypes.memmove(start, title.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
