@@ -138,8 +138,8 @@ timing: {heartbeat: 100, lease: 400ms}
 ports: {reqd: 7421, lockd: 0}
 """
     assert cluster_problems(cluster) == [
-        "cluster.yaml:1: 'cluster' is the text 'my cluster'; expected a name: letters, digits, '-' and '_', beginning with a"
-        " letter or digit, at most 63",
+        "cluster.yaml:1: 'cluster' is the text 'my cluster'; expected a name: letters, digits, '-' and '_', beginning"
+        " with a letter or digit, at most 63",
         "cluster.yaml:2: unknown key 'link'; did you mean 'links'?",
         "cluster.yaml:3: 'lan' stands twice in 'links'; expected each once",
         "cluster.yaml:3: a link cannot be called 'fence', a key of nodes; expected another name",
@@ -169,8 +169,8 @@ def test_the_same_address_in_another_spelling_is_the_same() -> None:
 
 def test_timing_law_is_asked_with_the_line() -> None:
     assert cluster_problems(CLUSTER + "timing:\n  lease: 1s\n  heartbeat: 200ms\n") == [
-        "cluster.yaml:9: detection (300ms) is less than three heartbeats (200ms each); expected at least 600ms, or one lost"
-        " packet looks like a dead node"
+        "cluster.yaml:9: detection (300ms) is less than three heartbeats (200ms each); expected at least 600ms, or one"
+        " lost packet looks like a dead node"
     ]
 
 
@@ -183,7 +183,10 @@ def test_ports_are_distinct() -> None:
     ("text", "expected"),
     [
         ("nodes: []\naddresses: [10.0.0.9]", ["1: 'nodes' is an empty list; expected node names, or no such key"]),
-        ("nodes: n1\naddresses: [10.0.0.9]", ["1: 'nodes' is the text 'n1'; expected a list of node names: [..., ...]"]),
+        (
+            "nodes: n1\naddresses: [10.0.0.9]",
+            ["1: 'nodes' is the text 'n1'; expected a list of node names: [..., ...]"],
+        ),
         ("addresses: [10.0.0.9]", ["1: 'nodes' is missing in the file; expected it here"]),
         ("nodes: [n1]", [" application 'web' has nothing to run; expected volumes, addresses or programs"]),
         (APP + "nodess: [n1]", ["3: unknown key 'nodess'; did you mean 'nodes'?"]),
@@ -191,27 +194,60 @@ def test_ports_are_distinct() -> None:
         (APP.replace("n2", "n3"), ["1: unknown node 'n3'; expected one of n1, n2, w"]),
         (APP.replace("n2", "w"), ["1: node 'w' is a witness; expected nodes that run applications"]),
         (APP.replace("n2", "n1"), ["1: 'n1' stands twice in 'nodes'; expected each once"]),
-        (APP.replace("10.0.0.50", "10.0.0.1"), ["2: 10.0.0.1 already belongs to node 'n1' (cluster.yaml:4); expected one owner"]),
-        (APP.replace("10.0.0.50", "10.0.0.5, 10.0.0.5"), ["2: 10.0.0.5 was already given in line 2; expected each address once"]),
+        (
+            APP.replace("10.0.0.50", "10.0.0.1"),
+            ["2: 10.0.0.1 already belongs to node 'n1' (cluster.yaml:4); expected one owner"],
+        ),
+        (
+            APP.replace("10.0.0.50", "10.0.0.5, 10.0.0.5"),
+            ["2: 10.0.0.5 was already given in line 2; expected each address once"],
+        ),
         (APP + "autostart: 1", ["3: 'autostart' is the text '1'; expected yes or no"]),
         (APP + "start_timeout: [5s]", ["3: 'start_timeout' is a list; expected a duration like 100ms, 5s, 2m or 1h"]),
-        (APP + "programs: {}", ["3: 'programs' is an empty mapping; expected program names to their commands, or no such key"]),
+        (
+            APP + "programs: {}",
+            ["3: 'programs' is an empty mapping; expected program names to their commands, or no such key"],
+        ),
         (APP + "programs: {a: {}}", ["3: program 'a' has no command; expected run, or start and stop"]),
         (APP + "programs: {a: {start: /bin/a}}", ["3: program 'a' has start but no stop; expected stop beside start"]),
-        (APP + "programs: {a: {run: /bin/a, start: /bin/a, stop: /bin/a}}", ["3: program 'a' has both run and start; expected one of them"]),
-        (APP + "programs: {a: {run: python3}}", ["3: commands are run without a search path; expected the absolute path of 'python3'"]),
-        (APP + "programs: {a: {run: /a | /b}}", ["3: '|' needs a shell; expected [/bin/sh, -c, '...'] where a shell is meant"]),
+        (
+            APP + "programs: {a: {run: /bin/a, start: /bin/a, stop: /bin/a}}",
+            ["3: program 'a' has both run and start; expected one of them"],
+        ),
+        (
+            APP + "programs: {a: {run: python3}}",
+            ["3: commands are run without a search path; expected the absolute path of 'python3'"],
+        ),
+        (
+            APP + "programs: {a: {run: /a | /b}}",
+            ["3: '|' needs a shell; expected [/bin/sh, -c, '...'] where a shell is meant"],
+        ),
         (APP + "programs: {a: {run: [/bin/a, [b]]}}", ["3: a word of 'run' is a list; expected text"]),
-        (APP + "programs: {a: {run: /a, environment: {1A: x}}}", ["3: '1A' in 'environment'; expected the name of an environment variable"]),
+        (
+            APP + "programs: {a: {run: /a, environment: {1A: x}}}",
+            ["3: '1A' in 'environment'; expected the name of an environment variable"],
+        ),
         (APP + "programs: {a: {run: /a, environment: {A: }}}", ["3: 'A' in 'environment' is empty; expected text"]),
-        (APP + "filesystems: [{type: ext4, mount: /srv/a}]", ["3: the file system on /srv/a does not say its volume; expected one in volumes:"]),
-        (APP + "volumes: {v: {type: none}}\nfilesystems: [{type: ext4, mount: /srv/a}]", ["4: volume 'v' has type none; expected storage under a file system"]),
+        (
+            APP + "filesystems: [{type: ext4, mount: /srv/a}]",
+            ["3: the file system on /srv/a does not say its volume; expected one in volumes:"],
+        ),
+        (
+            APP + "volumes: {v: {type: none}}\nfilesystems: [{type: ext4, mount: /srv/a}]",
+            ["4: volume 'v' has type none; expected storage under a file system"],
+        ),
         (APP + "volumes: {v: {type: lvm}}", ["3: 'type' is the text 'lvm'; expected one of file, none"]),
         (APP + "volumes: {v: {image: /a}}", ["3: 'type' is missing in 'v'; expected one of file, none"]),
-        (APP + "volumes: {v: {type: file, image: a.img}}", ["3: 'image' is the text 'a.img'; expected an absolute path"]),
-        ("nodes: [n1]\naddresses: [{address: 10.0.0.9, prefix: 33}]", ["2: prefix 33 of 10.0.0.9; expected 1 to 32 for IPv4"]),
+        (
+            APP + "volumes: {v: {type: file, image: a.img}}",
+            ["3: 'image' is the text 'a.img'; expected an absolute path"],
+        ),
+        (
+            "nodes: [n1]\naddresses: [{address: 10.0.0.9, prefix: 33}]",
+            ["2: prefix 33 of 10.0.0.9; expected 1 to 32 for IPv4"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_application(text: str, expected: list[str]) -> None:
     assert app_problems(text + "\n") == expected
 
@@ -259,7 +295,8 @@ addresses: [10.0.0.50]
     ]
     two = one.replace("one.img", "two.img").replace(".50", ".51").replace("/srv/one}", "/srv/one/inner}")
     assert problems_of({**files, "apps/two.yaml": two}) == [
-        "apps/two.yaml:3: /srv/one/inner is nested with /srv/one of application 'one'; expected a mount point of its own"
+        "apps/two.yaml:3: /srv/one/inner is nested with /srv/one of application 'one';"
+        " expected a mount point of its own"
     ]
     elsewhere = two.replace("/srv/one/inner", "/srv/one").replace("n1", "n2")
     assert problems_of({**files, "apps/two.yaml": elsewhere}) == []

@@ -33,14 +33,21 @@ def test_lines_and_texts_are_as_written() -> None:
         ("\nword\n", "f.yaml:2: this is the text 'word'; expected a mapping of keys to values"),
         ("a: 1\n---\nb: 2\n", "f.yaml:2: a second document begins here; expected one document in a file"),
         ("a:\n\tb: 1\n", "f.yaml:2: a tab in the indentation; expected spaces"),
-        ("a: 1\nb: &x 2\n", "f.yaml:2: anchors (&) and aliases (*) are not used here; expected the value, or quotes around it"),
+        (
+            "a: 1\nb: &x 2\n",
+            "f.yaml:2: anchors (&) and aliases (*) are not used here; expected the value, or quotes around it",
+        ),
         ("a: *x\n", "f.yaml:1: anchors (&) and aliases (*) are not used here; expected the value, or quotes around it"),
-        ("a: !!python/object:os.system x\n", "f.yaml:1: the tag 'tag:yaml.org,2002:python/object:os.system' is not used here; expected the value, or quotes around it"),
+        (
+            "a: !!python/object:os.system x\n",
+            "f.yaml:1: the tag 'tag:yaml.org,2002:python/object:os.system' is not used here;"
+            " expected the value, or quotes around it",
+        ),
         (b"a: 1\nb: \xff\n", "f.yaml:2: byte 0xff is not UTF-8; expected UTF-8 text"),
         ("a: \ud800\n", "f.yaml:1: a lone surrogate is no character; expected UTF-8 text"),
         ("a: 1\nb: \x00\n", "f.yaml:2: the character U+0000 is not printable; expected plain text"),
     ],
-)  # fmt: skip
+)
 def test_refused(content: str | bytes, expected: str) -> None:
     assert only_problem(content) == expected
 

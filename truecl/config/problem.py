@@ -17,7 +17,9 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.what}; {self.expected}" if self.expected else f"{place}: {self.what}"
+        text = f"{place}: {self.what}; {self.expected}" if self.expected else f"{place}: {self.what}"
+        # One line on a terminal, whatever file names and keys hold.
+        return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def sorted_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
