@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
     execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
     execute.add_argument("node")
-    execute.add_argument("command", nargs="*", metavar="-- CMD", help="default: a shell")
+    execute.usage = "lha_lab exec [--name NAME] NODE [-- CMD ...]   (default: a shell)"
     for name, text, run in (
         ("kill", "cut a node's power: what it had not synced is lost", run_kill),
         ("boot", "switch a node on", run_boot),
@@ -233,7 +233,12 @@ def print_probe(target: str, result: ProbeResult) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    own = words.index("--") if "--" in words else len(words)
+    given = parser().parse_args(words[:own])
+    given.command = words[own + 1 :]
+    if given.command and given.verb != "exec":
+        parser().error(f"lha_lab {given.verb} takes no command after --")
     try:
         return int(given.run(given))
     except NoLab as problem:

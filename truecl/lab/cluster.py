@@ -136,6 +136,8 @@ class Lab:
                 lab._boot_all()
             except BaseException as problem:
                 teardown.tear_down(paths)
+                Path(paths.lock_file).unlink(missing_ok=True)
+                teardown.tidy_machine()
                 if isinstance(problem, (NetworkFailed, OSError, subprocess.CalledProcessError)):
                     raise LabError(f"the lab did not come up: {problem}") from problem
                 raise
@@ -170,17 +172,19 @@ class Lab:
         for part in ("room", CLIENT, *(f"node.{node.name}" for node in nodes)):
             Path(f"{paths.group(self._mount_point)}/{part}").mkdir(parents=True)
         making = []
-        for node in nodes:
-            for part in ("etc", "log", "root"):
-                Path(f"{node.directory}/{part}").mkdir(parents=True)
-            making.append(self._make_disk(node, disk_size))
-        self.network.create()
-        self._start_switch()
-        provide(nodes, [link_name(link) for link in range(1, self.description.links + 1)])
-        if self.description.service:
-            compileall.compile_dir(f"{PACKAGE}/truecl", quiet=2)  # the nodes see it read-only
-        for process in making:
-            problem = process.communicate()[1]
+        try:
+            for node in nodes:
+                for part in ("etc", "log", "root"):
+                    Path(f"{node.directory}/{part}").mkdir(parents=True)
+                making.append(self._make_disk(node, disk_size))
+            self.network.create()
+            self._start_switch()
+            provide(nodes, [link_name(link) for link in range(1, self.description.links + 1)])
+            if self.description.service:
+                compileall.compile_dir(f"{PACKAGE}/truecl", quiet=2)  # the nodes see it read-only
+        finally:
+            problems = [process.communicate()[1] for process in making]
+        for process, problem in zip(making, problems, strict=True):
             if process.returncode:
                 raise LabError(f"mkfs.ext4: {problem.strip()}")
         self.description.save(paths)

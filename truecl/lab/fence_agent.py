@@ -1,8 +1,9 @@
 """fence_truecl_lab: the fence agent of a lab's power switch.
 
 Written into every node as /lab/fence_truecl_lab with the interpreter's line put before it. Follows the conventions
-of fence-agents: `key=value` lines on standard input, or --key value / --key=value; `action` off, on, reboot, status, monitor,
-list or metadata; `plug` (or `port`) the node; `socket` the switch. Exit 0 done; for status 0 on, 2 off; 1 failed.
+of fence-agents: `key=value` lines on standard input, or --key value / --key=value; `action` off, on, reboot, status,
+monitor, list or metadata; `plug` (or `port`) the node; `socket` the switch. Exit 0 done; for status 0 on, 2 off; 1
+failed.
 """
 
 import _socket  # the module `socket` costs as much as all the rest of the agent

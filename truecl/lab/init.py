@@ -1,7 +1,7 @@
 """A node's first process. Run by the power switch as a script: `init.py LAB NODE`, its connection on descriptor 0.
 
 Outside the node it joins the node's cgroup, attaches its image and enters new namespaces; inside, as PID 1, it builds
-the root, then starts the service again whenever it dies (as systemd's Restart=always does) and reaps orphans. What it says
+the root, then starts the service again whenever it dies (as systemd's Restart=always does) and reaps orphans. It says
 on the connection, a line each: `pid N` (the machine's number of PID 1; its network namespace waits for links), `built`;
 then, told `go`, `up`.
 """
