@@ -262,6 +262,8 @@ class Lockd:
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
+        else:
+            self._nodes = Nodes({}, ())  # the next master has forgotten what this one was told
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
