@@ -56,3 +56,11 @@ def rank(membership: Membership, me: NodeName, dead: Collection[NodeName]) -> in
     """This voter's place in the succession: how many living voters go first."""
     living = [voter for voter in membership.voters if voter not in dead]
     return living.index(me)
+
+
+def precedes(membership: Membership, node: NodeName, me: NodeName) -> bool:
+    """Whether `node` is a voter before `me` in the succession."""
+    for voter in membership.voters:
+        if voter in (node, me):
+            return voter == node
+    return False

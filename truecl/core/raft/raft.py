@@ -173,19 +173,20 @@ class Raft(Roles):
 
         None: this node does not lead, hands over, or too much waits for a quorum already. That an index was returned
         does not mean that it will be committed: only `Committed` with the same term says so. Raises ValueError for a
-        payload above MAX_PAYLOAD.
+        payload above MAX_PAYLOAD, and for more at once than may ever wait.
         """
         self._now = now
-        for payload in payloads:
-            if len(payload) > MAX_PAYLOAD:
-                raise ValueError(f"a payload of {len(payload)} bytes, {MAX_PAYLOAD} are the most")
+        size = sum(map(len, payloads))
+        if max(map(len, payloads), default=0) > MAX_PAYLOAD:
+            raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
+        if len(payloads) > MAX_UNCOMMITTED or size > MAX_UNCOMMITTED_BYTES:
+            raise ValueError(f"{len(payloads)} payloads of {size} bytes at once")
         tenure, log = self._tenure, self.log
         if tenure is None or tenure.transfer_to is not None or not payloads:
             return None
-        waiting = log.last_index - log.commit
-        if waiting and waiting + len(payloads) > MAX_UNCOMMITTED:
+        if log.last_index - log.commit + len(payloads) > MAX_UNCOMMITTED:
             return None
-        if waiting and log.uncommitted_bytes() + sum(map(len, payloads)) > MAX_UNCOMMITTED_BYTES:
+        if log.uncommitted_bytes() + size > MAX_UNCOMMITTED_BYTES:
             return None
         first = Index(log.last_index + 1)
         log.append([Entry(self.term, EntryKind.COMMAND, payload) for payload in payloads])

@@ -175,8 +175,11 @@ class Roles:
         return self._on_vote(node, message)
 
     def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
+        """Of two that stand at the same moment, the later in the succession gives way, so that one wins at once."""
         granted = message.asked > self.term and self.log.is_current(message.last_index, message.last_term)
         self._send(node, PreVoteAnswer(self.term, message.asked, granted))
+        if granted and self.role is Role.PRE_CANDIDATE and election.precedes(self.log.membership, node, self.me):
+            self._become_follower(self.term, None)
         if granted and self.role is Role.FOLLOWER:
             self._deadline = max(self._deadline, self._now + election.YIELD * self._timing.election)
         return granted
