@@ -177,9 +177,7 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
     return AppConfig(
         name=AppName(name),
         nodes=tuple(draw(st.permutations(workers))),
-        volumes=(*volumes, Volume(name="nothing", storage=NoStorage()))
-        if draw(st.booleans()) and volumes
-        else tuple(volumes),
+        volumes=tuple(volumes + (bare if volumes else [])),
         filesystems=tuple(filesystems),
         addresses=(address,),
         programs=tuple(draw(programs(f"p{n}")) for n in range(draw(st.integers(0, 2)))),
@@ -208,12 +206,9 @@ def test_what_is_written_is_read_back(drawn: tuple[ClusterConfig, tuple[AppConfi
 
 # ---- nonsense -------------------------------------------------------------------------------------------------------
 
-KEYS = st.sampled_from(
-    sorted(
-        {name for made in (ClusterConfig, NodeConfig, FenceConfig, Timing, AppConfig, FileSystem, Address, Program, Monitor)
-         for name in made.__struct_fields__} | {"cluster", "lan", "type", "image", "n1", ""}
-    )
-)  # fmt: skip
+STRUCTS = (ClusterConfig, NodeConfig, FenceConfig, Timing, AppConfig, FileSystem, Address, Program, Monitor)
+NAMES = sorted({name for made in STRUCTS for name in made.__struct_fields__})
+KEYS = st.sampled_from([*NAMES, "cluster", "lan", "type", "image", "n1", ""])
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | KEYS | st.just("5s")
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25

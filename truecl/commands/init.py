@@ -37,7 +37,7 @@ Files = dict[str, bytes]
 
 
 class Refused(Exception):
-    """Nothing was changed. `problems` are lines for the operator."""
+    """`problems` are lines for the operator. Nothing was changed, unless one of them says what is half done."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -108,7 +108,7 @@ def default_links(count: int) -> tuple[LinkName, ...]:
 
 
 def init(environment: Environment, request: InitRequest) -> Initialised:
-    """Makes a cluster, with this machine as one of its nodes. Raises Refused; then nothing has changed."""
+    """Makes a cluster, with this machine as one of its nodes. Raises Refused."""
     configuration = _configuration(request)
     if request.this not in [name for name, _ in request.nodes]:
         raise Refused(f"node {request.this!r} is not among --nodes")
@@ -136,7 +136,7 @@ def init(environment: Environment, request: InitRequest) -> Initialised:
 
 
 def join(environment: Environment, bundle: Path, force: bool = False) -> Initialised:
-    """Unpacks the bundle that `init` made for this node. Raises Refused; then nothing has changed."""
+    """Unpacks the bundle that `init` made for this node. Raises Refused."""
     files = _unpack(bundle)
     _refuse_existing(environment.directory, tuple(files), force)
     saved = _place(environment, files, force)
@@ -189,10 +189,12 @@ def _place(environment: Environment, files: Files, force: bool) -> str:
         staging = Path(tempfile.mkdtemp(prefix=".new-", dir=directory))
     except OSError as error:
         raise Refused(f"{directory}: {error.strerror}") from None
+    placing = False
     try:
         for name, content in files.items():
             _write(staging / name, content, environment.owner)
         Credentials.load(staging, environment.now)
+        placing = True
         saved = _save_old(environment, files) if force else ""
         for name in files:
             _make_parent(directory / name)
@@ -201,7 +203,10 @@ def _place(environment: Environment, files: Files, force: bool) -> str:
     except BadCredentials as bad:
         raise Refused(*(line.replace(f"{staging}/", "") for line in bad.problems)) from None
     except OSError as error:
-        raise Refused(f"{error.filename or directory}: {error.strerror}") from None
+        half = (
+            [f"{directory} is half done: repair the cause, then --force; old files are in old-DATE"] if placing else []
+        )
+        raise Refused(f"{error.filename or directory}: {error.strerror}", *half) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return saved
@@ -229,7 +234,7 @@ def _make_parent(path: Path) -> None:
 def _save_old(environment: Environment, files: Files) -> str:
     """Moves what is in the way aside, the certificate first: from here on the node is not initialised."""
     directory = environment.directory
-    names = dict.fromkeys([*reversed(files), CA_KEY, BUNDLES])
+    names = dict.fromkeys([*(name for name in reversed(files) if not name.startswith(BUNDLES)), CA_KEY, BUNDLES])
     there = [name for name in names if os.path.lexists(directory / name)]
     if not there:
         return ""
@@ -237,9 +242,8 @@ def _save_old(environment: Environment, files: Files) -> str:
     saved = directory / f"old-{moment:%Y%m%dT%H%M%SZ}"
     saved.mkdir(mode=0o700)
     for name in there:
-        if os.path.lexists(directory / name):
-            (saved / name).parent.mkdir(exist_ok=True)
-            (directory / name).rename(saved / name)
+        (saved / name).parent.mkdir(exist_ok=True)
+        (directory / name).rename(saved / name)
     return str(saved)
 
 
