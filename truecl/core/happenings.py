@@ -1,0 +1,173 @@
+"""What there is to tell: differences between two states as events for the history, and the histories of nodes as one.
+
+Every node notes what it saw, so that a history outlives any node. What follows from the replicated log carries the log
+index it follows from: the same decision, noted by all, is told once when histories are merged.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from truecl.model.ids import HBD, LOCKD, AppName, NodeName
+from truecl.model.ledger import AppState, Fence, Ledger, Wanted
+from truecl.model.report import EventRecord, Severity
+from truecl.wire.messages import Leadership, LinkView, NodeView, View
+
+MAX_TEXT = 400
+"""Characters of an event's text; the rest is cut."""
+SAME_MOMENT = 2.0
+"""Seconds within which two nodes' word of the same thing counts as one event."""
+
+Happening = tuple[str, Severity, str, AppName | None, int]
+"""Daemon, severity, text, application, log index (0: none)."""
+
+
+def clipped(text: str) -> str:
+    """One line of at most MAX_TEXT characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+
+
+# ---- the membership view ------------------------------------------------------------------------------------------
+
+
+def in_view(old: View, new: View) -> Iterator[Happening]:
+    """Nodes that came and went, and links between nodes that stayed."""
+    before = {node.node: node for node in old.nodes}
+    for node in new.nodes:
+        past = before.get(node.node)
+        was_alive = past is not None and past.alive
+        if node.alive and not was_alive:
+            yield HBD, Severity.LOG, f"node {node.node} is up", None, 0
+        elif was_alive and not node.alive:
+            if node.left:
+                yield HBD, Severity.LOG, f"node {node.node} left in good order", None, 0
+            else:
+                yield HBD, Severity.WARN, f"node {node.node} is down", None, 0
+        elif past is not None and node.alive:
+            if past.boot is not None and node.boot is not None and past.boot != node.boot:
+                yield HBD, Severity.WARN, f"node {node.node} rebooted", None, 0
+            yield from _in_links(node, past.links)
+
+
+def _in_links(node: NodeView, past: tuple[LinkView, ...]) -> Iterator[Happening]:
+    before = {link.name: link.up for link in past}
+    for link in node.links:
+        if link.up and before.get(link.name) is False:
+            yield HBD, Severity.LOG, f"link {link.name} to {node.node} is up", None, 0
+        elif before.get(link.name) and not link.up:
+            yield HBD, Severity.WARN, f"link {link.name} to {node.node} is down", None, 0
+
+
+# ---- the log ------------------------------------------------------------------------------------------------------
+
+
+def in_leadership(old: Leadership | None, new: Leadership) -> Iterator[Happening]:
+    leader = old.leader if old is not None else None
+    if new.leader is not None and (leader != new.leader or (old is not None and old.term != new.term)):
+        yield LOCKD, Severity.LOG, f"{new.leader} is the master (term {new.term})", None, 0
+    elif new.leader is None and leader is not None:
+        yield LOCKD, Severity.WARN, f"no master any more (it was {leader})", None, 0
+
+
+def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
+    """What was decided between two states of the ledger."""
+    if new.index <= old.index:
+        return
+    for app, state in new.apps.items():
+        yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
+    yield from _in_fences(old.fences, new.fences)
+    if new.digest != old.digest:
+        yield LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index
+
+
+def _in_app(app: AppName, old: AppState, new: AppState, index: int) -> Iterator[Happening]:
+    if new.wanted != old.wanted:
+        where = f" on {new.preferred}" if new.preferred and new.wanted is Wanted.RUNNING else ""
+        yield LOCKD, Severity.LOG, f"application '{app}' is to be {new.wanted.value}{where}", app, index
+    elif new.preferred != old.preferred and new.preferred is not None:
+        yield LOCKD, Severity.LOG, f"application '{app}' is to run on {new.preferred}", app, index
+    ended = new.ended
+    if ended is not None and (old.ended is None or old.ended.generation != ended.generation):
+        why = f" ({ended.reason})" if ended.reason else ""
+        severity = Severity.LOG if ended.proof == "released" else Severity.WARN
+        text = f"grant {ended.generation} of application '{app}' to {ended.node} ended, proof: {ended.proof.value}{why}"
+        yield LOCKD, severity, text, app, int(ended.generation)
+    known = [failure.generation for failure in old.failures]
+    for failure in new.failures:
+        if failure.generation not in known:
+            text = f"application '{app}' failed on {failure.node}: {failure.reason}"
+            yield LOCKD, Severity.WARN, text, app, int(failure.generation)
+    grant = new.grant
+    if grant is not None and (old.grant is None or old.grant.generation != grant.generation):
+        how = "failed over" if new.failovers > old.failovers else "granted"
+        text = f"application '{app}' {how} to {grant.node} (grant {grant.generation})"
+        yield LOCKD, Severity.LOG, text, app, int(grant.generation)
+
+
+def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> Iterator[Happening]:
+    for node, fence in new.items():
+        past = old.get(node)
+        if past is None or past.index != fence.index:
+            text = f"node {node} is to be switched off (fence order {fence.index})"
+            yield LOCKD, Severity.WARN, text, None, int(fence.index)
+            past = None
+        if fence.confirmed and (past is None or not past.confirmed):
+            text = f"node {node} is off, confirmed by its fence device (order {fence.index})"
+            yield LOCKD, Severity.WARN, text, None, int(fence.index)
+    for node, fence in old.items():
+        if node not in new:
+            yield LOCKD, Severity.LOG, f"fence order {fence.index} of node {node} is over", None, int(fence.index)
+
+
+# ---- histories of several nodes as one ----------------------------------------------------------------------------
+
+
+class Sieve:
+    """Lets the first word of each event through. Holds at most `limit` of the latest."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._decided: dict[tuple[int, str], None] = {}
+        self._seen: dict[tuple[str, str, AppName | None], tuple[NodeName, float]] = {}
+
+    def lets(self, event: EventRecord) -> bool:
+        """False when another node told the same: of one log index ever, of anything else within SAME_MOMENT."""
+        if event.index:
+            decided = (event.index, event.text)
+            if decided in self._decided:
+                return False
+            self._decided[decided] = None
+            if len(self._decided) > self._limit:
+                del self._decided[next(iter(self._decided))]
+            return True
+        key = (event.daemon, event.text, event.app)
+        past = self._seen.pop(key, None)
+        if past is not None and past[0] != event.node and abs(event.at - past[1]) <= SAME_MOMENT:
+            self._seen[key] = past
+            return False
+        self._seen[key] = (event.node, event.at)
+        if len(self._seen) > self._limit:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+
+def in_order(events: Iterable[EventRecord]) -> list[EventRecord]:
+    """By wall clock; ties by node and its own clock, so that every node merges alike."""
+    return sorted(events, key=lambda event: (event.at, event.node, event.uptime, event.text))
+
+
+def merged(histories: Iterable[Iterable[EventRecord]], limit: int) -> list[EventRecord]:
+    """The latest `limit` events of all, oldest first, each once."""
+    sieve = Sieve()
+    events = [event for event in in_order(each for history in histories for each in history) if sieve.lets(event)]
+    return events[-limit:] if limit > 0 else []
+
+
+def fitting(events: Iterable[EventRecord], budget: int) -> tuple[EventRecord, ...]:
+    """The latest that fit into about `budget` bytes of one message, oldest first."""
+    kept: list[EventRecord] = []
+    for event in reversed(list(events)):
+        budget -= 80 + 3 * len(event.text)
+        if budget < 0:
+            break
+        kept.append(event)
+    return tuple(reversed(kept))

@@ -1,0 +1,321 @@
+"""statd: what is. Every node's statd knows its own node; the master's is told by all, and answers for the cluster.
+
+A statd beside a follower asks the master's, waits MASTER_TIME at most, and otherwise answers what it knows itself:
+`Status.answered_by` tells whose word it is. The history is `truecl.core.chronicle`.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from truecl.core import happenings
+from truecl.core.chronicle import Chronicle
+from truecl.core.contract import Connected, Disconnected, Done, Event, Joined, Left, Output, Received, Told, Woke
+from truecl.core.outbox import Outbox
+from truecl.model.config import Configuration
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
+from truecl.model.ledger import Ledger, Wanted
+from truecl.wire.messages import (
+    Applied,
+    AskLog,
+    AskStatus,
+    InstanceStatus,
+    Leadership,
+    LogLines,
+    NewConfiguration,
+    NodeStatus,
+    Note,
+    Notes,
+    Refused,
+    Status,
+    Subscribe,
+    View,
+)
+
+MASTER_TIME = 0.3
+"""Seconds to wait for the master's statd."""
+REPEAT = 0.9
+"""Seconds after which an unchanged report is sent again; reqd tells it each second."""
+STALE = 5.0
+"""Seconds after which a node's report is no news any more."""
+MAX_QUESTIONS = 64
+MAX_INSTANCES = 4096
+SERVERS = (HBD, LOCKD, REQD, SYNCD)
+"""Daemons that this one subscribes to."""
+
+
+@dataclass
+class _Question:
+    who: str
+    request: AskStatus
+    deadline: float
+
+
+class Statd:
+    """The core. Saves nothing: the history is kept by its actions (RecordEvents, FindEvents)."""
+
+    def __init__(self, me: NodeName, configuration: Configuration) -> None:
+        self.me = me
+        self.configuration = configuration
+        self._out = Outbox()
+        self._chronicle = Chronicle(me, self._nodes(), self._out)
+        self._connected: dict[NodeName, None] = {}
+        self._view: View | None = None
+        self._leadership: Leadership | None = None
+        self._ledger: Ledger | None = None
+        self._notes: dict[AppName, str] = {}
+        self._reports: dict[NodeName, tuple[NodeStatus, float]] = {}
+        self._sent: tuple[NodeName, NodeStatus, float] | None = None
+        self._questions: dict[int, _Question] = {}
+        self._next = 1
+
+    # ---- contract --------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Output:
+        return self._take()
+
+    def handle(self, event: Event, now: float) -> Output:
+        match event:
+            case Told(who=who, message=message):
+                self._told(who, message, now)
+            case Received(node=node, message=message):
+                self._received(node, message, now)
+            case Done(id=id, result=result):
+                self._chronicle.done(id, result, now)
+            case Joined(who=who):
+                if who in SERVERS:
+                    self._out.tell(who, Subscribe())
+            case Left(who=who):
+                self._left(who)
+            case Connected(node=node):
+                self._connected[node] = None
+                self._chronicle.connected(node)
+                self._report(now)
+            case Disconnected(node=node):
+                self._disconnected(node, now)
+            case Woke():
+                pass
+        self._wake(now)
+        return self._take()
+
+    def _take(self) -> Output:
+        deadlines = [question.deadline for question in self._questions.values()]
+        return self._out.take(self._chronicle.wake_at, *deadlines)
+
+    # ---- this node -------------------------------------------------------------------------------------------------
+
+    def _told(self, who: str, message: object, now: float) -> None:
+        match message:
+            case View() if who == HBD:
+                if self._view is not None:
+                    self._chronicle.happened(happenings.in_view(self._view, message), now)
+                self._view = message
+            case Leadership() if who == LOCKD:
+                self._chronicle.happened(happenings.in_leadership(self._leadership, message), now)
+                self._leadership = message
+                if message.leader != self.me:
+                    self._notes = {}
+                self._report(now)
+            case Applied() if who == LOCKD:
+                if self._ledger is not None:
+                    self._chronicle.happened(happenings.in_ledger(self._ledger, message.ledger), now)
+                self._ledger = message.ledger
+            case NodeStatus() if who == REQD and message.node == self.me:
+                self._reports[self.me] = (message, now)
+                self._report(now)
+            case Notes() if who == CLUSTERD:
+                self._notes = {note.app: happenings.clipped(note.text) for note in message.notes[:MAX_INSTANCES]}
+            case NewConfiguration() if who == SYNCD:
+                self.configuration = message.configuration
+                self._chronicle.nodes = self._nodes()
+            case Note() if not who.startswith("command-"):
+                self._chronicle.note(message.event)
+            case AskStatus():
+                self._ask(who, message, now)
+            case AskLog():
+                self._chronicle.ask(who, message, now)
+            case _:
+                # Nobody else is answered: a daemon's message that has no use here changes nothing.
+                if who.startswith("command-"):
+                    self._out.tell(who, Refused(f"statd takes no {type(message).__name__}"))
+
+    def _left(self, who: str) -> None:
+        self._chronicle.left(who)
+        self._questions = {number: each for number, each in self._questions.items() if each.who != who}
+        if who == HBD:
+            self._view = None
+        elif who == CLUSTERD:
+            self._notes = {}
+        elif who == LOCKD and self._leadership is not None:
+            # Whom to ask stays known; this node's own word about the log is no longer good.
+            self._leadership = msgspec.structs.replace(self._leadership, ready=False)
+
+    def _report(self, now: float) -> None:
+        """Tells the master's statd of this node: on change, to a new master, and each second."""
+        mine = self._reports.get(self.me)
+        master = self._master()
+        if mine is None or master is None or master == self.me or master not in self._connected:
+            return
+        if self._sent is not None:
+            to, what, at = self._sent
+            if to == master and now < at + REPEAT and _alike(what, mine[0]):
+                return
+        self._sent = (master, mine[0], now)
+        self._out.send(master, mine[0])
+
+    # ---- other nodes -----------------------------------------------------------------------------------------------
+
+    def _received(self, node: NodeName, message: object, now: float) -> None:
+        if node not in self._nodes() or node == self.me:
+            return
+        match message:
+            case NodeStatus() if message.node == node and len(message.instances) <= MAX_INSTANCES:
+                self._reports[node] = (message, now)
+            case AskStatus():
+                self._out.send(node, self._answer(message, now))
+            case Status():
+                self._answered(message, now)
+            case AskLog() if message.local:
+                self._chronicle.asked(node, message, now)
+            case LogLines():
+                self._chronicle.lines(node, message, now)
+            case _:
+                pass
+
+    def _disconnected(self, node: NodeName, now: float) -> None:
+        self._connected.pop(node, None)
+        self._chronicle.disconnected(node, now)
+        if self._sent is not None and self._sent[0] == node:
+            self._sent = None
+        if node == self._master():
+            self._answer_all(now)
+
+    # ---- lha_stat --------------------------------------------------------------------------------------------------
+
+    def _ask(self, who: str, request: AskStatus, now: float) -> None:
+        master = self._master()
+        if master is None or master == self.me or master not in self._connected:
+            self._out.tell(who, self._answer(request, now))
+            return
+        if len(self._questions) >= MAX_QUESTIONS:
+            self._out.tell(who, Refused("too many lha_stat at once on this node; try again"))
+            return
+        number, self._next = self._next, self._next + 1
+        self._questions[number] = _Question(who, request, now + MASTER_TIME)
+        self._out.send(master, AskStatus(request.app, request.node, number))
+
+    def _answered(self, status: Status, now: float) -> None:
+        question = self._questions.pop(status.number, None)
+        if question is None:
+            return
+        if status.answered_by == status.master:
+            status = msgspec.structs.replace(status, number=question.request.number)
+        else:
+            # It is no master any more; it knows no more than this node.
+            status = self._answer(question.request, now)
+        self._out.tell(question.who, status)
+
+    def _answer_all(self, now: float, overdue_only: bool = False) -> None:
+        for number, question in list(self._questions.items()):
+            if not overdue_only or now >= question.deadline:
+                del self._questions[number]
+                self._out.tell(question.who, self._answer(question.request, now))
+
+    def _wake(self, now: float) -> None:
+        self._answer_all(now, overdue_only=True)
+        self._chronicle.wake(now)
+
+    def _answer(self, request: AskStatus, now: float) -> Status:
+        """What this node knows. Without a filter the steps are left out: the summary has no use for them."""
+        ledger = self._ledger or Ledger()
+        state, notes = self._state(), dict(self._notes)
+        if state != "UP":
+            for app in self.configuration.apps:
+                wanted = ledger.apps.get(app.name)
+                if wanted is not None and wanted.wanted is Wanted.RUNNING:
+                    notes.setdefault(app.name, self._why_not(state))
+        return Status(
+            cluster=self.configuration.cluster.name,
+            master=self._master(),
+            term=self._leadership.term if self._leadership is not None else Term(0),
+            answered_by=self.me,
+            nodes={node: self._word(node, ledger) for node in self._nodes()},
+            ledger=ledger,
+            reports={
+                node: _filtered(self._reports[node][0], request)
+                for node in self._nodes()
+                if node in self._reports and now < self._reports[node][1] + STALE
+            },
+            notes=notes,
+            apps={app.name: app.nodes for app in self.configuration.apps},
+            number=request.number,
+            state=state,
+        )
+
+    def _word(self, node: NodeName, ledger: Ledger) -> str:
+        if node == self.me:
+            return "UP"
+        fence = ledger.fences.get(node)
+        if fence is not None and not fence.confirmed:
+            return "FENCING"
+        seen = self._seen(node)
+        if seen is None:
+            return "UNKNOWN"
+        if seen:
+            return "UP"
+        return "FENCED" if fence is not None else "DOWN"
+
+    def _seen(self, node: NodeName) -> bool | None:
+        """Whether hbd hears that node; None: hbd does not say."""
+        if node == self.me:
+            return True
+        for each in self._view.nodes if self._view is not None else ():
+            if each.node == node:
+                return each.alive
+        return None
+
+    def _voters_up(self) -> tuple[int, int]:
+        voters = self.configuration.cluster.voters
+        return sum(self._seen(node) is True for node in voters), len(voters)
+
+    def _state(self) -> str:
+        master = self._master()
+        if master is not None and (self._leads() if master == self.me else self._seen(master) is not False):
+            return "UP"
+        up, voters = self._voters_up()
+        return "NO MASTER" if 2 * up > voters else "NO QUORUM"
+
+    def _why_not(self, state: str) -> str:
+        up, voters = self._voters_up()
+        if state == "NO QUORUM":
+            return f"{up} of {voters} voters are up, {voters // 2 + 1} are needed: start the other nodes"
+        return "a master is being elected"
+
+    def _leads(self) -> bool:
+        return self._leadership is not None and self._leadership.leader == self.me and self._leadership.ready
+
+    def _master(self) -> NodeName | None:
+        return self._leadership.leader if self._leadership is not None else None
+
+    def _nodes(self) -> tuple[NodeName, ...]:
+        return tuple(node.name for node in self.configuration.cluster.nodes)
+
+
+def _alike(one: NodeStatus, other: NodeStatus) -> bool:
+    """But for what changes all the time."""
+    return msgspec.structs.replace(one, lease_left=0.0) == msgspec.structs.replace(other, lease_left=0.0)
+
+
+def _filtered(status: NodeStatus, request: AskStatus) -> NodeStatus:
+    if request.node is not None:
+        whole = status.node == request.node
+        instances = status.instances if whole else tuple(_without_steps(each) for each in status.instances)
+    elif request.app is not None:
+        instances = tuple(each for each in status.instances if each.app == request.app)
+    else:
+        instances = tuple(_without_steps(each) for each in status.instances)
+    return msgspec.structs.replace(status, instances=instances)
+
+
+def _without_steps(instance: InstanceStatus) -> InstanceStatus:
+    return msgspec.structs.replace(instance, steps=())
