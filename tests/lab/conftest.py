@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from lablib import Net, lab_name
 
-from truecl.lab import provision
 from truecl.lab.cluster import Lab
 
 
@@ -14,7 +13,7 @@ from truecl.lab.cluster import Lab
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Three bare nodes, one lab for a module's tests; each leaves it whole."""
     name = lab_name(Path(request.node.nodeid).stem.replace("test_", "").replace("_", "-"))
-    with Lab.up(3, name=name, bare=True, provide=provision.nothing) as made:
+    with Lab.up(3, name=name, bare=True) as made:
         yield made
 
 

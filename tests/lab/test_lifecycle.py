@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from lablib import Net, lab_name, wait_until
 
-from truecl.lab import cgroups, loops, provision
+from truecl.config.reader import read
+from truecl.lab import cgroups, loops
 from truecl.lab.cluster import Lab
-from truecl.lab.description import LabError, NoLab
+from truecl.lab.errors import LabError, NoLab
+from truecl.runtime.credentials import Credentials
 
 pytestmark = pytest.mark.lab
 
@@ -43,7 +46,7 @@ def assert_no_trace(name: str) -> None:
 
 
 def bare(name: str, count: int = 2) -> Lab:
-    return Lab.up(count, name=name, bare=True, provide=provision.nothing)
+    return Lab.up(count, name=name, bare=True)
 
 
 def test_down_leaves_nothing() -> None:
@@ -144,7 +147,7 @@ def test_a_node_sees_its_own_cgroup_as_the_root_of_v2(lab: Lab) -> None:
 def test_the_service_is_started_again_when_it_dies() -> None:
     name = lab_name("service")
     command = ("/bin/sh", "-c", "echo started >> /run/starts; exec sleep 600")
-    with Lab.up(1, name=name, service=command, provide=provision.nothing) as lab:
+    with Lab.up(1, name=name, service=command, provide=lambda nodes, links: None) as lab:
 
         def starts() -> int:
             return lab.exec("n1", ["cat", "/run/starts"]).out.count("started")
@@ -152,6 +155,23 @@ def test_the_service_is_started_again_when_it_dies() -> None:
         wait_until(lambda: starts() == 1)
         wait_until(lambda: lab.exec("n1", ["pkill", "-x", "sleep"]).code == 0)
         wait_until(lambda: starts() == 2)
+
+
+def test_every_node_is_configured_with_the_switch_as_its_fence() -> None:
+    name = lab_name("config")
+    service = ("/bin/sleep", "600")
+    with Lab.up(2, name=name, witness=True, service=service) as lab:
+        texts = {lab.exec(node, ["cat", "/etc/truecl/cluster.yaml"]).check().out for node in ("n1", "n2", "witness")}
+        assert len(texts) == 1
+        configuration, problems = read({"cluster.yaml": texts.pop()})
+        assert configuration is not None and problems == ()
+        for node in configuration.cluster.nodes:
+            assert node.witness is (node.name == "witness")
+            assert node.fence is not None
+            given = "".join(f"{key}={value}\n" for key, value in {**node.fence.parameters, "action": "status"}.items())
+            assert lab.exec("n1", [node.fence.agent], stdin=given).code == 0
+            own = Path(lab.description.node(node.name).etc)
+            assert Credentials.load(own, time.time()).node == node.name
 
 
 def test_orphans_are_reaped(lab: Lab) -> None:

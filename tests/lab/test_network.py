@@ -6,7 +6,7 @@ import pytest
 from lablib import Net
 
 from truecl.lab.cluster import Lab
-from truecl.lab.description import LabError
+from truecl.lab.errors import LabError
 
 pytestmark = pytest.mark.lab
 

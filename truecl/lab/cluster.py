@@ -9,12 +9,10 @@ All methods raise LabError (its subclass NoLab where there is none); all work fr
 
 import compileall
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,20 +20,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from truecl.lab import cgroups, provision, teardown
+from truecl.lab import cgroups, teardown
 from truecl.lab.description import (
     Description,
-    LabError,
     LabNode,
     NodeState,
-    NoLab,
+    Provision,
+    checked_name,
+    cut_text,
+    describe,
     link_name,
     load_cuts,
     save_cuts,
     write_json,
 )
+from truecl.lab.errors import LabError, NoLab
 from truecl.lab.locks import locked
-from truecl.lab.network import ANY, Cut, Network, NetworkFailed
+from truecl.lab.machine import check_machine
+from truecl.lab.network import ANY, Cut, Network
 from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
 from truecl.lab.probing import Probing
 
@@ -43,12 +45,9 @@ SERVICE = (sys.executable, "-m", "truecl.service.warm")
 """What a node's first process keeps running."""
 DISK_SIZE = 64 << 20
 """Bytes of a node's /var/lib/truecl, by default."""
-MOST_NODES = 64
 REPLY_TIMEOUT = 60.0
 PACKAGE = str(Path(__file__).resolve().parents[2])
 """The directory that holds the package truecl."""
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-TOOLS = ("ip", "tc", "nsenter", "unshare", "setsid", "mkfs.ext4")
 ENTER = 'echo 0 >"$0" && exec "$@"'
 """A shell that joins the cgroup $0 and becomes the command."""
 
@@ -99,6 +98,7 @@ class Lab:
     @classmethod
     def open(cls, name: str = "lab") -> "Lab":
         """A lab that is up."""
+        check_machine()
         paths = Paths(checked_name(name))
         return cls(paths, Description.load(paths))
 
@@ -115,17 +115,17 @@ class Lab:
         service: Sequence[str] = SERVICE,
         shared: str = "",
         disk_size: int = DISK_SIZE,
-        provide: provision.Provision = provision.write_configuration,
+        provide: Provision | None = None,
     ) -> "Lab":
         """Make a lab of `count` nodes (or those in `names`), `witness` adds one more, and boot them all.
 
-        `bare`: without truecl's service. `shared`: a directory of the machine instead of an empty one for /shared.
+        `bare`: without truecl's service and configuration. `shared`: a directory of the machine instead of an empty
+        one for /shared. `provide`: fills the nodes' /etc/truecl instead of `truecl.lab.provision`.
         """
         check_machine()
         paths = Paths(checked_name(name))
-        described = describe(paths, names or [f"n{i}" for i in range(1, count + 1)], links, witness, shared)
-        if not bare:
-            described = replace_service(described, tuple(service))
+        wanted = names or [f"n{i}" for i in range(1, count + 1)]
+        described = describe(paths, wanted, links, witness, shared, () if bare else tuple(service))
         with locked(paths.lock_file):
             if Path(paths.root).exists() or Path(paths.group(cgroups.mount_point())).exists():
                 raise LabError(f"lab '{name}' exists already: lha_lab down --name {name} removes it")
@@ -138,7 +138,7 @@ class Lab:
                 teardown.tear_down(paths)
                 Path(paths.lock_file).unlink(missing_ok=True)
                 teardown.tidy_machine()
-                if isinstance(problem, (NetworkFailed, OSError, subprocess.CalledProcessError)):
+                if isinstance(problem, (OSError, subprocess.CalledProcessError)):
                     raise LabError(f"the lab did not come up: {problem}") from problem
                 raise
         return lab
@@ -165,7 +165,7 @@ class Lab:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         Lab.down(self.paths.name)
 
-    def _lay_out(self, disk_size: int, provide: provision.Provision) -> None:
+    def _lay_out(self, disk_size: int, provide: Provision | None) -> None:
         paths, nodes = self.paths, self.description.nodes
         for directory in (paths.root, paths.power_directory, paths.shared):
             Path(directory).mkdir(mode=0o700 if directory == paths.root else 0o755)
@@ -179,7 +179,7 @@ class Lab:
                 making.append(self._make_disk(node, disk_size))
             self.network.create()
             self._start_switch()
-            provide(nodes, [link_name(link) for link in range(1, self.description.links + 1)])
+            self._configure(provide)
             if self.description.service:
                 compileall.compile_dir(f"{PACKAGE}/truecl", quiet=2)  # the nodes see it read-only
         finally:
@@ -188,6 +188,15 @@ class Lab:
             if process.returncode:
                 raise LabError(f"mkfs.ext4: {problem.strip()}")
         self.description.save(paths)
+
+    def _configure(self, provide: Provision | None) -> None:
+        if provide is None:
+            if not self.description.service:
+                return
+            from truecl.lab import provision  # brings cryptography, which no other verb needs
+
+            provide = provision.configure
+        provide(self.description.nodes, [link_name(link) for link in range(1, self.description.links + 1)])
 
     def _make_disk(self, node: LabNode, size: int) -> "subprocess.Popen[str]":
         image = Path(self.paths.image(node.name))
@@ -225,6 +234,7 @@ class Lab:
                 raise LabError(f"{node} is {self.state(node)} already; lha_lab kill {node} cuts its power")
             group = self._group(node)
             Path(f"{group}/{SCOPE}").mkdir(parents=True, exist_ok=True)
+            self._end_silence(node)
             cgroups.thaw(group)
             write_json(self.paths.boot_file(node), self._boot_order(place))
             interfaces = [place.port.interface(link) for link in range(1, self.description.links + 1)]
@@ -289,8 +299,11 @@ class Lab:
         if self.state(node) == "off":
             raise LabError(f"{node} is off; lha_lab boot {node} switches it on")
         with self._held(), locked(self.paths.node_lock(node)):
-            self._remove_cuts(lambda cut: cut.by == "pause" and node in (cut.source, cut.target))
+            self._end_silence(node)
             cgroups.thaw(self._group(node))
+
+    def _end_silence(self, node: str) -> None:
+        self._remove_cuts(lambda cut: cut.by == "pause" and node in (cut.source, cut.target))
 
     def power(self, node: str, mode: str) -> None:
         """How the power switch treats orders of the cluster for this node: 'ok', 'refuse' or 'slow SECONDS'."""
@@ -344,21 +357,15 @@ class Lab:
                     number += 1
                     added.append(Cut(number, link, source, target, by, unplugged))
             save_cuts(self.paths, [*cuts, *added])
-            self._network(lambda: self.network.apply(added))
+            self.network.apply(added)
 
     def _remove_cuts(self, chosen: Callable[[Cut], bool]) -> int:
         with locked(f"{self.paths.cuts_file}.lock"):
             cuts = load_cuts(self.paths)
             gone = [cut for cut in cuts if chosen(cut)]
             save_cuts(self.paths, [cut for cut in cuts if not chosen(cut)])
-            self._network(lambda: self.network.lift(gone))
+            self.network.lift(gone)
             return len(gone)
-
-    def _network(self, change: Callable[[], None]) -> None:
-        try:
-            change()
-        except NetworkFailed as problem:
-            raise LabError(str(problem)) from None
 
     # ---- in the nodes -----------------------------------------------------------------------------------------------
 
@@ -524,65 +531,3 @@ class Lab:
             process.wait()
             if heard != "ready":
                 raise LabError(f"the lab's power switch did not start: see {self.paths.power_log}")
-
-
-def describe(paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str) -> Description:
-    """A lab's layout out of what was asked. Raises LabError."""
-    wanted = [*names, *(["witness"] if witness else [])]
-    for name in wanted:
-        if not NAME.fullmatch(name) or name == CLIENT:
-            raise LabError(f"'{name}' is no name for a node: small letters, digits and hyphens, and not '{CLIENT}'")
-    if len(set(wanted)) != len(wanted):
-        raise LabError(f"a node's name is given twice: {', '.join(wanted)}")
-    if not 1 <= len(wanted) <= MOST_NODES:
-        raise LabError(f"{len(wanted)} nodes: a lab has 1 to {MOST_NODES}")
-    if not 1 <= links <= 9:
-        raise LabError(f"{links} links: a lab has 1 to 9")
-    if shared and not Path(shared).is_dir():
-        raise LabError(f"--shared {shared}: no such directory")
-    last = len(wanted) if witness else 0
-    nodes = tuple(
-        LabNode(name, index, index == last, links, paths.node(name)) for index, name in enumerate(wanted, start=1)
-    )
-    created = time.strftime("%Y-%m-%d %H:%M:%S")
-    where = str(Path(shared).resolve()) if shared else paths.shared
-    return Description(paths.name, nodes, links, (), where, created)
-
-
-def replace_service(description: Description, service: tuple[str, ...]) -> Description:
-    return Description(
-        description.name, description.nodes, description.links, service, description.shared, description.created
-    )
-
-
-def checked_name(name: str) -> str:
-    """Raises LabError."""
-    if not NAME.fullmatch(name):
-        raise LabError(f"'{name}' is no name for a lab: small letters, digits and hyphens")
-    return name
-
-
-def check_machine() -> None:
-    """Raises LabError."""
-    if os.geteuid() != 0:
-        raise LabError("a lab needs root (namespaces, loop devices): run this as root")
-    missing = [tool for tool in TOOLS if not _found(tool)]
-    if missing:
-        raise LabError(f"missing: {', '.join(missing)}; apt install iproute2 util-linux e2fsprogs")
-    try:
-        cgroups.mount_point()
-    except FileNotFoundError as problem:
-        raise LabError(f"{problem}: mount -t cgroup2 none /sys/fs/cgroup") from None
-
-
-def _found(tool: str) -> bool:
-    path = (*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/sbin")
-    return any(Path(directory, tool).exists() for directory in path if directory)
-
-
-def cut_text(cut: Cut) -> str:
-    """A cut in words, for the operator."""
-    if cut.unplugged:
-        return f"link{cut.link} unplugged"
-    names = {ANY: "all"}
-    return f"link{cut.link} {names.get(cut.source, cut.source)}->{names.get(cut.target, cut.target)}"

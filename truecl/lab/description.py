@@ -2,20 +2,19 @@
 
 import json
 import os
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-from truecl.lab.network import CLIENT_INDEX, Cut, Port
+from truecl.lab.errors import LabError, NoLab
+from truecl.lab.network import ANY, CLIENT_INDEX, Cut, Port
 from truecl.lab.paths import CLIENT, Paths
 
-
-class LabError(Exception):
-    """A verb was refused or failed; the text is for the operator and says which command helps."""
-
-
-class NoLab(LabError):
-    """There is no lab of this name."""
+MOST_NODES = 64
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,12 @@ class LabNode:
     @property
     def fence_parameters(self) -> dict[str, str]:
         return {"plug": self.name, "socket": "/lab/power.sock"}
+
+
+class Provision(Protocol):
+    """Fills the /etc/truecl of every node (`LabNode.etc`, empty) before the first boot. Raises LabError or OSError."""
+
+    def __call__(self, nodes: Sequence[LabNode], links: Sequence[str]) -> None: ...
 
 
 def link_name(link: int) -> str:
@@ -132,3 +137,43 @@ def write_json(path: str, value: object) -> None:
     partial = Path(f"{path}.{os.getpid()}.new")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def describe(
+    paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str, service: tuple[str, ...]
+) -> Description:
+    """A lab's layout out of what was asked. Raises LabError."""
+    wanted = [*names, *(["witness"] if witness else [])]
+    for name in wanted:
+        if not NAME.fullmatch(name) or name == CLIENT:
+            raise LabError(f"'{name}' is no name for a node: small letters, digits and hyphens, and not '{CLIENT}'")
+    if len(set(wanted)) != len(wanted):
+        raise LabError(f"a node's name is given twice: {', '.join(wanted)}")
+    if not 1 <= len(wanted) <= MOST_NODES:
+        raise LabError(f"{len(wanted)} nodes: a lab has 1 to {MOST_NODES}")
+    if not 1 <= links <= 9:
+        raise LabError(f"{links} links: a lab has 1 to 9")
+    if shared and not Path(shared).is_dir():
+        raise LabError(f"--shared {shared}: no such directory")
+    last = len(wanted) if witness else 0
+    nodes = tuple(
+        LabNode(name, index, index == last, links, paths.node(name)) for index, name in enumerate(wanted, start=1)
+    )
+    created = time.strftime("%Y-%m-%d %H:%M:%S")
+    where = str(Path(shared).resolve()) if shared else paths.shared
+    return Description(paths.name, nodes, links, service, where, created)
+
+
+def checked_name(name: str) -> str:
+    """Raises LabError."""
+    if not NAME.fullmatch(name):
+        raise LabError(f"'{name}' is no name for a lab: small letters, digits and hyphens")
+    return name
+
+
+def cut_text(cut: Cut) -> str:
+    """A cut in words, for the operator."""
+    if cut.unplugged:
+        return f"link{cut.link} unplugged"
+    names = {ANY: "all"}
+    return f"link{cut.link} {names.get(cut.source, cut.source)}->{names.get(cut.target, cut.target)}"

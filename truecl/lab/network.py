@@ -11,16 +11,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from truecl.lab.errors import NetworkFailed
 from truecl.lab.paths import CLIENT, Paths
 
 CLIENT_INDEX = 200
 ANY = "*"
 SINK = "sink"
 NSENTER, IP, TC = "nsenter", "ip", "tc"
-
-
-class NetworkFailed(Exception):
-    """A command of iproute2 failed: its words."""
 
 
 @dataclass(frozen=True)

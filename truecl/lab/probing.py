@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from truecl.lab.description import LabError
+from truecl.lab.errors import LabError
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,48 @@
-"""Configuration of a lab's nodes: cluster.yaml with the power switch as every node's fence device."""
+"""Configuration of a lab's nodes: what `lha_init` makes, with the power switch as every node's fence device."""
 
+import pwd
+import time
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
 
 import yaml
 
+from truecl.commands import init
 from truecl.lab.description import LabNode
+from truecl.lab.errors import LabError
+from truecl.model.ids import LinkName, NodeName
+
+CLUSTER = "lab"
+USER = "truecl"
+"""Runs the daemons without privilege, and so must read the keys."""
 
 
-class Provision(Protocol):
-    """Fills the /etc/truecl of every node (`LabNode.etc`, empty) before the first boot. Raises LabError or OSError."""
+def configure(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
+    """Authority, keys and cluster.yaml into every node's /etc/truecl, as an operator does it. Raises LabError."""
+    first = nodes[0]
+    request = init.InitRequest(
+        cluster=CLUSTER,
+        nodes=tuple((NodeName(node.name), tuple(node.addresses.values())) for node in nodes),
+        this=NodeName(first.name),
+        links=tuple(LinkName(link) for link in links),
+    )
+    text = cluster_yaml(nodes, links)
+    try:
+        made = init.init(_environment(first), request)
+        for node in nodes[1:]:
+            init.join(_environment(node), Path(made.bundles[NodeName(node.name)]))
+    except init.Refused as problem:
+        raise LabError("\n".join(problem.problems)) from None
+    for node in nodes:
+        (node.etc / "cluster.yaml").write_text(text, encoding="utf-8")
 
-    def __call__(self, nodes: Sequence[LabNode], links: Sequence[str]) -> None: ...
 
-
-def nothing(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-    """Leave /etc/truecl empty."""
+def _environment(node: LabNode) -> init.Environment:
+    try:
+        owner: int | None = pwd.getpwnam(USER).pw_uid
+    except KeyError:
+        owner = None
+    return init.Environment(directory=node.etc, now=time.time(), owner=owner)
 
 
 def cluster_yaml(nodes: Sequence[LabNode], links: Sequence[str]) -> str:
@@ -26,12 +53,4 @@ def cluster_yaml(nodes: Sequence[LabNode], links: Sequence[str]) -> str:
         entries[node.name] = {**node.addresses, "fence": fence}
         if node.witness:
             entries[node.name]["witness"] = True
-    return yaml.safe_dump({"cluster": "lab", "links": list(links), "nodes": entries}, sort_keys=False)
-
-
-def write_configuration(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-    """cluster.yaml and an empty apps directory for every node."""
-    text = cluster_yaml(nodes, links)
-    for node in nodes:
-        (node.etc / "apps").mkdir(exist_ok=True)
-        (node.etc / "cluster.yaml").write_text(text, encoding="utf-8")
+    return yaml.safe_dump({"cluster": CLUSTER, "links": list(links), "nodes": entries}, sort_keys=False)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from truecl.lab import cgroups, loops, powercut
-from truecl.lab.description import LabError
+from truecl.lab.errors import LabError
 from truecl.lab.paths import BASE, Paths
 
 TIMEOUT = 10.0
@@ -42,7 +42,7 @@ def tear_down(paths: Paths) -> bool:
 def tidy_machine() -> None:
     """After the last lab: give back the loop devices that labs made, remove the empty directory."""
     base = Path(BASE)
-    if not base.exists() or any(path.is_dir() for path in base.iterdir()):
+    if not base.exists() or any(str(path) != LOOPS_BEFORE for path in base.iterdir()):
         return
     with contextlib.suppress(OSError):
         before = {int(word) for word in Path(LOOPS_BEFORE).read_text(encoding="utf-8").split()}

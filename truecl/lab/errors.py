@@ -1,0 +1,13 @@
+"""What a lab's verbs raise. The texts are for the operator and say which command helps."""
+
+
+class LabError(Exception):
+    """A verb was refused or failed."""
+
+
+class NoLab(LabError):
+    """There is no lab of this name."""
+
+
+class NetworkFailed(LabError):
+    """A command of iproute2 failed: its words."""
