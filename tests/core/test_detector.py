@@ -56,11 +56,11 @@ class Alone:
 
     @property
     def alive(self) -> bool:
-        return self.view.nodes[0].alive
+        return any(node.alive for node in self.view.nodes)
 
     @property
     def up(self) -> str:
-        return "".join(link.name for link in self.view.nodes[0].links if link.up)
+        return "".join(link.name for node in self.view.nodes for link in node.links if link.up)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -97,6 +97,24 @@ def test_heard_both_ways_is_up_and_alive() -> None:
     assert (alone.alive, alone.up) == (False, "")
     alone.feed(beat(2))
     assert (alone.alive, alone.up) == (True, "A")
+
+
+def test_the_first_view_waits_until_all_are_heard_or_the_detection_time() -> None:
+    alone = Alone("abc")
+    alone.feed(beat(1))
+    assert alone.view == View(())
+    alone.until(50.2)
+    alone.feed(beat(2))
+    alone.until(50.299)
+    assert alone.view == View(())
+    alone.until(50.3)
+    assert [node.alive for node in alone.view.nodes] == [True, False]
+
+
+def test_alone_in_the_cluster_is_known_at_once() -> None:
+    core = Detector(cluster("a"), NodeName("a"), BootId("a1"), Random(1))
+    core.start(50.0)
+    assert core.handle(Told("lockd", Subscribe()), 50.0).tell[0].message == View(())
 
 
 def test_dead_exactly_after_the_detection_time() -> None:
@@ -248,11 +266,12 @@ def test_subscribers_are_bounded_and_forgotten_when_they_leave() -> None:
     alone = Alone()
     for number in range(MAX_SUBSCRIBERS - 1):
         alone.feed(Told(f"command-{number}", Subscribe()))
+    alone.feed(beat(1))
     refused = alone.core.handle(Told("one-more", Subscribe()), alone.now)
     assert isinstance(refused.tell[0].message, Refused)
     alone.feed(Left("command-0"), Told("one-more", Subscribe()))
     assert alone.last.tell[0].message == alone.view
-    assert "command-0" not in {tell.who for tell in alone.core.handle(beat(1), alone.now).tell}
+    assert "command-0" not in {tell.who for tell in alone.core.handle(beat(1, link=B), alone.now).tell}
 
 
 def test_observers_only_speak_with_voters() -> None:

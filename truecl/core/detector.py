@@ -18,6 +18,9 @@ Sequence numbers rise through every start of hbd within a boot, because they sta
 CLOCK_BOOTTIME, far more than datagrams are sent). So a datagram that was seen, or overtaken on its link, is told apart
 without a journal. A boot id once replaced is not believed again.
 
+The first view is told when every peer is alive, or a detection time after the start: a restarted hbd, which has heard
+nobody yet, must not look like the death of all other nodes.
+
 Goodbye: `Noted(Stopping())` makes a peer's view say *left* at once instead of *dead* after the detection time.
 """
 
@@ -139,6 +142,8 @@ class Detector:
         self._subscribers: list[str] = []
         self._view = View(())
         self._changed = False
+        self._listening_until: float | None = None
+        """Nobody is told anything before; None: over."""
         self._stopped = False
         self._sends: list[Send] = []
         self._tells: list[Tell] = []
@@ -153,6 +158,7 @@ class Detector:
             for link in peer.links.values():
                 self._heartbeat(peer, link, now)
         self._view = self._look()
+        self._listening_until = now + self._detection
         self._next_tick = now + self._interval * self._random.uniform(0.25, 1.0)
         return self._output(self._next_tick)
 
@@ -177,6 +183,7 @@ class Detector:
                 pass
             case _:
                 self.faults += 1
+        self._publish_changes(now)
         wake = self._next_tick if self._wake_at is None else min(self._wake_at, self._next_tick)
         return self._output(wake)
 
@@ -196,8 +203,9 @@ class Detector:
                 # Too late for the old rhythm. No burst to make up for it.
                 self._next_tick = now + pace
         deadline = self._judge(now)
-        self._publish_changes()
-        return self._output(self._next_tick if deadline is None else min(deadline, self._next_tick))
+        self._publish_changes(now)
+        times = (self._next_tick, deadline, self._listening_until)
+        return self._output(min(time for time in times if time is not None))
 
     def _heartbeat(self, peer: _Peer, link: _Link, now: float) -> None:
         self._sequence += 1
@@ -264,7 +272,6 @@ class Detector:
             self._turn(peer, Sign.CONFIRMED)
         if not link.said or not message.hears_you:
             self._prompt(peer, link, now)
-        self._publish_changes()
 
     def _left(self, node: NodeName, message: Goodbye, now: float) -> None:
         admitted = self._admit(node, message)
@@ -277,7 +284,6 @@ class Detector:
             link.heard = link.confirmed = None
             link.up = False
         self._changed = True
-        self._publish_changes()
 
     def _turn(self, peer: _Peer, sign: Sign) -> None:
         state = step(peer.state, sign)
@@ -329,9 +335,18 @@ class Detector:
                 self._tells.append(Tell(who, Refused(f"hbd has {MAX_SUBSCRIBERS} subscribers already")))
                 return
             self._subscribers.append(who)
-        self._tells.append(Tell(who, self._view))
+        if self._listening_until is None:
+            self._tells.append(Tell(who, self._view))
 
-    def _publish_changes(self) -> None:
+    def _publish_changes(self, now: float) -> None:
+        if self._listening_until is not None:
+            everybody = all(peer.state is PeerState.ALIVE for peer in self._peers.values())
+            if not everybody and now < self._listening_until:
+                return
+            self._listening_until = None
+            self._changed = False
+            self._view = self._look()
+            self._tells.extend(Tell(who, self._view) for who in self._subscribers)
         if not self._changed:
             return
         self._changed = False
