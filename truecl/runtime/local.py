@@ -44,6 +44,8 @@ READ_TIMEOUT = 10.0
 MAX_UNREAD = 4 << 20
 """Bytes that may wait for a side that does not read."""
 MAX_CONNECTIONS = 128
+MAX_ACCEPTED = 16
+"""At one turn of the reactor."""
 MAX_LOOKING = 32
 """Connections of users that may only look."""
 FIRST_RETRY = 0.02
@@ -260,7 +262,7 @@ class LocalServer:
         self._feed = feed
         self._reactor = reactor
         self._log = log
-        self._port: Any = None
+        self._listener: _Listener | None = None
         self._channels: dict[Channel, None] = {}
         self._named: dict[str, Channel] = {}
         self._commands = 0
@@ -269,14 +271,19 @@ class LocalServer:
         """Puts the socket in the place of one that a former life left. Raises OSError."""
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as listener:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
             listener.bind(str(fresh))
             fresh.chmod(0o660)
             if self._rights.looking is not None:
                 os.chown(fresh, -1, self._rights.looking)
             listener.listen(64)
             fresh.replace(self.path)
-            self._port = self._reactor.adoptStreamPort(listener.fileno(), socket.AF_UNIX, _ServerFactory(self))
+        except OSError:
+            listener.close()
+            raise
+        self._listener = _Listener(listener, self._accept)
+        self._reactor.addReader(self._listener)
 
     def tell(self, who: str, message: Any) -> bool:
         """False: nobody of that name is joined here."""
@@ -291,17 +298,10 @@ class LocalServer:
         self._named.clear()
         for channel in list(self._channels):
             channel.drop("this daemon stops")
-        if self._port is not None:
-            port, self._port = self._port, None
-            port.stopListening()
-
-    def accept(self) -> Channel | None:
-        if len(self._channels) >= MAX_CONNECTIONS:
-            self._log.seldom("full", Level.WARNING, f"more than {MAX_CONNECTIONS} connections at {self.path}")
-            return None
-        channel = Channel(self, self._reactor)
-        self._channels[channel] = None
-        return channel
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            self._reactor.removeReader(listener)
+            listener.close()
 
     def connected(self, channel: Channel) -> None:
         _, uid, groups = credentials_of(channel.raw)
@@ -345,6 +345,24 @@ class LocalServer:
         if channel.who and self._named.get(channel.who) is channel:
             del self._named[channel.who]
             self._feed(Left(channel.who))
+
+    def _accept(self, connection: socket.socket | None, problem: str) -> None:
+        """`connection` None: the kernel gives none, for the reason `problem`."""
+        if connection is None:
+            self._log.seldom("accept", Level.WARNING, f"no connection can be taken at {self.path}: {problem}")
+            return
+        with connection:
+            if len(self._channels) >= MAX_CONNECTIONS:
+                self._log.seldom("full", Level.WARNING, f"more than {MAX_CONNECTIONS} connections at {self.path}")
+                return
+            channel = Channel(self, self._reactor)
+            self._channels[channel] = None
+            connection.setblocking(False)
+            try:
+                self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, _OneChannel(channel))
+            except OSError:
+                # It has gone already.
+                self._channels.pop(channel, None)
 
 
 class LocalClient:
@@ -464,14 +482,45 @@ class LocalBus:
             self._server.stop()
 
 
-class _ServerFactory(protocol.Factory):
+class _Listener:
+    """Accepts. (Twisted's own Unix port opens the socket's mode to everybody for a moment.)"""
+
+    def __init__(self, listener: socket.socket, accepted: Callable[[socket.socket | None, str], None]) -> None:
+        self._socket = listener
+        self._accepted = accepted
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "local socket"
+
+    def doRead(self) -> None:
+        for _ in range(MAX_ACCEPTED):
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._accepted(None, error.strerror or str(error))
+                return
+            self._accepted(connection, "")
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class _OneChannel(protocol.Factory):
     noisy = False
 
-    def __init__(self, server: LocalServer) -> None:
-        self._server = server
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
 
-    def buildProtocol(self, addr: IAddress | None) -> Channel | None:
-        return self._server.accept()
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        return self._channel
 
 
 class _ClientFactory(protocol.ClientFactory):
