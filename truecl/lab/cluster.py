@@ -10,7 +10,6 @@ All methods raise LabError (its subclass NoLab where there is none); all work fr
 import compileall
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,16 +39,15 @@ from truecl.lab.machine import check_machine
 from truecl.lab.network import ANY, Cut, Network
 from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
 from truecl.lab.probing import Probing
+from truecl.lab.switch import ENTER, PowerSwitch
 
 SERVICE = (sys.executable, "-m", "truecl.service.warm")
 """What a node's first process keeps running."""
 DISK_SIZE = 64 << 20
 """Bytes of a node's /var/lib/truecl, by default."""
-REPLY_TIMEOUT = 60.0
+PAUSE_TIMEOUT = 60.0
 PACKAGE = str(Path(__file__).resolve().parents[2])
 """The directory that holds the package truecl."""
-ENTER = 'echo 0 >"$0" && exec "$@"'
-"""A shell that joins the cgroup $0 and becomes the command."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,7 @@ class Lab:
         self.description = description
         self.network = Network(paths, description.ports, description.links)
         self._mount_point = cgroups.mount_point()
+        self._switch = PowerSwitch(paths, self._mount_point)
 
     # ---- the lab as a whole -----------------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class Lab:
                     Path(f"{node.directory}/{part}").mkdir(parents=True)
                 making.append(self._make_disk(node, disk_size))
             self.network.create()
-            self._start_switch()
+            self._switch.start()
             self._configure(provide)
             if self.description.service:
                 compileall.compile_dir(f"{PACKAGE}/truecl", quiet=2)  # the nodes see it read-only
@@ -217,18 +216,21 @@ class Lab:
         """Cut the node's power: what it had not synced is lost. Returns when it is off; off already is no error."""
         self.description.node(node)
         with self._held():
-            self._ask(f"cut {node}")
+            self._switch.ask(f"cut {node}")
 
     def boot(self, node: str) -> None:
         """Switch the node on; returns when its first process has started the service."""
         self.description.node(node)
         with self._held():
-            self._boot(node)
+            try:
+                self._boot(node)
+            except OSError as problem:
+                raise LabError(f"{node} did not boot: {problem}") from None
 
     def _boot(self, node: str) -> None:
         place = self.description.node(node)
         if self._unfinished(node):
-            self._ask(f"cut {node}")
+            self._switch.ask(f"cut {node}")
         with locked(self.paths.node_lock(node)):
             if self.state(node) != "off":
                 raise LabError(f"{node} is {self.state(node)} already; lha_lab kill {node} cuts its power")
@@ -239,7 +241,7 @@ class Lab:
             write_json(self.paths.boot_file(node), self._boot_order(place))
             interfaces = [place.port.interface(link) for link in range(1, self.description.links + 1)]
             Path(self.paths.ports_file(node)).write_text(" ".join(interfaces), encoding="utf-8")
-            with self._connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
+            with self._switch.connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
                 talk.write(f"spawn {node}\n")
                 talk.flush()
                 pid = int(self._reply(talk.readline(), "pid", node))
@@ -290,7 +292,7 @@ class Lab:
                 links = range(1, self.description.links + 1)
                 pairs = [(link, *pair) for link in links for pair in ((ANY, node), (node, ANY))]
                 self._add_cuts(pairs, by="pause")
-            if not cgroups.freeze(self._group(node), REPLY_TIMEOUT):
+            if not cgroups.freeze(self._group(node), PAUSE_TIMEOUT):
                 raise LabError(f"{node} does not stop: a process hangs in the kernel; lha_lab kill {node} ends it")
 
     def resume(self, node: str) -> None:
@@ -483,51 +485,3 @@ class Lab:
     def _unfinished(self, node: str) -> bool:
         path = Path(self.paths.loops_file(node))
         return path.exists() and bool(path.read_text(encoding="utf-8").strip())
-
-    def _connect(self) -> socket.socket:
-        for again in (False, True):
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(REPLY_TIMEOUT)
-            try:
-                connection.connect(self.paths.control_socket)
-                return connection
-            except OSError:
-                connection.close()
-                if again:
-                    raise
-                self._start_switch()
-        raise AssertionError("unreachable: the second attempt returns or raises")
-
-    def _ask(self, request: str) -> str:
-        try:
-            with self._connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
-                talk.write(f"{request}\n")
-                talk.flush()
-                answer = talk.readline().strip()
-        except OSError as problem:
-            raise LabError(f"the lab's power switch does not answer: {problem}") from None
-        word, _, rest = answer.partition(" ")
-        if word != "ok":
-            raise LabError(rest or "the power switch died over it; the next command starts it again")
-        return rest
-
-    def _start_switch(self) -> None:
-        """The power switch, in the lab's cgroup and the switch's namespace; returns when it hears."""
-        with locked(f"{self.paths.control_socket}.lock"):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-                if trial.connect_ex(self.paths.control_socket) == 0:
-                    return  # somebody else was faster
-            group = f"{self.paths.group(self._mount_point)}/room/cgroup.procs"
-            script = str(Path(__file__).with_name("power.py"))
-            python = [sys.executable, "-I", "-S", script, self.paths.name]
-            enter = ["nsenter", f"--net={self.paths.switch_namespace}", *python]
-            command = ["setsid", "--fork", "/bin/sh", "-c", ENTER, group, *enter]
-            with Path(self.paths.power_log).open("a", encoding="utf-8") as log:
-                null, pipe = subprocess.DEVNULL, subprocess.PIPE
-                process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=log, cwd="/", text=True)
-            assert process.stdout is not None
-            with process.stdout as said:
-                heard = said.readline().strip()
-            process.wait()
-            if heard != "ready":
-                raise LabError(f"the lab's power switch did not start: see {self.paths.power_log}")
