@@ -79,6 +79,8 @@ class Clusterd:
         """Requests that came between this node's election and its first committed entry."""
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
+        self._acting: dict[str, None] = {}
+        """Who on this node may change anything; others may look."""
         self._number = 0
         self._proposal: tuple[int, Index | None, float] | None = None
         """Number, index once known, and when it is given up."""
@@ -104,7 +106,9 @@ class Clusterd:
                 self._told(who, message, now)
             case Received(node, message):
                 self._received(node, message)
-            case Joined(who):
+            case Joined(who, root):
+                if root:
+                    self._acting[who] = None
                 if who in (LOCKD, HBD, SYNCD):
                     self._out.tell(who, Subscribe())
                 if who == STATD:
@@ -153,6 +157,7 @@ class Clusterd:
                 self._reply(message)
 
     def _left(self, who: str) -> None:
+        self._acting.pop(who, None)
         if who == LOCKD:
             self._lead_no_more()
         for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
@@ -192,6 +197,9 @@ class Clusterd:
     # ---- operators' requests ----------------------------------------------------------------------------------------
 
     def _request(self, who: str, request: Request) -> None:
+        if who not in self._acting:
+            self._out.tell(who, Refused("only root starts, stops and moves applications"))
+            return
         if len(self._requests) >= MAX_REQUESTS:
             self._out.tell(who, Refused("too many requests at once; try again"))
             return

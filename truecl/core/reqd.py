@@ -20,7 +20,7 @@ from truecl.core.formation import Formation
 from truecl.core.instance import InstanceMachine
 from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
-from truecl.core.supervisor import Supervisor
+from truecl.core.supervisor import PARENT, Supervisor
 from truecl.model.actions import (
     Action,
     ConfigurationRead,
@@ -126,6 +126,8 @@ class Reqd:
         self._readings: dict[int, tuple[NodeName, int]] = {}
         self._fences: dict[int, OrderFenceOff] = {}
         self._joined: set[str] = set()
+        self._acting: set[str] = set()
+        """Who of them may change anything; the others may look."""
         self._status_at = now
         self._report: tuple[InstanceReport, ...] = ()
         self._asking_self: list[Any] = []
@@ -152,10 +154,11 @@ class Reqd:
                 self._told(who, message, now)
             case Received(node, message):
                 self._received(node, message, now)
-            case Joined(who):
-                self._join(who, now)
+            case Joined(who, root):
+                self._join(who, root, now)
             case Left(who):
                 self._joined.discard(who)
+                self._acting.discard(who)
                 self._formation_presence()
             case Done(id, result):
                 self._done(id, result, now)
@@ -307,9 +310,9 @@ class Reqd:
                 self._order(message, now)
             case OrderFenceOff() if who == CLUSTERD:
                 self._fence(message)
-            case Exited():
+            case Exited() if who == PARENT:
                 self._exited(message, now)
-            case Forked():
+            case Forked() if who == PARENT:
                 self._supervisor.forked(message)
             case Ready() if who == message.daemon:
                 self._supervisor.ready(message.daemon)
@@ -326,7 +329,10 @@ class Reqd:
             case Reply() if who == CLUSTERD:
                 self._formation.reply(message, now)
             case Form() | Dissolve():
-                self._formation.begin(who, message, now)
+                if who in self._acting:
+                    self._formation.begin(who, message, now)
+                else:
+                    self._out.tell(who, Refused("only root forms and dissolves a cluster"))
             case _:
                 self._out.tell(who, Refused(f"reqd does not take {type(message).__name__} from {who}"))
 
@@ -337,8 +343,10 @@ class Reqd:
             case DaemonsUp():
                 self._formation.answered(node, message, now)
 
-    def _join(self, who: str, now: float) -> None:
+    def _join(self, who: str, root: bool, now: float) -> None:
         self._joined.add(who)
+        if root:
+            self._acting.add(who)
         self._formation_presence()
         if who == LOCKD:
             self._out.tell(LOCKD, Subscribe())

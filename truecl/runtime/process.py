@@ -130,6 +130,7 @@ class Daemon:
     parent: "ParentLink | None" = None
     """reqd's way to the warm parent; None in the foreground."""
     locks: list[int] = field(default_factory=list)
+    _settled: bool = False
 
     @property
     def node(self) -> NodeName:
@@ -157,6 +158,9 @@ class Daemon:
 
     def settle(self) -> None:
         """Takes the daemon's priority and gives up root. `run` does it; earlier for files that must be the user's."""
+        if self._settled:
+            return
+        self._settled = True
         if self.lifeline is not None:
             priority.apply(self.name, self.log.warning)
         self.drop_privileges()
