@@ -6,11 +6,14 @@ nothing of it. `Log` watches the replicated log and the ledger, `World` what the
 
 from typing import TYPE_CHECKING
 
-from truecl.core.contract import Event, Output
+import msgspec
+
+from truecl.core.contract import Event, Output, Put
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
+from truecl.core.reqd import InstanceRecord, Reqd
 from truecl.model.config import AppConfig
-from truecl.model.ids import LOCKD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Grant, Ledger, Proof
 from truecl.model.step import Instance, Step, StepKind
 from truecl.sim.cluster import Violation
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _OVERLAP = 3.0
 """Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
+_RECORD = msgspec.msgpack.Decoder(InstanceRecord)
 _JUST = 0.5
 """Seconds after a node's user space goes on within which its guard must have acted."""
 
@@ -99,9 +103,9 @@ class Log:
         for app, state in after.apps.items():
             if app not in before.apps:
                 continue
-            old, new = before.apps[app].grant, state.grant
-            if old is not None and new is not None and new != old and new.generation <= old.generation:
-                raise Violation(f"S4: the generation of {app} went from {old} to {new}")
+            last, new = before.apps[app].grant, state.grant
+            if last is not None and new is not None and new != last and new.generation <= last.generation:
+                raise Violation(f"S4: the generation of {app} went from {last} to {new}")
 
 
 class World:
@@ -111,6 +115,7 @@ class World:
         self._cluster = cluster
         self.log = Log(self)
         self._first_start: dict[tuple[AppName, Generation], tuple[NodeName, BootId]] = {}
+        self._closed: set[tuple[NodeName, AppName, Generation]] = set()
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
         self.starts = 0
@@ -127,11 +132,21 @@ class World:
     def handled(self, process: "Process", event: Event, output: Output) -> None:
         if process.daemon == LOCKD:
             self.log.look(process)
+        elif process.daemon == REQD and output.save:
+            self._note_closed(process.machine.name, output)
         if self._overlaps:
             self._bound_overlaps()
 
     def powered_off(self, machine: "Machine") -> None:
         """What it had is gone."""
+
+    def _note_closed(self, name: NodeName, output: Output) -> None:
+        """What a node records as closed is closed for good."""
+        for save in output.save:
+            if isinstance(save, Put) and save.bucket == "instances":
+                record = _RECORD.decode(save.value)
+                if not record.open:
+                    self._closed.add((name, AppName(str(save.key)), record.generation))
 
     # ---- Witness ----------------------------------------------------------------------------------------------------
 
@@ -142,6 +157,8 @@ class World:
         grant = state.grant if state is not None else None
         if grant != Grant(name, instance.generation):
             raise Violation(f"S4: {name} starts {step.name} of {instance}, but the grant is {state}")
+        if (name, app, instance.generation) in self._closed:
+            raise Violation(f"S4: {name} starts {step.name} of {instance}, which it has closed")
         key = (app, instance.generation)
         where = (name, machine.boot)
         first = self._first_start.setdefault(key, where)
@@ -185,7 +202,25 @@ class World:
             config = self._cluster.configuration.app(app)
             if config is not None and config.volumes:
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
+            self._expired(app, ended)
         self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
+
+    def _expired(self, app: AppName, ended: Ended) -> None:
+        """The node's own lease must be over, and its guard, had it the time, must have killed the programs."""
+        machine = self._cluster.machines[ended.node]
+        process = machine.processes.get(REQD)
+        if process is None or not isinstance(process.core, Reqd):
+            return
+        left = process.core._lease.end - machine.clock()
+        if left > 0.0:
+            raise Violation(f"S6: {app} ended as {ended}, while {machine.name}'s lease holds for {left:.3f} s more")
+        timing, faults = self._cluster.configuration.cluster.timing, self._cluster.faults
+        unhindered = self._cluster.schedule.now - machine.stood_still() > timing.stop_allowance + timing.lease
+        if timing.stop_allowance < 3.0 or not unhindered or faults.driver_fails or faults.driver_hangs:
+            return
+        for (active, name), generation in machine.kernel.active.items():
+            if active == app and generation <= ended.generation:
+                raise Violation(f"S6: {app} ended as {ended}, and {machine.name}'s guard left {name}")
 
     def _gone(self, machine: "Machine", app: AppName, what: str, upto: Generation | None = None) -> None:
         """Nothing of the application is on that node (of generations up to `upto`), but for S2's exception."""

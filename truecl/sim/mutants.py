@@ -6,16 +6,46 @@ overridden in a subclass. The cores know nothing of either.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replace_faults
 from random import Random
 
+from msgspec.structs import replace
+
 from truecl.core import assemble
+from truecl.core.clusterd import Clusterd
 from truecl.core.contract import Core, Records
-from truecl.model.config import Configuration
-from truecl.model.ids import STATD, SYNCD, BootId, DaemonName, NodeName
+from truecl.core.instance import InstanceMachine
+from truecl.core.leases import Leases
+from truecl.core.lockd import Lockd
+from truecl.core.netd import Netd
+from truecl.core.raft import Raft
+from truecl.core.raft.tenure import Tenure
+from truecl.core.reqd import Reqd
+from truecl.model.actions import StepResult
+from truecl.model.config import AppConfig, Configuration
+from truecl.model.ids import (
+    CLUSTERD,
+    LOCKD,
+    NETD,
+    REQD,
+    STATD,
+    SYNCD,
+    BootId,
+    DaemonName,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.report import Phase
+from truecl.model.step import Probe, Step
 from truecl.sim.cluster import Assemble
+from truecl.sim.faults import Faults
 from truecl.sim.journal import UnsyncedJournal
 from truecl.sim.process import PROPER, Variant
 from truecl.sim.scenario import Quiet
+from truecl.wire.messages import FenceResult, Order, Renew
+from truecl.wire.raft import RaftMessage, Vote, VoteAnswer
 
 
 def production(
@@ -41,6 +71,8 @@ class Mutant:
     breaks: str
     variant: Variant = PROPER
     assemble: Assemble = production
+    adjust: Callable[[Faults], Faults] | None = None
+    """Aims the faults at the gap that the mutant opens."""
 
 
 def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
@@ -62,8 +94,181 @@ def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
     return assembled
 
 
+# ---- lockd and its log ----------------------------------------------------------------------------------------------
+
+
+class _VotesTwice(Raft):
+    def _on_vote(self, node: NodeName, message: Vote) -> bool:
+        self.voted_for = None
+        return super()._on_vote(node, message)
+
+
+class _CountsStaleVotes(Raft):
+    def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
+        if isinstance(message, VoteAnswer) and message.term < self.term:
+            message = replace(message, term=self.term)
+        super().receive(node, message, now)
+
+
+class _AnyLogWillDo(Raft):
+    def _on_vote(self, node: NodeName, message: Vote) -> bool:
+        return super()._on_vote(node, replace(message, last_term=Term(1 << 40), last_index=Index(1 << 40)))
+
+
+class _CommitsAlone(Raft):
+    def _advance_commit(self, tenure: Tenure) -> None:
+        self.log.commit = self.log.last_index
+
+
+class _ForgetsOthersLeases(Raft):
+    def _on_vote_answer(self, node: NodeName, message: VoteAnswer) -> None:
+        super()._on_vote_answer(node, replace(message, age=1e6))
+
+    def _become_leader(self) -> None:
+        super()._become_leader()
+        if self._tenure is not None:
+            self._tenure.lease_bound = self._now - 1e6
+
+
+def _lockd(raft: type[Raft]) -> Assemble:
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Lockd(me, configuration, records, random)
+        core.raft.__class__ = raft
+        return core
+
+    return _instead(LOCKD, build)
+
+
+class _AnswersWithoutARound(Lockd):
+    def _renew(self, message: Renew, now: float) -> None:
+        super()._renew(message, now)
+        self._answer(1 << 40)
+
+
+class _ForgetsMargins(Leases):
+    def surely_over(self, node: NodeName) -> float:
+        return super().surely_over(node) - self._timing.drift - self._timing.stop_allowance
+
+
+class _HastyLockd(Lockd):
+    def _leases_of_term(self) -> Leases:
+        leases = super()._leases_of_term()
+        leases.__class__ = _ForgetsMargins
+        return leases
+
+
+def _other_lockd(lockd: type[Lockd]) -> Assemble:
+    return _instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
+        me, configuration, records, random))  # fmt: skip
+
+
+# ---- reqd -----------------------------------------------------------------------------------------------------------
+
+
+class _NoGuard(Reqd):
+    def _guard(self, now: float) -> None:
+        """The lease may end, nothing follows from it."""
+
+
+class _IgnoresTokens(Reqd):
+    def _order(self, order: Order, now: float) -> None:
+        record = self._records.get(order.app)
+        if record is not None and order.verb == "start" and not record.open:
+            self._records[order.app] = replace(record, generation=Generation(0))
+        super()._order(order, now)
+
+
+class _AnyLeaseWillDo(Reqd):
+    def _order_start(self, order: Order, now: float) -> None:
+        self._lease.named[order.app] = order.generation
+        self._lease.end = max(self._lease.end, now + 1.0)
+        super()._order_start(order, now)
+
+
+class _Trusting(InstanceMachine):
+    def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
+        super()._down_done(step, StepResult(Probe.INACTIVE), now)
+
+
+class _Impatient(InstanceMachine):
+    def _all_stages_done(self, now: float) -> None:
+        self._up.clear()
+        self._look_again = False
+        super()._all_stages_done(now)
+
+
+class _Lazy(InstanceMachine):
+    def clear(self, now: float, reason: str) -> None:
+        """Whatever an earlier life left is taken for gone."""
+        self.phase, self.reason = Phase.CLOSED, reason
+
+
+def _with_machine(machine: type[InstanceMachine]) -> Assemble:
+    class Other(Reqd):
+        def _machine(self, config: AppConfig, generation: Generation) -> InstanceMachine:
+            made = super()._machine(config, generation)
+            made.__class__ = machine
+            return made
+
+    return _other_reqd(Other)
+
+
+def _other_reqd(reqd: type[Reqd]) -> Assemble:
+    return _instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
+        me, configuration, boot, records, now))  # fmt: skip
+
+
+# ---- clusterd and netd ----------------------------------------------------------------------------------------------
+
+
+class _BelievesAnyFence(Clusterd):
+    def _fenced(self, message: FenceResult) -> None:
+        super()._fenced(replace(message, off=True))
+
+
+class _KeepsAddresses(Netd):
+    def _expire(self, now: float) -> None:
+        """The kernel will see to it, some time."""
+
+
+# ---- all ------------------------------------------------------------------------------------------------------------
+
+
+def _gaps(faults: Faults) -> Faults:
+    """Aim at the moments between save, send, do and tell."""
+    return replace_faults(faults, gap=max(faults.gap, 0.02), slow_fsync=0.1)
+
+
+def _unfenced(faults: Faults) -> Faults:
+    """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
+    return replace_faults(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
+
+
+def _failing(faults: Faults) -> Faults:
+    return replace_faults(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
+
+
 MUTANTS = (
-    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell"))),
-    Mutant("do and tell before save", "DESIGN.md 5", Variant(order=("do", "tell", "save", "send"))),
+    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=_gaps),
+    Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=_gaps),
     Mutant("skip fsync", "DESIGN.md 5", Variant(journal=UnsyncedJournal, flush=5.0)),
-)
+    Mutant("vote twice in a term", "SAFETY.md 1", assemble=_lockd(_VotesTwice)),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=_lockd(_CountsStaleVotes)),
+    Mutant("vote for any log", "SAFETY.md 1", assemble=_lockd(_AnyLogWillDo)),
+    Mutant("commit alone", "SAFETY.md 1", assemble=_lockd(_CommitsAlone)),
+    Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=_lockd(_ForgetsOthersLeases), adjust=_unfenced),
+    Mutant("answer a lease without a round", "SAFETY.md 2", assemble=_other_lockd(_AnswersWithoutARound),
+           adjust=_unfenced),
+    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_HastyLockd), adjust=_unfenced),
+    Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=_unfenced),
+    Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens)),
+    Mutant("start without the lease's word", "SAFETY.md 4", assemble=_other_reqd(_AnyLeaseWillDo)),
+    Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=_failing),
+    Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=_failing),
+    Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
+    Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
+        CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=_failing),
+    Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
+        NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=_unfenced),
+)  # fmt: skip

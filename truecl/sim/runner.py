@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
+from traceback import extract_tb
+
+from msgspec import MsgspecError
 
 from truecl.core.contract import Event, Output
 from truecl.core.lockd import Lockd
-from truecl.core.raft import Role
+from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, Role
 from truecl.model.config import AppConfig
 from truecl.model.ids import CLUSTERD, LOCKD, STATD, AppName, NodeName
 from truecl.model.ledger import AppState, Ledger, Proof, Wanted
@@ -28,6 +31,10 @@ CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
 """Seconds within which everything must run again once all faults are healed."""
+_CORES_RAISE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+    CommittedConflict, JournalDamaged, ForeignJournal, MsgspecError,
+)  # fmt: skip
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
 
@@ -127,16 +134,21 @@ def run(
     nodes: int | None = None,
     assemble: Assemble | None = None,
     variant: Variant = PROPER,
+    adjust: Callable[[Faults], Faults] | None = None,
     faults: Faults | None = None,
     bad_day: float = BAD_DAY,
     deep: bool = False,
     trace: Callable[[str], None] | None = None,
 ) -> Result:
-    """Simulate one seed. `nodes` None: drawn. What the cores themselves raise comes through, after `Result.last`
-    would be lost: see `story_of`."""
+    """Simulate one seed. `nodes` None: drawn. `adjust` aims the drawn faults; `faults` takes their place.
+
+    What a core itself raises is a problem like a broken promise.
+    """
     random = Random(f"world {seed}")
     count = nodes if nodes is not None else random.choice((3, 3, 3, 4, 5))
     drawn = draw(random) if faults is None else faults
+    if adjust is not None:
+        drawn = adjust(drawn)
     config = scenario.configuration(random, count)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
@@ -151,22 +163,15 @@ def run(
         result.healed_after = _day(cluster, operators, liveness, bad_day)
     except (Violation, Runaway) as problem:
         result.problem = f"{type(problem).__name__}: {problem}"
-    except Exception as problem:
+    except _CORES_RAISE as problem:
         # A core that raises is a finding like any other; its seed and story must not be lost.
-        raise CoreFailed(seed, count, story.lines()) from problem
+        where = extract_tb(problem.__traceback__)[-1]
+        result.problem = f"{type(problem).__name__}: {problem} ({where.filename}:{where.lineno})"
     result.digest, result.events = story.digest, cluster.schedule.count
     result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
     result.proofs, result.answers = world.proofs, operators.answers
     result.last = story.lines() if result.problem else []
     return result
-
-
-class CoreFailed(Exception):
-    """A core raised instead of answering. Its cause is what was raised."""
-
-    def __init__(self, seed: int, nodes: int, last: list[str]) -> None:
-        super().__init__(f"seed {seed} with {nodes} nodes: a core raised")
-        self.seed, self.nodes, self.last = seed, nodes, last
 
 
 def _day(cluster: Cluster, operators: scenario.Operators, liveness: Liveness, bad_day: float) -> float:

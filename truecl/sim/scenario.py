@@ -16,6 +16,7 @@ from truecl.model.config import (
     LinkConfig,
     NodeConfig,
     Program,
+    Timing,
     Volume,
 )
 from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
@@ -44,14 +45,15 @@ _REQUESTS = 8
 
 
 def configuration(random: Random, nodes: int, witness: bool = False) -> Configuration:
-    """`nodes` nodes on two links, each with a fence device in most seeds, and three applications."""
+    """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
-    fenced = random.random() < 0.8
+    fenced = random.random() < 0.6
     device = FenceConfig(agent="fence_simulated")
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
+            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=random.choice((0.5, 1.0, 5.0))),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(
