@@ -244,6 +244,8 @@ class Netd:
     def _act_on_time(self, now: float) -> None:
         for hold in list(self._holds.values()):
             if self._due_at(hold) <= now:
+                if hold.phase is Phase.LOST:
+                    self._choose(hold)
                 self._turn(hold, Sign.DUE, now)
             if hold.phase in (Phase.HELD, Phase.RENEWING) and hold.announcements.due(now):
                 self._out.do(Announce(hold.address, hold.interface))
@@ -314,14 +316,15 @@ class Netd:
             return
         for hold in list(self._holds.values()):
             found = where(hold.address, interfaces)
+            returned = usable(hold.interface, interfaces) and not usable(hold.interface, before)
             if hold.phase is Phase.LOST:
-                hold.retry = now
+                hold.retry = now if returned else hold.retry
             elif found is None and hold.phase is Phase.RENEWING:
                 hold.vanished = True
             elif found is None and hold.phase is Phase.HELD:
                 self._warn(hold, f"vanished from {hold.interface}, put back")
                 self._restore(hold, now)
-            elif usable(hold.interface, interfaces) and not usable(hold.interface, before):
+            elif returned:
                 hold.announcements.begin(now)
             else:
                 self._move(hold, now)
@@ -349,11 +352,16 @@ class Netd:
             self._turn(hold, Sign.FAILED, now)
             return
         hold.announced = False
-        if hold.order is not None and not usable(hold.interface, self._interfaces or ()):
-            chosen = place(hold.order.address, self._interfaces or ())
-            if not isinstance(chosen, str):
-                hold.interface, hold.prefix = chosen.interface, chosen.prefix
+        self._choose(hold)
         self._turn(hold, Sign.VANISHED, now)
+
+    def _choose(self, hold: Hold) -> None:
+        """Another interface for an address that is on none now, if its own is dead."""
+        if hold.order is None or usable(hold.interface, self._interfaces or ()):
+            return
+        chosen = place(hold.order.address, self._interfaces or ())
+        if not isinstance(chosen, str):
+            hold.interface, hold.prefix = chosen.interface, chosen.prefix
 
     def _viewed(self, view: View, now: float) -> None:
         if healed(self._view, view):
