@@ -276,8 +276,13 @@ def test_silent_connections_are_limited_in_number(cluster: Cluster) -> None:
         connection.close()
 
 
-def authenticated(cluster: Cluster, tmp_path: Path, send: bytes, hello: bool) -> bytes:
-    """A node with a good certificate that says `send` after its hello; what it was told until the end."""
+def authenticated(
+    cluster: Cluster, tmp_path: Path, send: bytes, hello: bool, deaf: threading.Event | None = None
+) -> bytes:
+    """A node with a good certificate that says `send` after its hello; what it was told until the end.
+
+    `deaf`: it reads nothing before this is set.
+    """
     for name, content in (("cert", PAIRS[B].cert_pem), ("key", PAIRS[B].key_pem), ("ca", AUTHORITY.cert_pem)):
         (tmp_path / name).write_bytes(content)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -292,6 +297,8 @@ def authenticated(cluster: Cluster, tmp_path: Path, send: bytes, hello: bool) ->
             greeting = Codec(Any).encode(Identity("prod", B, LOCKD, BootId("1")).hello()) if hello else b""
             try:
                 connection.sendall(greeting + send)
+                if deaf is not None:
+                    deaf.wait(20)
                 while data := connection.recv(65536):
                     heard.append(data)
             except OSError:
@@ -308,6 +315,24 @@ def test_an_oversized_frame_ends_the_session(cluster: Cluster, tmp_path: Path) -
     authenticated(cluster, tmp_path, (MAX_FRAME + 1).to_bytes(4, "big"), hello=True)
     assert a.events == [Connected(B), Disconnected(B)]
     assert a.logged("a frame of 1048577 bytes exceeds the limit")
+
+
+def test_a_peer_that_does_not_read_is_dropped_and_what_waits_is_bounded(cluster: Cluster, tmp_path: Path) -> None:
+    a = cluster.node(A)
+    deaf = threading.Event()
+
+    def flood() -> None:
+        if Connected(B) in a.events and Disconnected(B) not in a.events:
+            a.mesh.send(B, Note(1, "x" * 500_000))
+        elif Disconnected(B) in a.events:
+            deaf.set()
+            return
+        cluster.reactor.callLater(0.01, flood)
+
+    flood()
+    authenticated(cluster, tmp_path, b"", hello=True, deaf=deaf)
+    assert a.logged("connection with b over link one ended")
+    assert a.mesh.dropped(B) > 0
 
 
 def test_a_message_of_another_channel_ends_the_session(cluster: Cluster, tmp_path: Path) -> None:

@@ -389,7 +389,7 @@ def claim(path: Path, taken: str, patience: float) -> int:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                    owner = os.pread(descriptor, 20, 0).decode("utf-8", "replace").strip()
                     os.close(descriptor)
                     raise CannotStart(f"{taken} (process {owner or 'unknown'})", EXIT_BUSY) from None
                 time.sleep(0.01)
@@ -409,14 +409,14 @@ def boot_id(run: Path) -> BootId:
     fresh = run / f".boot_id.{os.getpid()}"
     try:
         if not path.exists():
-            fresh.write_text(os.urandom(8).hex(), encoding="ascii")
+            fresh.write_text(os.urandom(8).hex(), encoding="utf-8")
             try:
                 os.link(fresh, path)
             except FileExistsError:
                 pass
             finally:
                 fresh.unlink()
-        return BootId(path.read_text(encoding="ascii").strip())
+        return BootId(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
         raise CannotStart(f"{path}: {error}") from error
 

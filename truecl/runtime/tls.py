@@ -31,9 +31,9 @@ from truecl.wire.session import Hello, Role, Session, State
 HELLO_TIMEOUT = 5.0
 """Seconds from the connection to the end of the hello."""
 READ_TIMEOUT = 5.0
-"""Seconds for which the other side may leave a full buffer unread."""
+"""Seconds for which the other side may leave a full buffer unread while it does take some."""
 USER_TIMEOUT = 3000
-"""Milliseconds for which the kernel keeps sending what is not acknowledged."""
+"""Milliseconds for which the kernel keeps sending what is not acknowledged, or to a peer whose window is closed."""
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
