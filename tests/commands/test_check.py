@@ -168,6 +168,17 @@ def test_an_even_number_of_voters(etc: pathlib.Path) -> None:
     assert warning.startswith("an even number of voters: 4 survive the loss of 1, as 3 would")
 
 
+def test_a_password_that_everybody_can_read(etc: pathlib.Path) -> None:
+    edit(
+        etc / "cluster.yaml",
+        "10.1.0.2, fence: {agent: fence_x, parameters: {",
+        "10.1.0.2, fence: {agent: fence_x, parameters: {password: s3cret, ",
+    )
+    (warning,) = warnings(run(etc))
+    assert warning.startswith("the fence device of node 'n2' has its password in cluster.yaml")
+    assert "s3cret" not in warning
+
+
 def test_no_user(etc: pathlib.Path) -> None:
     (problem,) = errors(run(etc, machine(users=("root",))))
     assert problem.startswith("there is no user 'truecl', who runs the daemons without privilege; `useradd ")

@@ -159,6 +159,9 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
         text = f"survive the loss of {(voters - 1) // 2}, as {voters - 1} would; halves of equal size have no majority"
         yield _warning(f"an even number of voters: {voters} {text}; a witness would break the tie")
     for node in cluster.nodes:
+        if node.fence is not None and any(name in node.fence.parameters for name in ("password", "passwd")):
+            text = "everybody can read cluster.yaml; use password_script"
+            yield _warning(f"the fence device of node {node.name!r} has its password in cluster.yaml: {text}")
         for link, address in node.addresses.items():
             if ipaddress.ip_address(address).is_loopback and len(cluster.nodes) > 1:
                 yield _error(f"node {node.name!r} has the loopback address {address} on link {link!r}")
