@@ -35,14 +35,14 @@ def test_refusals_are_lines_on_standard_error(tmp_path: pathlib.Path, capsys: py
 
 
 def test_a_machine_that_is_none_of_the_nodes(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nodes = "n1=192.0.2.1,n2=192.0.2.2"
+    nodes = "n1=240.0.0.1,n2=240.0.0.2"
     assert init.main(["--cluster", "demo", "--nodes", nodes, "--directory", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert err == "ERROR none of the nodes' addresses is on this machine; --this says which node it is\n"
 
 
 def test_the_node_is_the_one_whose_address_is_here(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nodes = "n1=192.0.2.1,n2=127.0.0.1"
+    nodes = "n1=240.0.0.1,n2=127.0.0.1"
     assert init.main(["--cluster", "demo", "--nodes", nodes, "--directory", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("This is node n2 of cluster demo;")
 
