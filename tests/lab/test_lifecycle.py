@@ -198,6 +198,11 @@ def test_the_command_tells_what_is_wrong(lab: Lab) -> None:
         command = [sys.executable, "-m", "truecl.cli.lab", *arguments]
         return subprocess.run(command, text=True, capture_output=True, check=False)
 
+    command = [sys.executable, "-m", "truecl.cli.lab", "list"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+    done = subprocess.run(nobody, text=True, capture_output=True, check=False)
+    assert (done.returncode, "root" in done.stderr) == (1, True), done
+
     name = lab.paths.name
     assert run("list", "--name", name).returncode == 0
     assert '"nodes"' in run("list", "--json", "--name", name).stdout
