@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from truecl.lab.cluster import Lab, NodeStatus
-from truecl.lab.description import LabError, NoLab
+from truecl.lab.errors import LabError, NoLab
+from truecl.lab.machine import check_machine
 from truecl.lab.probing import ProbeResult
 
 DONE, FAILED, USAGE, NO_LAB = 0, 1, 2, 3
@@ -240,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command and given.verb != "exec":
         parser().error(f"lha_lab {given.verb} takes no command after --")
     try:
+        check_machine()
         return int(given.run(given))
     except NoLab as problem:
         print(f"lha_lab: {problem}", file=sys.stderr)
