@@ -40,8 +40,8 @@ STALE = 5.0
 """Seconds after which a node's report is no news any more."""
 MAX_QUESTIONS = 64
 MAX_INSTANCES = 4096
-SERVERS = (HBD, LOCKD, REQD, SYNCD)
-"""Daemons that this one subscribes to."""
+SERVERS = (HBD, LOCKD, SYNCD)
+"""Daemons that this one subscribes to; reqd and clusterd tell it unasked."""
 
 
 @dataclass

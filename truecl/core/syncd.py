@@ -1,0 +1,399 @@
+"""syncd: one version of the configuration on every node.
+
+The files in /etc/truecl are the truth of each node; this core holds the version that its node's daemons were last
+given. On reqd's `Compare` it asks every node for its digest, and where one version is to go everywhere:
+
+    GATHER    this node's files are read
+    DIGESTS   every node says what it has; a difference ends it here, unless this node's version is to be brought
+    STAGE     every node keeps this version beside its files; one that cannot ends it: nothing changed anywhere
+    ACTIVATE  every node puts the staged version in force and tells its daemons
+
+A question is sent again until answered (RESEND) and every stage ends with STAGE_TIME.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from truecl.core.contract import Connected, Done, Event, Left, Output, Received, Told
+from truecl.core.outbox import Outbox
+from truecl.model.actions import Action
+from truecl.model.config import Configuration
+from truecl.model.ids import REQD, NodeName
+from truecl.wire.messages import (
+    Activate,
+    Activated,
+    AskDigest,
+    Compare,
+    Compared,
+    Digest,
+    Message,
+    NewConfiguration,
+    Refused,
+    Stage,
+    Staged,
+    Subscribe,
+)
+
+STAGE_TIME = 4.0
+RESEND = 0.5
+MAX_TEXT = 800 * 1024
+"""Characters of all files together, so that they fit into one message."""
+MAX_FILES = 1024
+MAX_ACTIONS = 64
+MAX_SUBSCRIBERS = 64
+NAMED_FILES = 5
+SHORT = 8
+FILE_NAME = re.compile(r"cluster\.yaml|apps/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml")
+
+
+class GatherFiles(Action, frozen=True):
+    """Read this node's files. Result: Gathered."""
+
+
+class StageFiles(Action, frozen=True):
+    """Check these files and keep them beside the active ones. Result: StagedFiles."""
+
+    digest: str
+    files: dict[str, str]
+
+
+class ActivateFiles(Action, frozen=True):
+    """Put the staged version `digest` in force; harmless when it is already. Result: ActivatedFiles."""
+
+    digest: str
+
+
+class FinishActivation(Action, frozen=True):
+    """At the start: finish what a crash cut short. Result: ActivatedFiles, without a configuration for nothing to do."""
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """`configuration` is None exactly when there are `problems`."""
+
+    configuration: Configuration | None
+    problems: tuple[str, ...] = ()
+    digest: str = ""
+    files: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+    """Name to SHA-256 of the text."""
+    changed: str = ""
+    """When the newest file was written, for people."""
+
+
+class StagedFiles(msgspec.Struct, frozen=True):
+    reason: str = ""
+
+
+class ActivatedFiles(msgspec.Struct, frozen=True):
+    configuration: Configuration | None
+    reason: str = ""
+
+
+class Phase(StrEnum):
+    GATHER = "gather"
+    DIGESTS = "digests"
+    STAGE = "stage"
+    ACTIVATE = "activate"
+
+
+@dataclass
+class _Comparison:
+    who: str
+    request: Compare
+    number: int
+    phase: Phase = Phase.GATHER
+    mine: Gathered = field(default_factory=lambda: Gathered(None))
+    digests: dict[NodeName, Digest] = field(default_factory=dict)
+    waiting: list[NodeName] = field(default_factory=list)
+    wrong: dict[NodeName, str] = field(default_factory=dict)
+    deadline: float = 0.0
+    resend_at: float = 0.0
+
+
+class Syncd:
+    """The core. `configuration`: what this node's daemons run with. Keeps nothing itself: the files are the record."""
+
+    def __init__(self, me: NodeName, configuration: Configuration) -> None:
+        self.me = me
+        self.configuration = configuration
+        self._out = Outbox()
+        self._subscribers: dict[str, None] = {}
+        self._comparison: _Comparison | None = None
+        self._asked: dict[int, tuple[NodeName, int, str]] = {}
+        """Action id to the node that waits for its result (this one too), the number it gave, and a digest."""
+        self._next = 1
+
+    # ---- contract ---------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Output:
+        self._asked[self._out.do(FinishActivation())] = (self.me, 0, "")
+        return self._take()
+
+    def handle(self, event: Event, now: float) -> Output:
+        match event:
+            case Told(who=who, message=message):
+                self._told(who, message, now)
+            case Received(node=node, message=message):
+                self._received(node, message, now)
+            case Done(id=id, result=result):
+                self._done(id, result, now)
+            case Left(who=who):
+                self._subscribers.pop(who, None)
+            case Connected(node=node):
+                self._resend((node,))
+            case _:
+                pass
+        self._wake(now)
+        return self._take()
+
+    def _take(self) -> Output:
+        now = self._comparison
+        return self._out.take(*((now.deadline, now.resend_at) if now is not None else ()))
+
+    def _told(self, who: str, message: Any, now: float) -> None:
+        match message:
+            case Subscribe():
+                if len(self._subscribers) < MAX_SUBSCRIBERS:
+                    self._subscribers[who] = None
+                self._out.tell(who, NewConfiguration(self.configuration))
+            case Compare() if who == REQD:
+                self._compare(who, message, now)
+            case Refused():
+                pass
+            case _:
+                self._out.tell(who, Refused(f"syncd does not take {type(message).__name__} from {who}"))
+
+    # ---- for other nodes --------------------------------------------------------------------------------------------
+
+    def _received(self, node: NodeName, message: Any, now: float) -> None:
+        match message:
+            case AskDigest() | Stage() | Activate():
+                self._serve(node, message)
+            case Digest():
+                self._answered(node, message.number, message, "", now)
+            case Staged() | Activated():
+                self._answered(node, message.number, message, message.reason, now)
+            case _:
+                pass
+
+    def _serve(self, node: NodeName, message: AskDigest | Stage | Activate) -> None:
+        """This node's share of a comparison, its own or another's: one action, whose result is the answer."""
+        if len(self._asked) >= MAX_ACTIONS:
+            return  # it asks again
+        action: Action
+        digest = ""
+        if isinstance(message, AskDigest):
+            action = GatherFiles()
+        elif isinstance(message, Stage):
+            digest = message.digest
+            problem = unfit(message.files)
+            if problem:
+                self._reply(node, Staged(message.number, digest, problem))
+                return
+            action = StageFiles(digest, message.files)
+        else:
+            digest = message.digest
+            action = ActivateFiles(digest)
+        self._asked[self._out.do(action)] = (node, message.number, digest)
+
+    def _done(self, id: int, result: Any, now: float) -> None:
+        asked = self._asked.pop(id, None)
+        if asked is None:
+            return
+        node, number, digest = asked
+        match result:
+            case Gathered():
+                if node == self.me:
+                    self._gathered(result, now)
+                    return
+                answer = Digest(
+                    number, result.digest, result.problems[:NAMED_FILES], result.hashes, self.configuration.digest,
+                    result.changed,
+                )  # fmt: skip
+                self._out.send(node, answer)
+            case StagedFiles():
+                self._reply(node, Staged(number, digest, result.reason), now)
+            case ActivatedFiles():
+                if result.configuration is not None:
+                    self._activated(result.configuration)
+                self._reply(node, Activated(number, digest, result.reason), now)
+
+    def _reply(self, node: NodeName, message: Staged | Activated, now: float = 0.0) -> None:
+        if node == self.me:
+            self._answered(node, message.number, message, message.reason, now)
+        else:
+            self._out.send(node, message)
+
+    def _activated(self, configuration: Configuration) -> None:
+        if configuration == self.configuration:
+            return
+        self.configuration = configuration
+        for who in self._subscribers:
+            self._out.tell(who, NewConfiguration(configuration))
+
+    # ---- a comparison -----------------------------------------------------------------------------------------------
+
+    def _compare(self, who: str, request: Compare, now: float) -> None:
+        if self._comparison is not None:
+            wrong = {self.me: "another comparison of configurations is under way; try again"}
+            self._out.tell(who, Compared(request.number, self.configuration.digest, wrong))
+            return
+        number, self._next = self._next, self._next + 1
+        self._comparison = _Comparison(who, request, number, waiting=[self.me], deadline=now + STAGE_TIME)
+        self._comparison.resend_at = self._comparison.deadline
+        self._asked[self._out.do(GatherFiles())] = (self.me, number, "")
+
+    def _gathered(self, mine: Gathered, now: float) -> None:
+        comparison = self._comparison
+        if comparison is None or comparison.phase is not Phase.GATHER:
+            return
+        comparison.mine = mine
+        problem = "; ".join(mine.problems) if mine.configuration is None else unfit(mine.files)
+        if problem:
+            comparison.wrong[self.me] = problem
+            self._finish()
+            return
+        self._enter(Phase.DIGESTS, [node for node in comparison.request.nodes if node != self.me], now)
+
+    def _enter(self, phase: Phase, nodes: list[NodeName], now: float) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        comparison.phase, comparison.waiting = phase, list(nodes)
+        comparison.deadline, comparison.resend_at = now + STAGE_TIME, now + RESEND
+        if not nodes:
+            self._phase_done(now)
+            return
+        self._resend(tuple(node for node in nodes if node != self.me))
+        if self.me in nodes:
+            self._serve(self.me, self._question(comparison))
+
+    def _question(self, comparison: _Comparison) -> AskDigest | Stage | Activate:
+        if comparison.phase is Phase.STAGE:
+            return Stage(comparison.number, comparison.mine.digest, comparison.mine.files)
+        if comparison.phase is Phase.ACTIVATE:
+            return Activate(comparison.number, comparison.mine.digest)
+        return AskDigest(comparison.number)
+
+    def _resend(self, nodes: tuple[NodeName, ...]) -> None:
+        comparison = self._comparison
+        if comparison is None or comparison.phase is Phase.GATHER:
+            return
+        for node in nodes:
+            if node in comparison.waiting and node != self.me:
+                self._out.send(node, self._question(comparison))
+
+    def _answered(self, node: NodeName, number: int, answer: Message, reason: str, now: float) -> None:
+        comparison = self._comparison
+        if comparison is None or number != comparison.number or node not in comparison.waiting:
+            return
+        if _ANSWERS.get(comparison.phase) is not type(answer):
+            return  # late, of the stage before
+        if isinstance(answer, Staged | Activated) and answer.digest != comparison.mine.digest:
+            return
+        comparison.waiting.remove(node)
+        if isinstance(answer, Digest):
+            comparison.digests[node] = answer
+        if reason:
+            comparison.wrong[node] = reason
+        if not comparison.waiting:
+            self._phase_done(now)
+
+    def _phase_done(self, now: float) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        if comparison.phase is Phase.DIGESTS:
+            self._judge(comparison, now)
+        elif comparison.phase is Phase.STAGE and not comparison.wrong:
+            self._enter(Phase.ACTIVATE, self._behind(comparison), now)
+        else:
+            self._finish()
+
+    def _judge(self, comparison: _Comparison, now: float) -> None:
+        if not comparison.request.sync:
+            for node, theirs in comparison.digests.items():
+                if theirs.digest != comparison.mine.digest:
+                    comparison.wrong[node] = difference(comparison.mine, theirs)
+        if comparison.wrong:
+            self._finish()
+            return
+        self._enter(Phase.STAGE, self._behind(comparison), now)
+
+    def _behind(self, comparison: _Comparison) -> list[NodeName]:
+        """Nodes that have other files, or daemons that were given another version."""
+        digest = comparison.mine.digest
+        behind = [
+            node for node, theirs in comparison.digests.items() if theirs.digest != digest or theirs.active != digest
+        ]
+        return [*behind, self.me] if self.configuration.digest != digest else behind
+
+    def _finish(self) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        self._comparison = None
+        answer = Compared(comparison.request.number, comparison.mine.digest, comparison.wrong)
+        self._out.tell(comparison.who, answer)
+
+    def _wake(self, now: float) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        if now >= comparison.deadline:
+            for node in comparison.waiting:
+                comparison.wrong[node] = _SILENT[comparison.phase]
+            comparison.waiting = []
+            if comparison.phase is Phase.DIGESTS:
+                self._judge(comparison, now)
+            else:
+                self._finish()
+        elif now >= comparison.resend_at:
+            comparison.resend_at = now + RESEND
+            self._resend(tuple(comparison.waiting))
+
+
+_ANSWERS: dict[Phase, type[Message]] = {Phase.DIGESTS: Digest, Phase.STAGE: Staged, Phase.ACTIVATE: Activated}
+_SILENT = {
+    Phase.GATHER: "its files could not be read in time",
+    Phase.DIGESTS: "its syncd does not answer",
+    Phase.STAGE: "its syncd did not take the new version in time; nothing was changed anywhere",
+    Phase.ACTIVATE: "has the new version staged and did not confirm it; run lha_form --sync again",
+}
+
+
+def unfit(files: dict[str, str]) -> str:
+    """Why these files cannot travel or be kept; '' if they can."""
+    if len(files) > MAX_FILES:
+        return f"there are {len(files)} files; {MAX_FILES} are the most"
+    for name in files:
+        if FILE_NAME.fullmatch(name) is None:
+            return f"{name[:100]!r} is no name of a configuration file"
+    size = sum(len(text.encode()) for text in files.values())
+    if size > MAX_TEXT:
+        return f"the files have {size} bytes together; {MAX_TEXT} are the most"
+    return ""
+
+
+def difference(mine: Gathered, theirs: Digest) -> str:
+    """What an operator needs to find out which version is the right one."""
+    if not theirs.digest:
+        return f"its configuration cannot be read: {'; '.join(theirs.problems) or 'no reason given'}"
+    names = sorted({*mine.hashes, *theirs.files})
+    differing = [name for name in names if mine.hashes.get(name) != theirs.files.get(name)]
+    named = ", ".join(_named(name, mine, theirs) for name in differing[:NAMED_FILES])
+    more = ", ..." if len(differing) > NAMED_FILES else ""
+    of = f" of {theirs.changed}" if theirs.changed else ""
+    count = "1 file differs" if len(differing) == 1 else f"{len(differing)} files differ"
+    text = f"has version {theirs.digest[:SHORT]}{of} ({count}: {named}{more})"
+    return f"{text}; with a problem: {theirs.problems[0]}" if theirs.problems else text
+
+
+def _named(name: str, mine: Gathered, theirs: Digest) -> str:
+    if name not in theirs.files:
+        return f"{name} is missing there"
+    return f"{name} is only there" if name not in mine.hashes else name

@@ -1,0 +1,31 @@
+"""statd as a process: the node's reports and its history, which a thread of its own keeps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
+from truecl.runtime.history import History
+from truecl.runtime.process import Daemon
+from truecl.runtime.worker import Worker
+from truecl.service.joint import Joint
+
+
+def main(daemon: Daemon) -> None:
+    history = History(daemon.home() / "history.db", boot=daemon.clock.now)
+    worker = Worker(daemon.reactor, "history")
+    Joint(daemon).run(lambda action: worker(_work(history, action)), failed)
+
+
+def _work(history: History, action: Any) -> Callable[[], Any]:
+    match action:
+        case RecordEvents(events=events):
+            return lambda: history.record(events)
+        case FindEvents(since=since, limit=limit, app=app):
+            return lambda: history.find(since, limit, app)
+    raise AssertionError(f"statd has no driver for {type(action).__name__}")
+
+
+def failed(action: Any, error: BaseException) -> Recorded | Found:
+    """An action that ended in an exception."""
+    reason = f"{type(error).__name__}: {error}"
+    return Recorded(action.events, reason) if isinstance(action, RecordEvents) else Found((), reason)
