@@ -370,6 +370,24 @@ def test_a_conflict_is_found_in_one_step_a_term() -> None:
     assert [payload for _, payload in cluster.nodes[A].state] == [b"kept"] * 50
 
 
+def test_a_tail_that_gave_way_is_gone_from_the_disk_too() -> None:
+    """It was longer than what replaced it, and must not come back with a restart."""
+    cluster = led("a", "b", "c")
+    act(cluster, "a", "propose", (b"lost",) * 5)
+    cluster.flights.clear()
+    cluster.crash("a")
+    cluster.now += 2
+    act(cluster, "b", "campaign")
+    cluster.settle()
+    cluster.restart("a")
+    cluster.run(0.3)
+    assert cluster.raft("a").log.last_index == 3
+    cluster.crash("a")
+    assert list(cluster.nodes[A].records["raft.log"]) == [2, 3]
+    cluster.restart("a")
+    assert cluster.raft("a").log.last_index == 3
+
+
 def test_what_is_on_the_way_is_bounded() -> None:
     cluster = led("a", "b", "c")
     for number in range(3 * WINDOW_MESSAGES):
