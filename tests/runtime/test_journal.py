@@ -164,7 +164,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # Lazily: a test that failed has its journal still open.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.root
