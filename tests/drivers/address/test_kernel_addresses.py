@@ -1,5 +1,6 @@
 """Floating addresses in a real kernel, in network namespaces of the test's own."""
 
+import os
 import select
 import socket
 import time
@@ -46,7 +47,13 @@ class Node:
     def has(self, address: str) -> bool:
         return HOST[address] in self.network.node.addresses()
 
+    def sees(self, address: str) -> bool:
+        """In the newest picture that the events led to."""
+        self.loop.serve(0.02)
+        return where(address, self.pictures[-1].all) is not None
+
     def close(self) -> None:
+        self.kernel.close()
         self.netlink.close()
         self.monitor.close()
 
@@ -165,16 +172,14 @@ def test_probe_on_a_dead_interface_says_why(node: Node) -> None:
 
 def test_events_tell_of_an_address_that_somebody_removed(node: Node) -> None:
     node.take(V4, 10.0)
-    node.loop.serve(0.05)
-    assert where(V4, node.pictures[-1].all) is not None
+    eventually(lambda: node.sees(V4))
     told = len(node.pictures)
     node.take(V4, 10.0)
     node.take(V4, 10.0)
     node.loop.serve(0.05)
     assert len(node.pictures) == told, "a renewal is no news"
     node.network.node.ip("addr", "del", f"{V4}/32", "dev", "eth0")
-    node.loop.serve(0.05)
-    assert where(V4, node.pictures[-1].all) is None
+    eventually(lambda: not node.sees(V4))
 
 
 def test_events_tell_of_a_link_that_died(node: Node) -> None:
@@ -204,6 +209,19 @@ def test_the_interface_in_the_same_network_carries_it(node: Node) -> None:
         chosen = place(Address(address=address), node.pictures[0].all)
         assert not isinstance(chosen, str)
         assert (chosen.interface, chosen.prefix, chosen.warning) == ("eth0", prefix, "")
+
+
+def test_announcing_goes_on_after_the_interface_was_made_anew(node: Node) -> None:
+    inside, path = node.network.node, f"/proc/{os.getpid()}/fd/{node.network.others.descriptor}"
+    assert node.perform(Announce(V4, "eth1")) == Outcome()
+    inside.ip("link", "del", "eth1")
+    gone = node.perform(Announce(V4, "eth1"))
+    assert isinstance(gone, Outcome)
+    assert gone.reason
+    inside.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", path)
+    inside.ip("link", "set", "eth1", "up")
+    node.perform(Announce(V4, "eth1"))
+    assert node.perform(Announce(V4, "eth1")) == Outcome()
 
 
 @pytest.mark.parametrize("address", [V4, V6])

@@ -173,11 +173,27 @@ class PacketSocket:
             return None
 
 
-def announce(interface: str, address: str) -> None:
-    """Send one announcement. Raises OSError. Nothing to do on interfaces that are not Ethernet."""
-    sender = PacketSocket(interface)
-    try:
-        if sender.is_ethernet:
-            sender.send(announcement(sender.mac, address))
-    finally:
-        sender.close()
+class Announcer:
+    """Sends announcements. Its sockets stay open: closing one makes the kernel wait (an RCU period, up to 20 ms)."""
+
+    def __init__(self) -> None:
+        self._senders: dict[str, PacketSocket] = {}
+
+    def announce(self, interface: str, address: str) -> None:
+        """One frame. Raises OSError. Nothing to do on interfaces that are not Ethernet."""
+        sender = self._senders.get(interface)
+        if sender is None:
+            sender = self._senders[interface] = PacketSocket(interface)
+        try:
+            if sender.is_ethernet:
+                sender.send(announcement(sender.mac, address))
+        except OSError:
+            # Down, or another interface of the same name by now: opened anew for the next one.
+            del self._senders[interface]
+            sender.close()
+            raise
+
+    def close(self) -> None:
+        for sender in self._senders.values():
+            sender.close()
+        self._senders.clear()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, NetAction, Outcome, Remove, Warn, lifetime
-from truecl.drivers.address.arp import announce
+from truecl.drivers.address.arp import Announcer
 from truecl.drivers.address.conflict import other_owner
 from truecl.drivers.address.netlink import AddressMessage, Netlink
 from truecl.drivers.contract import Loop
@@ -29,7 +29,12 @@ class KernelAddresses:
         self._loop = loop
         self._macs = macs
         self._warn = warn
+        self._announcer = Announcer()
         self._prepared: dict[tuple[int, str, int], AddressMessage] = {}
+
+    def close(self) -> None:
+        """Its own sockets; the netlink one is its maker's."""
+        self._announcer.close()
 
     async def perform(self, action: NetAction) -> Outcome | Conflict:
         """Never raises OSError: what the kernel refuses is the outcome's reason."""
@@ -40,7 +45,7 @@ class KernelAddresses:
                 case Remove():
                     return self._remove(action)
                 case Announce():
-                    announce(action.interface, action.address)
+                    self._announcer.announce(action.interface, action.address)
                 case Warn():
                     self._warn(action.text)
                 case AskConflict():
