@@ -15,7 +15,8 @@ warned = []
 priority.apply(DaemonName('NAME'), warned.append)
 policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
 locked = int(open('/proc/self/status').read().split('VmLck:')[1].split()[0])
-print(policy == os.SCHED_RR, os.getpriority(os.PRIO_PROCESS, 0), locked > 0, resource.getrlimit(15)[1], *warned, sep='|')
+nice = os.getpriority(os.PRIO_PROCESS, 0)
+print(policy == os.SCHED_RR, nice, locked > 0, resource.getrlimit(15)[1], *warned, sep='|')
 """
 
 
