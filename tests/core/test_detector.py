@@ -39,6 +39,7 @@ class Alone:
         self.core = Detector(cluster(names, links), NodeName(node), BootId("a1"), Random(1))
         self.last = self.core.start(self.now)
         self.view = View(())
+        self.deaths = 0
         self.feed(Told("lockd", Subscribe()))
 
     def feed(self, *events: Event) -> None:
@@ -46,6 +47,7 @@ class Alone:
             self.last = self.core.handle(event, self.now)
             for tell in self.last.tell:
                 self.view = tell.message
+                self.deaths += not self.alive
 
     def until(self, at: float) -> None:
         """Wake exactly when asked for, up to a time."""
@@ -217,8 +219,10 @@ def test_own_pause_kills_nobody(timer_first: bool) -> None:
     alone.feed(beat(1))
     alone.now += 10.0
     waiting: list[Event] = [beat(2), beat(3)]
+    alone.deaths = 0
     alone.feed(*([Woke(), *waiting] if timer_first else [*waiting, Woke()]))
     assert alone.alive
+    assert alone.deaths == 0, "not even for a moment"
     alone.until(alone.now + 0.299)
     assert alone.alive
     alone.until(alone.now + 0.11)
