@@ -298,9 +298,14 @@ class Clusterd:
         return (self.me, *(node.node for node in self._view.nodes if node.alive))
 
     def _alive(self) -> frozenset[NodeName]:
-        """Heard, and renewing: a node whose reqd is silent for longer than lease and allowance runs nothing any more."""
-        reports, expired = self._nodes.reports, self._nodes.expired
-        return frozenset(node for node in self._heard() if node in reports and node not in expired)
+        """Heard, renewing, and there to stay: a node whose reqd is silent for longer than lease and allowance runs
+        nothing any more, and one whose service is being stopped is to get nothing new."""
+        nodes = self._nodes
+        return frozenset(
+            node
+            for node in self._heard()
+            if node in nodes.reports and node not in nodes.expired and node not in nodes.leaving
+        )
 
     def _lost(self, now: float) -> frozenset[NodeName]:
         lost = []

@@ -35,14 +35,14 @@ class Lease:
         """May exactly this generation run here, now?"""
         return self.holds(now) and self.named.get(app) == generation
 
-    def request(self, instances: tuple[InstanceReport, ...], now: float) -> Renew:
+    def request(self, instances: tuple[InstanceReport, ...], leaving: bool, now: float) -> Renew:
         """A new request; the clock of the lease it may bring starts here."""
         self._number += 1
         self._sent[self._number] = now
         if len(self._sent) > MAX_OUTSTANDING:
             del self._sent[next(iter(self._sent))]
         self.next_request = now + self.interval
-        return Renew(self.me, self.boot, self._number, instances)
+        return Renew(self.me, self.boot, self._number, instances, leaving)
 
     def answer(self, message: Renewed, now: float) -> bool:
         """Take an answer; True if it extended the lease and `named` is news worth acting on.

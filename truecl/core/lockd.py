@@ -62,6 +62,7 @@ class Lockd:
         self._reports: dict[NodeName, Report] = {}
         self._numbers: dict[NodeName, int] = {}
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
+        self._leaving: dict[NodeName, bool] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
@@ -165,6 +166,7 @@ class Lockd:
         self._numbers[node] = message.number
         if known != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
+        self._leaving[node] = message.leaving
         return True
 
     def _leases_of_term(self) -> Leases:
@@ -258,7 +260,8 @@ class Lockd:
             self._applied_told = self.ledger
             self._tell_all(Applied(self.ledger))
         if leadership.ready:
-            nodes = Nodes(dict(self._reports), self._expired(now))
+            leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
+            nodes = Nodes(dict(self._reports), self._expired(now), leaving)
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)

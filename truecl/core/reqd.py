@@ -26,8 +26,10 @@ from truecl.model.actions import (
     ConfigurationRead,
     FenceOff,
     FenceOutcome,
+    Leave,
     ProgramDied,
     ReadConfiguration,
+    ServiceStopping,
     StepDown,
     StepProbe,
     StepResult,
@@ -51,6 +53,7 @@ from truecl.model.ids import (
     Term,
 )
 from truecl.model.report import InstanceReport, Phase, Progress
+from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
     Applied,
@@ -80,6 +83,8 @@ from truecl.wire.messages import (
 )
 
 STATUS_EVERY = 1.0
+LEAVE_TIME = 2.0
+"""Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
 ORDER_LIFETIME = 5.0
 """Seconds that a start order waits for the lease to name its generation; the master repeats it."""
 QUESTION_TIME = 8.0
@@ -128,6 +133,8 @@ class Reqd:
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
+        self._leaving_since: float | None = None
+        self._left = False
         self._status_at = now
         self._report: tuple[InstanceReport, ...] = ()
         self._asking_self: list[Any] = []
@@ -166,6 +173,8 @@ class Reqd:
                 machine = self._machines.get(instance.app)
                 if machine is not None and machine.generation == instance.generation:
                     machine.died(step, reason, now)
+            case Noted(ServiceStopping()):
+                self._begin_leaving(now)
             case Noted(Exited() as message):
                 self._exited(message, now)
             case Noted(Forked() as message):
@@ -200,7 +209,29 @@ class Reqd:
 
     def _ask_lease(self, now: float) -> None:
         if LOCKD in self._joined:
-            self._out.tell(LOCKD, self._lease.request(self._report, now))
+            self._out.tell(LOCKD, self._lease.request(self._report, self._leaving_since is not None, now))
+
+    # ---- the end of the service -------------------------------------------------------------------------------------
+
+    def _begin_leaving(self, now: float) -> None:
+        """In good order: the applications stop here and move, another node leads, then this daemon ends."""
+        if self._leaving_since is not None:
+            return
+        self._leaving_since, self._urgent = now, True
+        self._out.tell(LOCKD, messages.StepDown())
+        for machine in self._machines.values():
+            machine.stop(now, reason="the service on this node is being stopped")
+
+    def _leave(self, now: float) -> None:
+        """As long as anything is open this daemon guards it; what follows is politeness, and waits for nobody long."""
+        if self._leaving_since is None or self._left or any(machine.open for machine in self._machines.values()):
+            return
+        leadership = self._formation.leadership
+        leads = leadership is not None and leadership.leader == self.me
+        known = not self._lease.named or not self._lease.holds(now)
+        if (known and not leads) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
+            self._left = True
+            self._out.do(Leave())
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +256,8 @@ class Reqd:
 
     def _order_start(self, order: Order, now: float) -> None:
         older = self._machines.get(order.app)
+        if self._leaving_since is not None:
+            return
         if older is not None and older.open:
             older.stop(now, force=True, reason=f"generation {order.generation} takes its place")
         elif self._lease.names(order.app, order.generation, now):
@@ -472,6 +505,7 @@ class Reqd:
     def _finish(self, now: float) -> Output:
         self._settle(now)
         changed = self._record_phases()
+        self._leave(now)
         report = self._instances()
         if report != self._report or self._urgent or now >= self._lease.next_request:
             self._report, self._urgent = report, False
@@ -485,6 +519,7 @@ class Reqd:
         return self._out.take(
             *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
             self._formation.deadline, self._status_at,
+            self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
             *(deadline for _, deadline in self._questions.values()),
         )  # fmt: skip
 

@@ -68,7 +68,7 @@ class ActivateFiles(Action, frozen=True):
 
 
 class FinishActivation(Action, frozen=True):
-    """At the start: finish what a crash cut short. Result: ActivatedFiles, without a configuration for nothing to do."""
+    """At the start: finish what a crash cut short. Result: ActivatedFiles, empty for nothing to do."""
 
 
 class Gathered(msgspec.Struct, frozen=True):

@@ -67,6 +67,10 @@ class ReadConfiguration(Action, frozen=True):
     """Read the files anew. Result: ConfigurationRead."""
 
 
+class Leave(Action, frozen=True):
+    """Everything is stopped and the others know: end this daemon. No result."""
+
+
 class StepResult(msgspec.Struct, frozen=True):
     """`reason` is '' exactly when the action did what it was asked."""
 
@@ -96,4 +100,8 @@ class ProgramDied(msgspec.Struct, frozen=True):
     reason: str
 
 
-AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff, ReadConfiguration]
+class ServiceStopping(msgspec.Struct, frozen=True):
+    """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
+
+
+AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff, ReadConfiguration, Leave]

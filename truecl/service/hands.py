@@ -16,6 +16,7 @@ from truecl.model.actions import (
     FenceOutcome,
     FreezeGroup,
     KillGroup,
+    Leave,
     ReadConfiguration,
     StepDown,
     StepProbe,
@@ -43,6 +44,7 @@ class Hands:
         loop: Loop,
         timers: Timers,
         read: Callable[[], ConfigurationRead],
+        leave: Callable[[], None],
     ) -> None:
         self._drivers = drivers
         self._groups = groups
@@ -50,6 +52,7 @@ class Hands:
         self._loop = loop
         self._timers = timers
         self._read = read
+        self._leave = leave
 
     def __call__(self, action: AnyAction) -> "Deferred[Any]":
         match action:
@@ -61,6 +64,9 @@ class Hands:
                 return self._within(1.0, self._freeze(action))
             case FenceOff():
                 return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
+            case Leave():
+                self._leave()
+                return Deferred()
             case ReadConfiguration():
                 return Deferred.fromCoroutine(self._configuration())
 

@@ -6,13 +6,13 @@ from typing import Any
 from truecl.config.reader import read
 from truecl.core.contract import Noted
 from truecl.core.supervisor import PARENT
-from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.contract import Driver
+from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
-from truecl.model.actions import ConfigurationRead, ProgramDied
+from truecl.model.actions import ConfigurationRead, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
@@ -43,9 +43,14 @@ def main(daemon: Daemon) -> None:
         joint.feed(Noted(ProgramDied(instance, step.name, reason)))
 
     hands = _hands(daemon, noticed)
+
+
+    def terminate() -> None:
+        joint.feed(Noted(ServiceStopping()))
+
     parent = daemon.parent
     if parent is None:
-        joint.run(hands, hands.failed)
+        joint.run(hands, hands.failed, on_terminate=terminate)
         return
     link = parent
     joint.run(
@@ -55,6 +60,7 @@ def main(daemon: Daemon) -> None:
         on_start=lambda: link.start(
             daemon.reactor, joint.feed, lambda: daemon.exit(EXIT_ORPHAN, "the warm parent is gone")
         ),
+        on_terminate=terminate,
     )
 
 
@@ -78,7 +84,8 @@ def _hands(daemon: Daemon, noticed: Any) -> Hands:
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
         StepKind.PROGRAM: programs,
     }
-    return Hands(drivers, groups, FenceDriver(runner, loop), loop, daemon.reactor, lambda: _read(daemon.paths.etc))
+    return Hands(drivers, groups, FenceDriver(runner, loop), loop, daemon.reactor, lambda: _read(daemon.paths.etc),
+                 lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 
 def _ran(result: Any) -> str:

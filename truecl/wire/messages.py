@@ -51,6 +51,8 @@ class Renew(Message, frozen=True):
     number: int
     """Counts up within a boot of the node's reqd; the answer echoes it."""
     instances: tuple[InstanceReport, ...]
+    leaving: bool = False
+    """The service there is being stopped: nothing new is to be placed on it."""
 
 
 class Renewed(Message, frozen=True):
@@ -110,6 +112,7 @@ class Nodes(Message, frozen=True):
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
     expired: tuple[NodeName, ...]
     """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+    leaving: tuple[NodeName, ...] = ()
 
 
 class Campaign(Message, frozen=True):
