@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 class RealHost:
     def __init__(self, grace: float = 0.3) -> None:
-        self.reactor = new_reactor()
+        self.reactor: Any = new_reactor()
         self.failures: list[tuple[str, str]] = []
         self.runs: list[Result] = []
         self.loop = TwistedLoop(self.reactor, BootClock(), lambda name, text: self.failures.append((name, text)))
@@ -37,4 +37,5 @@ class RealHost:
         end = time.monotonic() + deadline
         while not condition():
             assert time.monotonic() < end, "the deadline has passed"
-            self.reactor.iterate(0.02)
+            rest = self.reactor.timeout()
+            self.reactor.iterate(0.02 if rest is None else min(0.02, rest))

@@ -47,7 +47,9 @@ def test_a_second_grant_needs_the_end_of_the_first() -> None:
     ledger = after(*START, GiveGrant(WEB, N2))
     assert ledgers.granted_to(ledger, N2) == ()
     ended = after(EndGrant(WEB, Generation(2), Proof.RELEASED), ledger=ledger)
-    assert ledgers.granted_to(after(GiveGrant(WEB, N2), ledger=ended), N2) == (), "it must name the generation it follows"
+    assert ledgers.granted_to(after(GiveGrant(WEB, N2), ledger=ended), N2) == (), (
+        "it must name the generation it follows"
+    )
     assert ledgers.granted_to(after(GiveGrant(WEB, N2, Generation(2)), ledger=ended), N2) == ((WEB, Generation(5)),)
 
 

@@ -32,7 +32,7 @@ def build(
     random: Random,
     now: float,
 ) -> Core:
-    """The core of one daemon of one node. `records`: what its journal holds. Raises what the cores' constructors raise."""
+    """The core of one daemon of one node. `records`: what its journal holds. Raises as their constructors do."""
     if daemon == HBD:
         return Detector(configuration.cluster, me, boot, random)
     if daemon == LOCKD:

@@ -1,6 +1,6 @@
 """clusterd: on every node; beside the log's leader it is the master, which plans and gives orders.
 
-What it knows comes from lockd (ledger, leadership, the nodes' reports) and hbd (who is heard). What it decides goes into
+What it knows comes from lockd (ledger, leadership, nodes' reports) and hbd (who is heard). What it decides goes into
 the log first; orders leave only for committed grants. On the other nodes it hands orders to the local reqd, carries the
 instances' progress to the master, and operators' requests there and their replies back.
 """
@@ -205,7 +205,9 @@ class Clusterd:
             return
         self._requests[request.id] = (who, request)
         if self._leadership.leader is None:
-            self._out.tell(who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN)))
+            self._out.tell(
+                who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN))
+            )
         else:
             self._pass_on(request)
 
@@ -357,7 +359,11 @@ class Clusterd:
         if self._proposal is not None and self._proposal[0] == message.number:
             if message.index is None:
                 # Try again a little later: what was refused is planned on newer knowledge then.
-                self._proposal = (message.number, None, min(self._proposal[2], self._proposal[2] - PROPOSAL_PATIENCE + 0.02))
+                self._proposal = (
+                    message.number,
+                    None,
+                    min(self._proposal[2], self._proposal[2] - PROPOSAL_PATIENCE + 0.02),
+                )
             else:
                 self._proposal = (message.number, message.index, self._proposal[2])
 
@@ -383,7 +389,9 @@ class Clusterd:
             if request.verb == "move" and request.node is None:
                 operation.request = request = _aimed(request, self._target(request.app))
             config = self.configuration.app(request.app)
-            command = operation.step(self._ledger, config, request.app in self._plan.failed, self._owners_report(request.app))
+            command = operation.step(
+                self._ledger, config, request.app in self._plan.failed, self._owners_report(request.app)
+            )
             if operation.stage is Stage.LOCK and operation.lock in taken:
                 continue
             if command is not None:
@@ -432,7 +440,11 @@ class Clusterd:
     def _cold_start(self, now: float) -> list[AnyCommand]:
         """Once a mastership: record the nodes' boots; if every node is new since the last record, the whole cluster was
         down, and only what says `autostart` runs again by itself."""
-        new = {node: boot for node, (boot, _) in sorted(self._nodes.reports.items()) if self._ledger.boots.get(node) != boot}
+        new = {
+            node: boot
+            for node, (boot, _) in sorted(self._nodes.reports.items())
+            if self._ledger.boots.get(node) != boot
+        }
         if self._settled_boots:
             return [RecordBoot(node, boot) for node, boot in new.items()]
         members = len(self.configuration.cluster.nodes)
@@ -482,7 +494,9 @@ class Clusterd:
             return
         self._fence_trouble.pop(message.node, None)
         self._number += 1
-        self._out.tell(LOCKD, Propose(self._number, self._leadership.term, (ConfirmFence(message.node, message.index),)))
+        self._out.tell(
+            LOCKD, Propose(self._number, self._leadership.term, (ConfirmFence(message.node, message.index),))
+        )
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -495,7 +509,9 @@ class Clusterd:
     def _wake_at(self, now: float) -> float | None:
         if not self.master:
             return None
-        times = [at + REPEAT_ORDER for at in self._ordered.values()] + [at + REPEAT_FENCE for at in self._fencing.values()]
+        times = [at + REPEAT_ORDER for at in self._ordered.values()] + [
+            at + REPEAT_FENCE for at in self._fencing.values()
+        ]
         if self._proposal is not None:
             times.append(self._proposal[2])
         if not self._settled_boots and self._master_since is not None:
@@ -508,5 +524,3 @@ class Clusterd:
 
 def _aimed(request: Request, node: NodeName | None) -> Request:
     return Request(request.id, request.verb, request.app, node, request.operator)
-
-

@@ -125,7 +125,9 @@ class FloatingAddresses:
         reason = ""
         if pending.up and not message.held:
             owner = f": {message.conflict} answers for it" if message.conflict else ""
-            reason = (message.reason or "netd does not hold it") + (owner if message.conflict not in message.reason else "")
+            reason = (message.reason or "netd does not hold it") + (
+                owner if message.conflict not in message.reason else ""
+            )
         if not pending.up and message.held:
             reason = message.reason or "still configured"
         facts = {"interface": message.interface} if message.interface else {}

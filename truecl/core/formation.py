@@ -58,10 +58,12 @@ class Stage(StrEnum):
 class Formation:
     """At most one operation at a time; a second one is told so.
 
-    `answer(number)` is called when this node itself must answer a question; its DaemonsUp comes back through `answered`.
+    `answer(number)` is called when this node itself must answer a question; its DaemonsUp comes through `answered`.
     """
 
-    def __init__(self, me: NodeName, configuration: Configuration, outbox: Outbox, local: Callable[[Message], None]) -> None:
+    def __init__(
+        self, me: NodeName, configuration: Configuration, outbox: Outbox, local: Callable[[Message], None]
+    ) -> None:
         self.me = me
         self.configuration = configuration
         self.stage = Stage.IDLE
@@ -163,7 +165,9 @@ class Formation:
         if self.stage in (Stage.CHECK, Stage.SUPPORT, Stage.CLUSTERD_OFF, Stage.DAEMONS_OFF) and self._asked:
             self._stage_done(now)
         elif self.stage is Stage.ELECT:
-            self._end(4, "no master yet: fewer than a majority of the voters found each other; lha_stat shows who is there")
+            self._end(
+                4, "no master yet: fewer than a majority of the voters found each other; lha_stat shows who is there"
+            )
         elif self.stage is not Stage.IDLE:
             self._end(1, f"no answer in time while waiting for: {self.stage.value}")
 
@@ -193,10 +197,13 @@ class Formation:
         voters = self.configuration.cluster.voters
         present = [node for node in voters if node in self._answers]
         if 2 * len(present) <= len(voters):
-            self._end(1, f"only {len(present)} of {len(voters)} voters answer, a majority is needed; is the truecl service "
-                         f"running on {', '.join(sorted(set(self._nodes()) - set(self._available)))}?")  # fmt: skip
+            away = ", ".join(node for node in self._nodes() if node not in self._available)
+            text = f"only {len(present)} of {len(voters)} voters answer, a majority is needed"
+            self._end(1, f"{text}; is the truecl service running on {away}?")
             return
-        everywhere = all(CLUSTERD in self._answers[node].up and LOCKD in self._answers[node].up for node in self._available)
+        everywhere = all(
+            CLUSTERD in self._answers[node].up and LOCKD in self._answers[node].up for node in self._available
+        )
         digests = {self._answers[node].digest for node in self._available}
         if everywhere and self.leadership is not None and self.leadership.leader and not self._wants_sync(digests):
             self._end(0, f"the cluster is formed already; {self.leadership.leader} is its master")
@@ -220,7 +227,9 @@ class Formation:
     def _start_all(self, now: float) -> None:
         self._say(f"Starting Support Daemons on {','.join(self._available)} ...")
         daemons = (*SUPPORT_DAEMONS, CLUSTERD)
-        self._ask(lambda number: StartDaemons(number, daemons, formed=True), self._available, Stage.SUPPORT, now, STAGE_TIME)
+        self._ask(
+            lambda number: StartDaemons(number, daemons, formed=True), self._available, Stage.SUPPORT, now, STAGE_TIME
+        )
 
     def _supported(self, now: float) -> None:
         missing = False
@@ -287,13 +296,14 @@ class Formation:
         return isinstance(self._request, Dissolve) and self._request.force
 
     def _clusterd_off(self, now: float) -> None:
-        self._ask(lambda number: StopDaemons(number, (CLUSTERD,), formed=False), self._available, Stage.CLUSTERD_OFF, now,
-                  STAGE_TIME)  # fmt: skip
+        self._ask_to_stop((CLUSTERD,), Stage.CLUSTERD_OFF, now)
 
     def _off(self, now: float) -> None:
         self._report_stopped((CLUSTERD,))
-        self._ask(lambda number: StopDaemons(number, SUPPORT_DAEMONS, formed=False), self._available, Stage.DAEMONS_OFF, now,
-                  STAGE_TIME)  # fmt: skip
+        self._ask_to_stop(SUPPORT_DAEMONS, Stage.DAEMONS_OFF, now)
+
+    def _ask_to_stop(self, daemons: tuple[DaemonName, ...], stage: Stage, now: float) -> None:
+        self._ask(lambda number: StopDaemons(number, daemons, formed=False), self._available, stage, now, STAGE_TIME)
 
     def _dissolved(self) -> None:
         order = ("hbd", "syncd", "netd", "lockd", "statd")

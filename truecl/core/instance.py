@@ -155,7 +155,9 @@ class InstanceMachine:
             self.say(Progress(f"File Systems mounted: OK={count}, FAILED=0.{took}"))
         elif step.kind is StepKind.ADDRESS:
             where = result.facts.get("interface", "")
-            self.say(Progress(f"Application '{self.config.name}' IP configured successfully: {step.name[8:]} on {where}"))
+            self.say(
+                Progress(f"Application '{self.config.name}' IP configured successfully: {step.name[8:]} on {where}")
+            )
             self.say(Progress(f"Sending gratuitous announcements for {where}{took}"))
         elif step.kind is StepKind.PROGRAM:
             self.say(Progress(f"Started {step.name}{took}"))
@@ -206,7 +208,9 @@ class InstanceMachine:
 
     def stop(self, now: float, force: bool = False, reason: str = "") -> None:
         """Begin the way down, or turn the polite one into the guard's. Harmless when that goes on already."""
-        if not self.open or (self.phase is not Phase.STARTING and self.phase is not Phase.RUNNING and self.forced >= force):
+        if not self.open or (
+            self.phase is not Phase.STARTING and self.phase is not Phase.RUNNING and self.forced >= force
+        ):
             return
         self.reason = self.reason or reason
         self.forced = self.forced or force
@@ -317,8 +321,8 @@ class InstanceMachine:
                 self._probes = {self.ask(StepProbe(self.instance, step)): step for step in self._steps}
 
     def adopt(self, now: float) -> None:
-        """After a restart of reqd: it ran, and its lease still holds. Ups are idempotent: they find what is there, watch
-        it again, and start a program that died meanwhile."""
+        """After a restart of reqd: it ran, and its lease still holds. Ups are idempotent: they find what is there,
+        watch it again, and start a program that died meanwhile."""
         self.phase = Phase.RUNNING
         self._position = len(self._steps)
         self.probe_at = now + PROBE_EVERY

@@ -16,7 +16,9 @@ MAX_OUTSTANDING = 64
 class Lease:
     """`end` is on this node's CLOCK_BOOTTIME, seconds; before the first answer the lease is over."""
 
-    def __init__(self, me: NodeName, boot: BootId, length: float, interval: float, first_number: int, now: float) -> None:
+    def __init__(
+        self, me: NodeName, boot: BootId, length: float, interval: float, first_number: int, now: float
+    ) -> None:
         self.me = me
         self.boot = boot
         self.length = length

@@ -1,8 +1,7 @@
-"""The leader's side of the leases (SAFETY.md section 2): which requests may be answered, and whose lease is surely over.
+"""The leader's side of the leases (SAFETY.md section 2): which requests may be answered, whose lease is surely over.
 
-A request is answered only after a quorum acknowledged a round that began after the request came in: so no deposed leader
-extends a lease. The leader counts a lease from when it *received* the request that it answered, which is later than when
-the node sent it, so the leader's view always ends after the node's own. Nothing of an earlier leader's answers counts
+A request is answered only after a quorum acknowledged a round that began after the request came in: no deposed leader
+extends a lease. The leader counts a lease from when it *received* the request that it answered, later than when the node sent it, so the leader's view always ends after the node's own. Nothing of an earlier leader's answers counts
 from later than `bound` (Raft's `lease_bound`).
 """
 

@@ -45,7 +45,9 @@ class Operation:
     def end(self, code: int, text: str) -> None:
         self.code, self.text, self.stage = code, text, Stage.FREE
 
-    def step(self, ledger: Ledger, config: AppConfig | None, failed: bool, report: InstanceReport | None) -> AnyCommand | None:
+    def step(
+        self, ledger: Ledger, config: AppConfig | None, failed: bool, report: InstanceReport | None
+    ) -> AnyCommand | None:
         """The command that brings it on; None: nothing to write now. `report`: the owner's line on the live grant."""
         state = app_state(ledger, self.request.app)
         lock = ledger.locks.get(self.lock)
@@ -81,7 +83,9 @@ class Operation:
         if state.wanted is not Wanted.RUNNING or state.preferred != self.request.node:
             return False
         # A move is written when it is under way or fulfilled; a grant on another node without `move` is neither.
-        return self.request.verb == "start" or state.move or state.grant is None or state.grant.node == self.request.node
+        return (
+            self.request.verb == "start" or state.move or state.grant is None or state.grant.node == self.request.node
+        )
 
     def _already(self, state: AppState, config: AppConfig | None, report: InstanceReport | None) -> None:
         """Harmless repetitions say so."""
@@ -119,7 +123,9 @@ class Operation:
             self.end(1, f"application '{app}' could not be started on any of its nodes: {reasons}")
         elif state.grant is not None and report is not None and report.phase is Phase.RUNNING and not state.move:
             if verb == "move" and state.grant.node != self.request.node:
-                self.end(1, f"application '{app}' could not run on '{self.request.node}', it runs on '{state.grant.node}'")
+                self.end(
+                    1, f"application '{app}' could not run on '{self.request.node}', it runs on '{state.grant.node}'"
+                )
             elif verb == "move":
                 self.end(0, f"Application Moved successfully to '{state.grant.node}' [RC=0].")
             else:

@@ -1,7 +1,7 @@
 """The planner: what the master does next, as a pure function of what it knows.
 
-State in, actions out (after Pacemaker's scheduler): commands for the log, orders for nodes, fences to carry out, and for
-every application that is not as wanted one line that says why and which command helps. Nothing here waits or remembers;
+State in, actions out (after Pacemaker's scheduler): commands for the log, orders for nodes, fences to carry out, and
+for every application that is not as wanted one line that says why and which command helps. Nothing here waits or remembers;
 it is asked again after every change. Ties end at the node's place in the application's own list.
 
 A grant ends only by a proof (SAFETY.md section 3), and each proof names the generation:
@@ -13,7 +13,7 @@ A grant ends only by a proof (SAFETY.md section 3), and each proof names the gen
 
 from dataclasses import dataclass
 
-from truecl.core.ledger import app_state, fence_proves
+from truecl.core.ledger import app_state, fence_proves, granted_to
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
@@ -241,9 +241,7 @@ def _order_fences(draft: _Draft) -> None:
     """Record what a fence is to prove before the device is asked. One order names all the node's generations."""
     ledger = draft.given.ledger
     for node in sorted(draft.to_fence):
-        generations = tuple(sorted(
-            state.grant.generation for state in ledger.apps.values() if state.grant is not None and state.grant.node == node
-        ))  # fmt: skip
+        generations = tuple(sorted(generation for _, generation in granted_to(ledger, node)))
         known = ledger.fences.get(node)
         if known is None or not set(generations) <= set(known.generations):
             draft.commands.append(OrderFence(node, generations))

@@ -577,5 +577,3 @@ def _status_of(machine: InstanceMachine) -> InstanceStatus:
         for step in machine.steps
     )
     return InstanceStatus(machine.config.name, machine.generation, machine.phase.value, steps, machine.reason)
-
-

@@ -1,1 +1,1 @@
-"""L2: hands on the machine. Each kind has parse (tool output), argv (values to arguments) and driver (idempotent up, down, probe)."""
+"""L2: hands on the machine. Each kind has parse (tool output), argv (values to arguments), driver (up, down, probe)."""

@@ -2,8 +2,8 @@
 
     webapp.py DIRECTORY ADDRESS PORT
 
-Each start adds a synced line to DIRECTORY/starts; `GET /` answers who serves, and every line there is; `GET /add?TEXT` adds
-a synced line to DIRECTORY/notes and answers only then, so what was answered must survive any power cut.
+Each start adds a synced line to DIRECTORY/starts; `GET /` answers who serves, and every line there is; `GET /add?TEXT`
+adds a synced line to DIRECTORY/notes and answers only then, so what was answered must survive any power cut.
 Nothing but builtins and sockets is imported: it listens some 20 ms after its exec.
 """
 

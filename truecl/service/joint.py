@@ -203,5 +203,3 @@ def _no_actions(action: Any) -> Any:
 
 def _no_failure(action: Any, error: BaseException) -> Any:
     raise AssertionError(f"{type(action).__name__}: {error}")
-
-

@@ -44,7 +44,6 @@ def main(daemon: Daemon) -> None:
 
     hands = _hands(daemon, noticed)
 
-
     def terminate() -> None:
         joint.feed(Noted(ServiceStopping()))
 

@@ -510,3 +510,65 @@ def test_progress_never_forgets_what_was_acknowledged(answers: list[tuple[bool, 
         assert peer.match == best
         assert peer.next > peer.match
         assert peer.flow in (Flow.PROBE, Flow.REPLICATE)
+
+
+# ---- late and doubled messages --------------------------------------------------------------------------------------
+
+
+def test_a_late_append_cuts_off_nothing_that_came_since() -> None:
+    raft = in_role(Role.FOLLOWER)
+    more = tuple(Entry(Term(3), EntryKind.COMMAND, b"%d" % number) for number in range(3))
+    raft.receive(B, Append(Term(3), Index(3), Term(3), more, Index(2), 2), 1.0)
+    raft.take()
+    raft.receive(B, Append(Term(3), Index(3), Term(3), more[:1], Index(2), 1), 1.0)
+    step = raft.take()
+    assert raft.log.last_index == 6
+    assert step.saves == ()
+    assert step.sends[0].message == AppendAnswer(Term(3), 1, True, Index(4), Index(4), Term(0))
+
+
+@pytest.mark.parametrize(("index_term", "last"), [(3, 4), (4, 3)])
+def test_a_snapshot_keeps_the_entries_after_it_only_if_they_are_of_its_history(index_term: int, last: int) -> None:
+    raft = in_role(Role.FOLLOWER)
+    tail = (Entry(Term(3), EntryKind.COMMAND, b"y"),)
+    raft.receive(B, Append(Term(3), Index(3), Term(3), tail, Index(2), 1), 1.0)
+    raft.receive(C, SnapshotPart(Term(4), Index(3), Term(index_term), THREE, 1, 0, b"s"), 1.0)
+    assert (raft.log.last_index, raft.log.commit, raft.applied) == (last, 3, 3)
+
+
+def test_late_answers_take_no_round_back() -> None:
+    five = tuple(map(NodeName, "abcde"))
+    cluster = led(*five)
+    number = act(cluster, "a", "start_round")
+    act(cluster, "a", "start_round")
+    cluster.flights.clear()
+    raft, last = cluster.raft("a"), cluster.raft("a").log.last_index
+    for node, acknowledged in (("b", number + 1), ("b", number), ("c", number + 1)):
+        answer = AppendAnswer(raft.term, acknowledged, True, last, last, Term(0))
+        raft.receive(NodeName(node), answer, cluster.clock(A))
+    assert raft.take().completed_round == number + 1
+
+
+def test_late_refusals_do_not_slow_a_follower_down() -> None:
+    peer = Progress(B, Index(5), 0.0)
+    peer.accepted(Index(9), Index(1))
+    peer.rejected(Index(9), Index(3))
+    assert (peer.flow, peer.next) == (Flow.REPLICATE, 10)
+
+
+def test_only_the_leader_hands_over() -> None:
+    raft = in_role(Role.FOLLOWER)
+    raft.receive(C, TimeoutNow(Term(3)), 1.0)
+    assert raft.role is Role.FOLLOWER
+    raft.receive(B, TimeoutNow(Term(3)), 1.0)
+    assert raft.role is Role.CANDIDATE
+
+
+def test_a_leader_of_the_past_is_told_so() -> None:
+    raft = in_role(Role.FOLLOWER)
+    raft.receive(C, Append(Term(2), Index(1), Term(1), (), Index(1), 7), 1.0)
+    (send,) = raft.take().sends
+    assert (send.node, send.message.term, send.message.accepted) == (C, 3, False)
+    old = in_role(Role.LEADER)
+    old.receive(B, AppendAnswer(Term(8), 0, False, Index(0), Index(0), Term(0)), 2.0)
+    assert (old.role, old.term, old.lease_bound) == (Role.FOLLOWER, 8, None)
