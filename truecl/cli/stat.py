@@ -1,0 +1,42 @@
+"""lha_stat."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from truecl.cli.options import Dial, app_option, node_option, parser, run
+from truecl.cli.output import Output
+from truecl.cli.render import of_app, of_cluster, of_node
+from truecl.commands.node import DONE, Node
+from truecl.commands.stat import TIMEOUT, stat
+from truecl.wire.messages import AskStatus
+
+_EXAMPLES = """\
+  lha_stat                  the cluster, its nodes and applications
+  lha_stat -A web           one application with its storage, addresses and programs
+  lha_stat -N n2            one node with its daemons and what runs there
+  lha_stat --json | jq -r '.apps[] | select(.status != "UP") | .name'
+"""
+
+
+def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
+    made = parser("lha_stat", "Shows what is.", _EXAMPLES, TIMEOUT, waits=False)
+    app_option(made)
+    node_option(made, "only this node")
+    return run("lha_stat", made, _work, argv, dial)
+
+
+def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
+    found = stat(node, AskStatus(options.app, options.node), options.timeout)
+    if options.json:
+        out.json(found)
+        return DONE
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else None
+    if options.app is not None:
+        out.text(of_app(found, width))
+    elif options.node is not None:
+        out.text(of_node(found, width))
+    else:
+        out.text(of_cluster(found, width))
+    return DONE

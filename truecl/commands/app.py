@@ -1,0 +1,48 @@
+"""lha_startapp, lha_stopapp, lha_moveapp: an operator's wish for one application."""
+
+from truecl.commands.node import FAILED, Ended, Node, Outcome, Steps, carry_out, meant
+from truecl.commands.stat import ask_status
+from truecl.model.ids import CLUSTERD, AppName, NodeName
+from truecl.runtime.client import NoAnswer, NoDaemon, NotAllowed
+from truecl.wire.messages import AskStatus, Request
+
+START_TIMEOUT = 120.0
+"""Two nodes may be tried, each with the application's own 60 s."""
+STOP_TIMEOUT = 90.0
+
+
+def start(node: Node, app: AppName, where: NodeName | None, timeout: float = START_TIMEOUT, wait: bool = True) -> Steps:
+    """On `where`, or (None) on the first suitable node. Starting what runs is harmless."""
+    return _wish(node, "start", app, where, timeout, wait)
+
+
+def stop(node: Node, app: AppName, timeout: float = STOP_TIMEOUT, wait: bool = True) -> Steps:
+    return _wish(node, "stop", app, None, timeout, wait)
+
+
+def move(node: Node, app: AppName, where: NodeName | None, timeout: float = START_TIMEOUT, wait: bool = True) -> Steps:
+    """To `where`, or (None) to the next of its nodes that is up."""
+    return _wish(node, "move", app, where, timeout, wait)
+
+
+def _wish(node: Node, verb: str, app: AppName, where: NodeName | None, timeout: float, wait: bool) -> Steps:
+    """Raises Ended and NotAllowed. A move to 'the next node' is not repeated: it would move on once more."""
+    request = Request(f"{node.token}-{verb}-{app}", verb, app, where, node.operator)
+    repeatable = verb != "move" or where is not None
+    outcome = yield from carry_out(node, CLUSTERD, request, timeout, wait, repeatable)
+    if outcome.code == FAILED and not outcome.text:
+        return Outcome(FAILED, _unknown(node, app, where))
+    return outcome
+
+
+def _unknown(node: Node, app: AppName, where: NodeName | None) -> str:
+    """After a refusal: what is wrong with the names, with a suggestion. '' if nothing is, or nobody knows."""
+    try:
+        status = ask_status(node, AskStatus(), 2.0)
+    except (Ended, NoAnswer, NoDaemon, NotAllowed):
+        return ""
+    if app not in status.apps and app not in status.ledger.apps:
+        return f"unknown application '{app}': {meant(app, status.apps)}"
+    if where is not None and where not in status.nodes:
+        return f"unknown node '{where}': {meant(where, status.nodes)}"
+    return ""

@@ -1,0 +1,12 @@
+"""lha_dissolve: stop the cluster's daemons on all nodes; with `force` the applications first."""
+
+from truecl.commands.node import Node, Steps, carry_out
+from truecl.model.ids import REQD
+from truecl.wire.messages import Dissolve
+
+TIMEOUT = 180.0
+
+
+def dissolve(node: Node, request: Dissolve, timeout: float = TIMEOUT, wait: bool = True) -> Steps:
+    """Raises Ended and NotAllowed."""
+    return carry_out(node, REQD, request, timeout, wait, repeatable=True)

@@ -1,0 +1,141 @@
+"""What an operator command has of its node: a way to the daemons, a clock, and who the operator is."""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from truecl.model.ids import REQD, DaemonName
+from truecl.model.report import Progress, Severity
+from truecl.runtime.client import NoAnswer, NoDaemon
+from truecl.wire.messages import Refused, Reply
+
+DONE, FAILED, USAGE, NO_DAEMON, UNFINISHED = 0, 1, 2, 3, 4
+"""Exit codes (DESIGN.md section 7)."""
+RETRY_TIME = 5.0
+"""Seconds for which a daemon that went away in the middle is tried again."""
+RETRY_EVERY = 0.1
+
+
+class Dialogue(Protocol):
+    """`truecl.runtime.client.Conversation`. Raises NoDaemon and NoAnswer."""
+
+    def send(self, message: Any) -> None: ...
+    def receive(self, timeout: float | None) -> Any: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Node:
+    """dial -- opens a dialogue with a daemon of this node; raises NoDaemon, NotAllowed, NoAnswer.
+    now, pause -- monotonic seconds, and to let some pass.
+    operator -- who asks, for the history. token -- unique to this run of the command.
+    """
+
+    dial: Callable[[DaemonName], Dialogue]
+    now: Callable[[], float]
+    pause: Callable[[float], None]
+    operator: str
+    token: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a command ended. `text`: what is left to be said, '' if the progress said it."""
+
+    code: int
+    text: str = ""
+
+
+class Ended(Exception):
+    """A command cannot go on; the text says what helps."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.outcome = Outcome(code, text)
+
+
+Steps = Generator[Progress, None, Outcome]
+
+
+def dialogue(node: Node, daemon: DaemonName) -> Dialogue:
+    """With `daemon` of this node. Raises Ended with the command that helps, or NotAllowed."""
+    try:
+        return node.dial(daemon)
+    except NoDaemon as error:
+        raise Ended(NO_DAEMON, _what_helps(node, daemon, error)) from error
+    except NoAnswer as error:
+        raise Ended(NO_DAEMON, f"{error}; the daemon hangs or is overloaded, its log is in /var/log/truecl") from error
+
+
+def _what_helps(node: Node, daemon: DaemonName, error: NoDaemon) -> str:
+    service = "the truecl service does not run on this node: systemctl start truecl"
+    if daemon == REQD:
+        return service
+    try:
+        node.dial(REQD).close()
+    except (NoDaemon, NoAnswer):
+        return service
+    return f"no cluster on this node: lha_form forms it, or takes this node in ({error})"
+
+
+def carry_out(node: Node, daemon: DaemonName, request: Any, timeout: float, wait: bool, repeatable: bool) -> Steps:
+    """Sends `request`, yields what is reported, and returns how it ended. Raises Ended and NotAllowed.
+
+    timeout -- seconds until the end. wait -- False: be content when it was accepted. repeatable -- the same request
+    again does no harm, so a daemon that is restarted in the middle is asked again.
+    """
+    end = node.now() + timeout
+    accepted = False
+    talk = dialogue(node, daemon)
+    try:
+        talk.send(request)
+        while True:
+            try:
+                message = talk.receive(max(0.0, end - node.now()))
+            except NoAnswer:
+                return Outcome(UNFINISHED, f"not finished within {timeout:g} s; it goes on: lha_stat shows how far")
+            except NoDaemon as error:
+                talk.close()
+                if not repeatable:
+                    raise Ended(NO_DAEMON, f"{error}; it may go on: lha_stat shows how far") from error
+                yield Progress(f"{error}; asking again", Severity.WARN)
+                talk = _again(node, daemon, min(end, node.now() + RETRY_TIME), error)
+                talk.send(request)
+                continue
+            if isinstance(message, Refused):
+                return Outcome(FAILED, message.reason)
+            if not isinstance(message, Reply):
+                continue
+            if message.progress is not None:
+                accepted = accepted or message.progress.severity is not Severity.ERROR
+                yield message.progress
+            if message.code is not None:
+                return Outcome(message.code)
+            if accepted and not wait:
+                return Outcome(DONE, "accepted; lha_stat shows how far it is")
+    except NoDaemon as error:
+        raise Ended(NO_DAEMON, f"{error}; it may go on: lha_stat shows how far") from error
+    finally:
+        talk.close()
+
+
+def _again(node: Node, daemon: DaemonName, end: float, error: NoDaemon) -> Dialogue:
+    while node.now() < end:
+        node.pause(RETRY_EVERY)
+        try:
+            return node.dial(daemon)
+        except (NoDaemon, NoAnswer):
+            continue
+    raise Ended(NO_DAEMON, f"{error} and did not come back; it may go on: lha_stat shows how far") from error
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: what was meant, or what there is."""
+    from difflib import get_close_matches  # seldom needed, and slow to import
+
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"there is {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else "there is none"
