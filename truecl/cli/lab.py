@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from truecl.lab import demo, sample
 from truecl.lab.cluster import Lab, NodeStatus
 from truecl.lab.errors import LabError, NoLab
 from truecl.lab.machine import check_machine
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--links", type=int, default=2, metavar="N", help="networks between them (default: 2)")
     up.add_argument("--witness", action="store_true", help="one more node, 'witness', that only votes")
     up.add_argument("--bare", action="store_true", help="boot the nodes without truecl's service")
+    up.add_argument("--application", action="store_true", help="with the demo's application, 'web', on all nodes")
     up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
     execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
     execute.add_argument("node")
@@ -97,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--refuse", action="store_true", help="does not obey")
     mode.add_argument("--ok", action="store_true", help="obeys at once")
     _probe_options(verb("probe", "ask an application every 5 ms from the client's place", run_probe))
+    verb("demo", "watch truecl do its whole job, in a lab of its own", run_demo)
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
@@ -112,11 +115,16 @@ def _probe_options(probe: argparse.ArgumentParser) -> None:
     probe.add_argument("--json", action="store_true")
 
 
+def run_demo(given: argparse.Namespace) -> int:
+    demo.demo(given.name if given.name != "lab" else "demo")
+    return DONE
+
+
 def run_up(given: argparse.Namespace) -> int:
     names = [name for name in given.names.split(",") if name]
     lab = Lab.up(
         given.nodes, name=given.name, names=names, links=given.links, witness=given.witness, bare=given.bare,
-        shared=given.shared,
+        shared=given.shared, provide=sample.provide if given.application else None,
     )  # fmt: skip
     print_nodes(lab.status())
     return DONE

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -209,6 +210,18 @@ class Lab:
         nodes = self.description.nodes
         with ThreadPoolExecutor(len(nodes)) as pool:
             list(pool.map(lambda node: self._boot(node.name), nodes))
+        if self.description.service:
+            for node in nodes:
+                self.wait_service(node.name)
+
+    def wait_service(self, node: str, timeout: float = 20.0) -> None:
+        """Wait until commands on the node find its request daemon. Raises LabError."""
+        socket_path = Path(f"/proc/{self.pid(node)}/root/run/truecl/reqd.sock")
+        deadline = time.monotonic() + timeout
+        while not socket_path.exists():
+            if time.monotonic() > deadline:
+                raise LabError(f"{node}: truecl's service did not start:\n{self.console(node)[-2000:]}")
+            time.sleep(0.01)
 
     # ---- power ------------------------------------------------------------------------------------------------------
 

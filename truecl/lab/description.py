@@ -38,6 +38,11 @@ class LabNode:
         return Path(self.directory) / "etc"
 
     @property
+    def shared(self) -> Path:
+        """The machine's path of what all nodes see as /shared."""
+        return Path(self.directory).parent.parent / "shared"
+
+    @property
     def addresses(self) -> dict[str, str]:
         """Link name (link1, link2, …) to IPv4 address; the interfaces are eth0, eth1, …"""
         return {link_name(link): self.port.ipv4(link) for link in range(1, self.links + 1)}

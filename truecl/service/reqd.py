@@ -66,7 +66,8 @@ def main(daemon: Daemon) -> None:
 def _hands(daemon: Daemon, noticed: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
-    storage = FileStorageDriver(runner, loop, daemon.node)
+    # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
+    storage = FileStorageDriver(runner, loop, daemon.boot)
     root, version = find()
     groups = Groups(loop, root / "truecl", version)
     programs = ProgramDriver(
