@@ -1,13 +1,13 @@
 """The history half of statd: events kept on this node, asked from all nodes, and followed as they happen.
 
-A question goes to the disk and to every statd that is connected; it ends when all answered or GATHER_TIME is over, and
-says who is missing. Whoever follows is fed from the moment of the question, so that nothing falls between the history
-and the stream. A statd that has followers asks the others to stream, again every RENEW_FOLLOW: one that dies is
+A question goes to the disk and to every statd whose node hbd hears; it ends when all answered or GATHER_TIME is over,
+and says who is missing. Whoever follows is fed from the moment of the question, so that nothing falls between the
+history and the stream. A statd that has followers asks the others to stream, again every RENEW_FOLLOW: one that dies is
 forgotten after FOLLOW_TIME.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,13 +85,16 @@ class _Follower:
 
 
 class Chronicle:
-    """`nodes`: all nodes of the cluster, this one among them. Writes into the outbox that its core takes from."""
+    """`nodes`: all nodes of the cluster, this one among them; `silent`: whether hbd says that one of them is not heard.
+    Writes into the outbox that its core takes from."""
 
-    def __init__(self, me: NodeName, nodes: Iterable[NodeName], outbox: Outbox) -> None:
+    def __init__(
+        self, me: NodeName, nodes: Iterable[NodeName], outbox: Outbox, silent: Callable[[NodeName], bool]
+    ) -> None:
         self.me = me
         self.nodes = tuple(nodes)
         self._out = outbox
-        self._connected: dict[NodeName, None] = {}
+        self._silent = silent
         self._queue: deque[EventRecord] = deque()
         self._dropped = 0
         self._recording: tuple[int, tuple[EventRecord, ...]] | None = None
@@ -143,9 +146,8 @@ class Chronicle:
         number, self._next = self._next, self._next + 1
         limit = max(0, min(request.limit, MAX_LINES))
         request = msgspec.structs.replace(request, limit=limit, local=False)
-        others = [node for node in self.nodes if node != self.me]
-        waiting = [node for node in others if node in self._connected]
-        missing = [node for node in others if node not in self._connected]
+        waiting = self._others()
+        missing = [node for node in self.nodes if node != self.me and node not in waiting]
         self._gathers[number] = _Gather(who, request, now + GATHER_TIME, [*waiting, self.me], missing)
         for node in waiting:
             self._out.send(node, AskLog(request.since, limit, request.follow, request.app, number, True))
@@ -240,14 +242,15 @@ class Chronicle:
 
     # ---- who is there ----------------------------------------------------------------------------------------------
 
+    def _others(self) -> list[NodeName]:
+        """Whom it is worth to ask. The session to them may still have to be made: sending makes it."""
+        return [node for node in self.nodes if node != self.me and not self._silent(node)]
+
     def connected(self, node: NodeName) -> None:
-        if node in self.nodes and node != self.me:
-            self._connected[node] = None
-            if self._following():
-                self._out.send(node, AskLog(limit=0, follow=True, local=True))
+        if node in self.nodes and node != self.me and self._following():
+            self._out.send(node, AskLog(limit=0, follow=True, local=True))
 
     def disconnected(self, node: NodeName, now: float) -> None:
-        self._connected.pop(node, None)
         self._streams.pop(node, None)
         for number, gather in list(self._gathers.items()):
             if node in gather.waiting:
@@ -280,5 +283,5 @@ class Chronicle:
             self._renew_at = None
             return
         self._renew_at = now + RENEW_FOLLOW
-        for node in self._connected:
+        for node in self._others():
             self._out.send(node, AskLog(limit=0, follow=True, local=True))

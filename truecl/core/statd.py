@@ -58,8 +58,7 @@ class Statd:
         self.me = me
         self.configuration = configuration
         self._out = Outbox()
-        self._chronicle = Chronicle(me, self._nodes(), self._out)
-        self._connected: dict[NodeName, None] = {}
+        self._chronicle = Chronicle(me, self._nodes(), self._out, lambda node: self._seen(node) is False)
         self._view: View | None = None
         self._leadership: Leadership | None = None
         self._ledger: Ledger | None = None
@@ -88,7 +87,6 @@ class Statd:
             case Left(who=who):
                 self._left(who)
             case Connected(node=node):
-                self._connected[node] = None
                 self._chronicle.connected(node)
                 self._report(now)
             case Disconnected(node=node):
@@ -151,10 +149,11 @@ class Statd:
             self._leadership = msgspec.structs.replace(self._leadership, ready=False)
 
     def _report(self, now: float) -> None:
-        """Tells the master's statd of this node: on change, to a new master, and each second."""
+        """Tells the master's statd of this node: on change, to a new master, and each second. A session is made by
+        sending, so none is waited for."""
         mine = self._reports.get(self.me)
         master = self._master()
-        if mine is None or master is None or master == self.me or master not in self._connected:
+        if mine is None or master is None or master == self.me:
             return
         if self._sent is not None:
             to, what, at = self._sent
@@ -183,7 +182,6 @@ class Statd:
                 pass
 
     def _disconnected(self, node: NodeName, now: float) -> None:
-        self._connected.pop(node, None)
         self._chronicle.disconnected(node, now)
         if self._sent is not None and self._sent[0] == node:
             self._sent = None
@@ -194,7 +192,7 @@ class Statd:
 
     def _ask(self, who: str, request: AskStatus, now: float) -> None:
         master = self._master()
-        if master is None or master == self.me or master not in self._connected:
+        if master is None or master == self.me or self._seen(master) is False:
             self._out.tell(who, self._answer(request, now))
             return
         if len(self._questions) >= MAX_QUESTIONS:
