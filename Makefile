@@ -10,7 +10,7 @@ PREFIX ?= /opt/truecl
 
 # What the daemons, the drivers, the lab and the tests call. `make setup` installs those that are missing.
 PACKAGES := python3-venv iproute2 iputils-ping e2fsprogs xfsprogs util-linux mount kmod procps nftables openssl \
-	ca-certificates
+	ca-certificates curl
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +24,7 @@ help:
 	@echo "make test-fast  the tests that need neither root nor the lab"
 	@echo "make lint       ruff, mypy, the layer contract"
 	@echo "make bench      figures, kept in bench/ as JSON (root)"
-	@echo "make soak       random faults against the lab until stopped (root)"
+	@echo "make soak       100,000 seeds in the simulator"
 	@echo "make install    truecl into PREFIX=$(PREFIX) of a real node, with its systemd unit (root)"
 	@echo "make clean      what these have made"
 
@@ -45,7 +45,7 @@ packages:
 
 user:
 	@getent passwd truecl >/dev/null || \
-		{ echo "adding user truecl"; useradd --system --no-create-home --shell /usr/sbin/nologin truecl; }
+		{ echo "adding user truecl"; useradd --system --user-group --no-create-home --shell /usr/sbin/nologin truecl; }
 
 # Made anew when the requirements change. A half-made environment has no stamp.
 $(VENV)/.installed: setup.cfg pyproject.toml
@@ -72,8 +72,8 @@ lint: $(VENV)/.installed
 bench: setup
 	@$(RUN)/lha_lab bench
 
-soak: setup
-	@$(RUN)/lha_lab soak
+soak: $(VENV)/.installed
+	@$(RUN)/python -m truecl.sim --seeds 1..100000
 
 install: root packages user
 	@test -x $(PREFIX)/bin/pip || $(PYTHON) -m venv $(PREFIX)
