@@ -8,21 +8,17 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from time import perf_counter
 
 from truecl.sim.mutants import MUTANTS, Mutant
 from truecl.sim.runner import Result, run
-
-_CHUNK = 4
+from truecl.sim.sweep import named, results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: every promise was kept (or every mutant was caught); 1 otherwise; 2: usage."""
     options = _parser().parse_args(arguments)
-    mutant = _mutant(options.mutant)
+    mutant = named(options.mutant)
     if options.seed is not None:
         return _one(options, mutant)
     first, last = options.seeds
@@ -50,27 +46,6 @@ def _range(text: str) -> tuple[int, int]:
     if not dots or not first.isdigit() or not last.isdigit() or int(first) > int(last):
         raise argparse.ArgumentTypeError(f"{text!r} is not A..B with A <= B")
     return int(first), int(last)
-
-
-def _mutant(name: str | None) -> Mutant | None:
-    return next((each for each in MUTANTS if each.name == name), None)
-
-
-def simulate(seed: int, nodes: int | None = None, mutant: str | None = None) -> Result:
-    """One seed, with a guard left out if it is named."""
-    chosen = _mutant(mutant)
-    if chosen is None:
-        return run(seed, nodes)
-    return run(seed, nodes, chosen.assemble, chosen.variant, adjust=chosen.adjust)
-
-
-def results(seeds: Iterable[int], nodes: int | None, mutant: str | None, jobs: int) -> Iterator[Result]:
-    """In the seeds' order."""
-    if jobs <= 1:
-        yield from (simulate(seed, nodes, mutant) for seed in seeds)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(simulate, nodes=nodes, mutant=mutant), seeds, chunksize=_CHUNK)
 
 
 def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:

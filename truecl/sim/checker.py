@@ -15,6 +15,7 @@ from truecl.core.reqd import InstanceRecord, Reqd
 from truecl.model.config import AppConfig
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Grant, Ledger, Proof
+from truecl.model.report import Phase
 from truecl.model.step import Instance, Step, StepKind
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Key
@@ -132,8 +133,11 @@ class World:
     def handled(self, process: "Process", event: Event, output: Output) -> None:
         if process.daemon == LOCKD:
             self.log.look(process)
-        elif process.daemon == REQD and output.save:
-            self._note_closed(process.machine.name, output)
+            self._look_at_leases(process)
+        elif process.daemon == REQD:
+            if output.save:
+                self._note_closed(process.machine.name, output)
+            self._look_at_guard(process)
         if self._overlaps:
             self._bound_overlaps()
 
@@ -147,6 +151,31 @@ class World:
                 record = _RECORD.decode(save.value)
                 if not record.open:
                     self._closed.add((name, AppName(str(save.key)), record.generation))
+
+    def _look_at_leases(self, process: "Process") -> None:
+        """SAFETY.md 2: whom the leader calls expired has no lease by its own clock either."""
+        core = process.core
+        if not isinstance(core, Lockd) or not core.raft.ready:
+            return
+        for node in core._nodes.expired:
+            left = self._lease_left(self._cluster.machines[node])
+            if left > 0.0:
+                raise Violation(f"S6: {process} calls {node} expired, whose lease holds for {left:.3f} s more")
+
+    def _lease_left(self, machine: "Machine") -> float:
+        process = machine.processes.get(REQD)
+        if process is None or not isinstance(process.core, Reqd):
+            return 0.0
+        return process.core._lease.end - machine.clock()
+
+    def _look_at_guard(self, process: "Process") -> None:
+        """SAFETY.md 2 and 6: whoever may act and has no lease is stopping everything, or has stopped it."""
+        core = process.core
+        if not isinstance(core, Reqd) or core._lease.end > process.machine.clock():
+            return
+        for line in core._report:
+            if line.phase in (Phase.STARTING, Phase.RUNNING):
+                raise Violation(f"S6: {process} has no lease and does not stop {line}")
 
     # ---- Witness ----------------------------------------------------------------------------------------------------
 
@@ -167,6 +196,9 @@ class World:
         for other in self._cluster.machines.values():
             if other is not machine:
                 self._gone(other, app, f"S6: {name} starts {step.name} of {instance}, while")
+        held = machine.journals[REQD].read().get("instances", {}).get(app)
+        if held is None or _RECORD.decode(held).generation != instance.generation:
+            raise Violation(f"S4: {name} starts {step.name} of {instance} without a durable record of it")
         self.starts += 1
 
     def activated(self, machine: "Machine", key: Key, step: Step) -> None:
@@ -208,12 +240,8 @@ class World:
     def _expired(self, app: AppName, ended: Ended) -> None:
         """The node's own lease must be over, and its guard, had it the time, must have killed the programs."""
         machine = self._cluster.machines[ended.node]
-        process = machine.processes.get(REQD)
-        if process is None or not isinstance(process.core, Reqd):
+        if REQD not in machine.processes:
             return
-        left = process.core._lease.end - machine.clock()
-        if left > 0.0:
-            raise Violation(f"S6: {app} ended as {ended}, while {machine.name}'s lease holds for {left:.3f} s more")
         timing, faults = self._cluster.configuration.cluster.timing, self._cluster.faults
         unhindered = self._cluster.schedule.now - machine.stood_still() > timing.stop_allowance + timing.lease
         if timing.stop_allowance < 3.0 or not unhindered or faults.driver_fails or faults.driver_hangs:

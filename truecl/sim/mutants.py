@@ -245,6 +245,20 @@ def _unfenced(faults: Faults) -> Faults:
     return replace_faults(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
 
 
+def _elections(faults: Faults) -> Faults:
+    """A slow network and masters that come and go: votes cross, terms follow one another."""
+    return replace_faults(
+        faults, raw=True, latency=0.01, jitter=0.05, spike=0.1, spike_length=1.0,
+        cuts=1.0, cut_length=1.0, one_link=0.1, kills=0.8, power_cuts=0.3, off_length=1.0,
+        pauses=0.3, hangs=0.3, pause_length=1.0,
+    )  # fmt: skip
+
+
+def _repeated(faults: Faults) -> Faults:
+    """Orders come twice, the second one late; starts fail."""
+    return replace_faults(faults, raw=True, double=0.5, spike=0.5, spike_length=1.5, driver_fails=0.3)
+
+
 def _failing(faults: Faults) -> Faults:
     return replace_faults(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
 
@@ -253,16 +267,16 @@ MUTANTS = (
     Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=_gaps),
     Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=_gaps),
     Mutant("skip fsync", "DESIGN.md 5", Variant(journal=UnsyncedJournal, flush=5.0)),
-    Mutant("vote twice in a term", "SAFETY.md 1", assemble=_lockd(_VotesTwice)),
-    Mutant("count a stale vote", "SAFETY.md 1", assemble=_lockd(_CountsStaleVotes)),
-    Mutant("vote for any log", "SAFETY.md 1", assemble=_lockd(_AnyLogWillDo)),
+    Mutant("vote twice in a term", "SAFETY.md 1", assemble=_lockd(_VotesTwice), adjust=_elections),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=_lockd(_CountsStaleVotes), adjust=_elections),
+    Mutant("vote for any log", "SAFETY.md 1", assemble=_lockd(_AnyLogWillDo), adjust=_elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=_lockd(_CommitsAlone)),
     Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=_lockd(_ForgetsOthersLeases), adjust=_unfenced),
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=_other_lockd(_AnswersWithoutARound),
            adjust=_unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_HastyLockd), adjust=_unfenced),
     Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=_unfenced),
-    Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens)),
+    Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=_repeated),
     Mutant("start without the lease's word", "SAFETY.md 4", assemble=_other_reqd(_AnyLeaseWillDo)),
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=_failing),
     Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=_failing),
