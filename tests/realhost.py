@@ -1,5 +1,6 @@
 """A real reactor, loop and runner, for tests that let drivers loose on the machine itself."""
 
+import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -39,3 +40,12 @@ class RealHost:
             assert time.monotonic() < end, "the deadline has passed"
             rest = self.reactor.timeout()
             self.reactor.iterate(0.02 if rest is None else min(0.02, rest))
+
+
+def no_children() -> bool:
+    """Also no zombie."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False

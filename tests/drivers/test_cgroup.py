@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from realhost import RealHost
+from realhost import RealHost, no_children
 
 from truecl.drivers.contract import StepFailed
 from truecl.drivers.program.cgroup import Groups, find, pids
@@ -79,6 +79,7 @@ def groups(request: pytest.FixtureRequest, real: RealHost, tmp_path: Path) -> It
         root.path.parent.rmdir()
     subprocess.run(["umount", point], check=True)
     assert gone
+    real.until(no_children)
 
 
 def inside(real: RealHost, groups: Groups, name: str, script: str) -> Callable[[], None]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from realhost import RealHost
+from realhost import RealHost, no_children
 from twisted.internet.defer import Deferred
 
 from truecl.drivers.contract import StepFailed
@@ -143,15 +143,6 @@ def program(**values: object) -> Step:
 
 def shell(script: str, **values: object) -> Step:
     return program(run=("/bin/sh", "-c", script), **values)
-
-
-def no_children() -> bool:
-    """Also no zombie."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
 
 
 @pytest.fixture

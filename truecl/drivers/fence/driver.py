@@ -49,15 +49,16 @@ class FenceDriver:
         return power, "" if power is not Power.UNKNOWN else parse.complaint(result, config)
 
     async def _verify(self, node: NodeName, config: FenceConfig, deadline: float, asked: str) -> FenceOutcome:
-        seen = "no time was left to ask for its status"
+        seen = ""
         while (rest := deadline - self._loop.now()) > 0:
             power, why = await self.status(config, rest)
             if power is Power.OFF:
                 said = f"{config.agent}: {node} is off"
                 return FenceOutcome(True, f"{said} (though {asked})" if asked else said)
-            seen = f"its status is {power}" + (f", {why}" if why else "")
+            if not (seen and why):  # the last question may be cut short by the deadline, and says less than the first
+                seen = f"its status is {power}" + (f", {why}" if why else "")
             if asked:
                 break
             await self._loop.sleep(min(_AGAIN, max(0.0, deadline - self._loop.now())))
-        reasons = "; ".join(reason for reason in (asked, seen) if reason)
+        reasons = "; ".join(reason for reason in (asked, seen or "no time was left to ask for its status") if reason)
         return FenceOutcome(False, f"{config.agent}: {node} is not known to be off: {reasons}")
