@@ -124,6 +124,7 @@ class FileSystemDriver:
         percent = -(-100 * used // max(1, used + status.f_bavail))  # rounded up, as df does
         facts = {
             "device": str(self._dev / device),
+            "type": spec.type,
             "size": str(status.f_blocks * status.f_frsize),
             "available": str(status.f_bavail * status.f_frsize),
             "used": str(percent),
