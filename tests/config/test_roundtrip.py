@@ -129,7 +129,7 @@ def clusters(draw: st.DrawFn) -> ClusterConfig:
         nodes=tuple(nodes),
         timing=draw(timings()),
         ports=Ports(**dict(zip(Ports.__struct_fields__, ports, strict=True))),
-        on_quorum_loss=draw(st.sampled_from(("stop", "freeze"))),
+        on_quorum_loss="stop",
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clusterlib import Cluster, running
 from lablib import Net, lab_name
 
 from truecl.lab.cluster import Lab
@@ -20,3 +21,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 @pytest.fixture
 def net(lab: Lab) -> Net:
     return Net(lab)
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three nodes, formed, with the applications that the module names in APPS; each test leaves them stopped."""
+    suffix = Path(request.node.nodeid).stem.replace("test_", "").replace("_", "-")
+    with running(suffix, request.module.APPS) as made:
+        yield made

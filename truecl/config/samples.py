@@ -36,8 +36,7 @@ _FENCE = """\
 
 _TAIL = """\
 
-# What a node does that can reach no majority: stop its applications, or freeze them until it can (they are stopped when
-# another node has to take them over).
+# What a node does with its applications when it can reach no majority.
 on_quorum_loss: stop
 
 # docs/timing.md says what each of these is for, and the law between them. These are the defaults.

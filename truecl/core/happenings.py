@@ -75,7 +75,7 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
     for app, state in new.apps.items():
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
-    if new.digest != old.digest:
+    if new.digest not in ("", old.digest):
         yield LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index
 
 
@@ -151,8 +151,8 @@ class Sieve:
 
 
 def in_order(events: Iterable[EventRecord]) -> list[EventRecord]:
-    """By wall clock; ties by node and its own clock, so that every node merges alike."""
-    return sorted(events, key=lambda event: (event.at, event.node, event.uptime, event.text))
+    """By wall clock; ties by node and its own clock, then as they were noted."""
+    return sorted(events, key=lambda event: (event.at, event.node, event.uptime))
 
 
 def merged(histories: Iterable[Iterable[EventRecord]], limit: int) -> list[EventRecord]:

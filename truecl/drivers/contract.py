@@ -125,7 +125,8 @@ class Loop(Protocol):
 
 
 Facts = dict[str, str]
-"""What lha_stat shows of an active step. Keys: `device`; `type` (of a file system); `size` and `available` (bytes); `used` (percent); `pid`;
+"""What lha_stat shows of an active step. Keys: `device`; `type` (of a file system); `size` and `available` (bytes);
+`used` (percent); `pid`;
 `seconds` (how long a process has been running); `note` (what an operator should know)."""
 
 

@@ -49,13 +49,6 @@ class KillGroup(Action, frozen=True):
     timeout: float = 5.0
 
 
-class FreezeGroup(Action, frozen=True):
-    """Freeze or thaw the instance's processes; 50 ms at most. Result: StepResult."""
-
-    instance: Instance
-    frozen: bool = True
-
-
 class FenceOff(Action, frozen=True):
     """Ask the device for 'off' and verify. Result: FenceOutcome."""
 
@@ -104,4 +97,4 @@ class ServiceStopping(msgspec.Struct, frozen=True):
     """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
 
 
-AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, FenceOff, ReadConfiguration, Leave]
+AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FenceOff, ReadConfiguration, Leave]

@@ -75,7 +75,7 @@ class ClusterConfig(Value, frozen=True):
     nodes: tuple[NodeConfig, ...]
     timing: Timing = Timing()
     ports: Ports = Ports()
-    on_quorum_loss: Literal["stop", "freeze"] = "stop"
+    on_quorum_loss: Literal["stop"] = "stop"
 
     def node(self, name: NodeName) -> NodeConfig:
         """Raises KeyError for a name that is no node of this cluster."""

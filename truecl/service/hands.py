@@ -14,7 +14,6 @@ from truecl.model.actions import (
     ConfigurationRead,
     FenceOff,
     FenceOutcome,
-    FreezeGroup,
     KillGroup,
     Leave,
     ReadConfiguration,
@@ -60,8 +59,6 @@ class Hands:
                 return self._within(action.timeout, self._step(action))
             case KillGroup():
                 return self._within(action.timeout, self._kill(action))
-            case FreezeGroup():
-                return self._within(1.0, self._freeze(action))
             case FenceOff():
                 return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
             case Leave():
@@ -107,10 +104,6 @@ class Hands:
             return StepResult(Probe.ACTIVE, "killed, but processes are still there: they wait for a device")
         await self._groups.remove(group)
         return StepResult(Probe.INACTIVE)
-
-    async def _freeze(self, action: FreezeGroup) -> StepResult:
-        done = await self._groups.freeze(self._groups.of(action.instance), action.frozen)
-        return StepResult(Probe.ACTIVE, "" if done else "not frozen within 50 ms")
 
     async def _configuration(self) -> ConfigurationRead:
         return self._read()

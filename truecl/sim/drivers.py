@@ -16,7 +16,6 @@ from truecl.model.actions import (
     ConfigurationRead,
     FenceOff,
     FenceOutcome,
-    FreezeGroup,
     KillGroup,
     ProgramDied,
     ReadConfiguration,
@@ -119,8 +118,6 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._probed(process, action))
             case KillGroup():
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
-            case FreezeGroup():
-                self._work(process, order.id, 0.001, lambda: StepResult(Probe.ACTIVE))
             case FenceOff():
                 self._fence(process, order.id, action.node)
             case ReadConfiguration():
