@@ -147,6 +147,7 @@ class WarmParent:
     def _prepare(self) -> None:
         with suppress(OSError):
             set_title("truecld")
+        os.chdir("/")
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lifeline = os.pipe2(os.O_CLOEXEC)
