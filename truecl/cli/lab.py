@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from truecl.lab import demo, sample
 from truecl.lab.cluster import Lab, NodeStatus
@@ -100,6 +101,10 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--ok", action="store_true", help="obeys at once")
     _probe_options(verb("probe", "ask an application every 5 ms from the client's place", run_probe))
     verb("demo", "watch truecl do its whole job, in a lab of its own", run_demo)
+    measure = verb("bench", "measure times, memory and processor time, in labs of its own", run_bench)
+    measure.add_argument("--only", default="", metavar="NAME,...", help="these measurements only (default: all but load)")
+    measure.add_argument("--runs", type=int, default=5, metavar="N", help="of each (default: 5)")
+    measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where figures are kept")
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
@@ -117,6 +122,14 @@ def _probe_options(probe: argparse.ArgumentParser) -> None:
 
 def run_demo(given: argparse.Namespace) -> int:
     demo.demo(given.name if given.name != "lab" else "demo")
+    return DONE
+
+
+def run_bench(given: argparse.Namespace) -> int:
+    from truecl.lab.bench.run import bench  # brings what no other verb needs
+
+    only = [name for name in given.only.split(",") if name]
+    bench(only, max(1, given.runs), Path(given.keep), given.name if given.name != "lab" else "bench")
     return DONE
 
 
