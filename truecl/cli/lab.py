@@ -102,9 +102,9 @@ def parser() -> argparse.ArgumentParser:
     _probe_options(verb("probe", "ask an application every 5 ms from the client's place", run_probe))
     verb("demo", "watch truecl do its whole job, in a lab of its own", run_demo)
     measure = verb("bench", "measure times, memory and processor time, in labs of its own", run_bench)
-    measure.add_argument("--only", default="", metavar="NAME,...", help="these measurements only (default: all but load)")
+    measure.add_argument("--only", default="", metavar="NAME,...", help="these only (default: all but load)")
     measure.add_argument("--runs", type=int, default=5, metavar="N", help="of each (default: 5)")
-    measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where figures are kept")
+    measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where they are kept")
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
