@@ -84,6 +84,7 @@ class Formation:
         self._reading: int | None = None
         self._stopping: dict[str, AppName] = {}
         self._campaigned = False
+        self._was_alive = False
 
     # ---- entry ------------------------------------------------------------------------------------------------------
 
@@ -265,6 +266,7 @@ class Formation:
 
     def _dissolve(self, now: float) -> None:
         alive = [node for node in self._available if self._answers[node].up]
+        self._was_alive = bool(alive)
         self._say("Querying which nodes are running Cluster Daemons ...")
         if not alive:
             # Nodes that were down must not come back by themselves, so those that answer are told in any case.
@@ -317,7 +319,7 @@ class Formation:
             self._say(f"{', '.join(away)} did not answer and may form again when they return; "
                       "run lha_dissolve there too", Severity.WARN)  # fmt: skip
         self._say("Cluster has been halted.")
-        self._end(0)
+        self._end(0, "" if self._was_alive else "no cluster daemon was running on the nodes that answer")
 
     def _report_stopped(self, daemons: tuple[DaemonName, ...]) -> None:
         for daemon in daemons:
