@@ -51,7 +51,7 @@ user:
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@echo "installing truecl into $(VENV)"
 	@test -x $(RUN)/python && test -x $(RUN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(RUN)/pip install --quiet --editable '.[test]'
+	@$(RUN)/pip install --quiet --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@
 
 demo: setup
