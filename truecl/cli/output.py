@@ -1,10 +1,10 @@
 """How operator commands speak: the announcement's lines, plain sentences, or JSON.
 
     Date: 2007/07/24
-    143443 [ 4279] LOG Validated node 'n1' is suitable for hosting
+    143443 [ 4279] LOG Validated node 'slack10s1' is suitable for hosting
     143443 [ 4279] LOG application 'test1'.
 
-Texts are folded at 57 columns, as the first release did. Without --verbose only problems and results are said, without
+Texts are folded at 60 columns. Without --verbose only problems and results are said, without
 the prefix: problems on standard error. With --json one object says all at the end.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from truecl.commands.node import FAILED, Outcome, Steps
 from truecl.model.report import Progress, Severity
 
-WIDTH = 57
+WIDTH = 60
 
 
 def printable(text: str) -> str:

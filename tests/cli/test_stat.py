@@ -1,0 +1,171 @@
+"""lha_stat as the operator sees it. The goldens are in testdata; `--rewrite` writes them anew."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.told import SILENT, Told, failed, granted, instance, node_report, status
+from truecl.cli.stat import main
+from truecl.cli.table import table
+from truecl.model.ids import AppName, NodeName
+from truecl.model.ledger import AppState, Ledger
+from truecl.wire.messages import Refused, Status, StepStatus
+
+TESTDATA = Path(__file__).parent / "testdata"
+
+STEPS = (
+    StepStatus("volume data", "storage", "active", {"device": "/dev/loop3", "size": "134217728", "type": "file"}),
+    StepStatus(
+        "file system /test1", "filesystem", "active",
+        {"device": "/dev/loop3", "size": "134217728", "available": "99999744", "used": "21", "type": "ext3"},
+    ),
+    StepStatus("address 192.168.1.243", "address", "active", {"interface": "eth0"}),
+    StepStatus("program web", "program", "failed", {"pid": "4711"}),
+)  # fmt: skip
+LONG = "an-application-with-a-name-that-nobody-wants-to-type"
+
+
+def many() -> Status:
+    nodes = [NodeName(f"n{number}") for number in range(1, 9)]
+    apps = {AppName(f"app{number:03d}"): granted(nodes[number % 8], number + 1, number % 3) for number in range(100)}
+    reports = {
+        node: node_report(node, *(instance(app, each.grant.generation) for app, each in apps.items()
+                                  if each.grant is not None and each.grant.node == node))
+        for node in nodes
+    }  # fmt: skip
+    return status(
+        master=nodes[0], answered_by=nodes[0], nodes=dict.fromkeys(nodes, "UP"), ledger=Ledger(apps=apps),
+        reports=reports, apps=dict.fromkeys(apps, tuple(nodes)),
+    )  # fmt: skip
+
+
+def troubled() -> Status:
+    """Everything that can be wrong at once."""
+    nodes = {"a-node-with-quite-a-long-name": "UP", "n2": "FENCING", "n3": "DOWN", "n4": "FENCED", "n5": "UP"}
+    apps = {
+        "broken": failed(("n2", "exit code 1"), ("n5", "program 'db' ended at once (exit code 3)")),
+        LONG: granted("a-node-with-quite-a-long-name", 8, 2),
+        "lost": granted("n3", 9),
+        "stuck": granted("a-node-with-quite-a-long-name", 10),
+        "gone-from-config": granted("n5", 11),
+        "stopped": AppState(),
+        "waits": failed(),
+    }
+    first = node_report(
+        "a-node-with-quite-a-long-name", instance(LONG, 8, "starting"), instance("stuck", 10, "needs fence"),
+        netd="down, restarted in 2.0 s",
+    )  # fmt: skip
+    return status(
+        master=NodeName("a-node-with-quite-a-long-name"),
+        answered_by=NodeName("a-node-with-quite-a-long-name"),
+        nodes={NodeName(name): word for name, word in nodes.items()},
+        ledger=Ledger(apps={AppName(name): state for name, state in apps.items()}),
+        reports={first.node: first},
+        notes={
+            AppName("lost"): "n3 is down and not known to be off: it has no fence device; "
+            "switch it off and run lha_fence --confirm n3",
+            AppName("waits"): "none of its nodes is up: n3",
+        },
+        apps={AppName(name): (NodeName("n2"), NodeName("n5")) for name in apps if name != "gone-from-config"},
+    )
+
+
+def alone() -> Status:
+    """What a node says that has lost the others."""
+    names = [NodeName(f"slack10s{number}") for number in range(1, 5)]
+    return status(
+        master=None, answered_by=names[1], state="NO QUORUM", reports={names[1]: node_report("slack10s2")},
+        nodes={name: "UP" if name == names[1] else "DOWN" for name in names},
+        notes={AppName("test1"): "1 of 4 voters are up, 3 are needed: start the other nodes"},
+    )  # fmt: skip
+
+
+def detailed(**changed: Any) -> Status:
+    return status(
+        reports={NodeName("slack10s1"): node_report("slack10s1", instance("test1", 5, steps=STEPS))}, **changed
+    )
+
+
+CASES: dict[str, tuple[Status, list[str]]] = {
+    "announcement": (status(), []),
+    "many": (many(), []),
+    "troubled": (troubled(), []),
+    "alone": (alone(), []),
+    "no_apps": (status(apps={}, ledger=Ledger()), []),
+    "app": (detailed(), ["-A", "test1"]),
+    "app_stopped": (status(ledger=Ledger()), ["-A", "test1"]),
+    "app_failed": (troubled(), ["-A", "broken"]),
+    "node": (detailed(), ["-N", "slack10s1"]),
+    "node_down": (troubled(), ["-N", "n3"]),
+    "json": (detailed(), ["--json", "-A", "test1"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_looks(case: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+    state, arguments = CASES[case]
+    assert main(arguments, Told(statd=[[state]])) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    text = shown.out
+    if case == "json":
+        text = json.dumps(json.loads(text), indent=1) + "\n"
+    assert all(line == line.rstrip() for line in text.splitlines())
+    golden = TESTDATA / f"stat_{case}.txt"
+    if request.config.getoption("--rewrite"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_the_last_column_folds_into_the_terminal_and_nothing_else_does() -> None:
+    rows = [("web", "a note that is far too long for such a narrow terminal"), ("b", "short")]
+    assert table(("App", "Notes"), rows, width=30).splitlines() == [
+        "App  Notes",
+        "web  a note that is far too",
+        "     long for such a narrow",
+        "     terminal",
+        "b    short",
+    ]
+    assert len(table(("App", "Notes"), rows).splitlines()) == 3
+
+
+def test_a_cell_cannot_move_the_cursor() -> None:
+    assert "\x1b" not in table(("A",), [("red \x1b[31m",)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-A", "test2"], "lha_stat: ERROR unknown application 'test2': did you mean 'test1'?\n"),
+        (["-A", "zzz"], "lha_stat: ERROR unknown application 'zzz': there is test1\n"),
+        (["-N", "slack10s"], "lha_stat: ERROR unknown node 'slack10s': did you mean 'slack10s4'?\n"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments, Told(statd=[[status()]])) == 1
+    assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "text"),
+    [
+        (Told(), 3, "the truecl service does not run on this node: systemctl start truecl"),
+        (Told(reqd=[[]]), 3, "no cluster on this node: lha_form forms it, or takes this node in"),
+        (Told(statd=[[SILENT]]), 4, "did not answer"),
+        (Told(statd=[[Refused("too many lha_stat at once on this node; try again")]]), 1, "too many lha_stat"),
+    ],
+)
+def test_no_answer_says_what_helps(told: Told, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], told) == code
+    assert text in capsys.readouterr().err
+
+
+def test_json_of_a_problem_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json"], Told()) == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["code"], shown["command"]) == (3, "lha_stat")
+    assert shown["result"].startswith("the truecl service does not run")
