@@ -17,7 +17,7 @@ LOCAL_EDGES: tuple[tuple[DaemonName, DaemonName], ...] = (
     (HBD, REQD), (LOCKD, REQD), (SYNCD, REQD), (NETD, REQD), (STATD, REQD), (CLUSTERD, REQD),
     (LOCKD, HBD), (NETD, HBD), (STATD, HBD), (CLUSTERD, HBD),
     (STATD, LOCKD), (CLUSTERD, LOCKD),
-    (STATD, CLUSTERD), (CLUSTERD, SYNCD),
+    (STATD, CLUSTERD), (STATD, SYNCD), (CLUSTERD, SYNCD),
 )  # fmt: skip
 """Who connects to whose local socket: (client, server). Once joined, both tell each other. Everybody joins reqd, which
 starts them and hears from each that it is ready."""

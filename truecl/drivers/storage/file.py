@@ -98,7 +98,8 @@ class FileStorageDriver:
         if not own:
             return {}
         block = self._sys / "block" / own[0].name
-        facts = {"device": f"/dev/{own[0].name}", "size": str(512 * parse.number(block / "size"))}
+        size = str(512 * parse.number(block / "size"))
+        facts = {"device": f"/dev/{own[0].name}", "type": "file", "size": size}
         if not parse.number(block / "loop" / "dio"):
             facts["note"] = "through the page cache"
         return facts
