@@ -82,6 +82,8 @@ class Operation:
             return state.wanted is Wanted.STOPPED
         if state.wanted is not Wanted.RUNNING or state.preferred != self.request.node:
             return False
+        if state.grant is None and state.failures:
+            return False  # what failed on every node is tried again on all
         # A move is written when it is under way or fulfilled; a grant on another node without `move` is neither.
         return (
             self.request.verb == "start" or state.move or state.grant is None or state.grant.node == self.request.node
@@ -118,7 +120,7 @@ class Operation:
             return
         if state.wanted is Wanted.STOPPED:
             self.end(1, f"somebody stopped '{app}' again")
-        elif failed:
+        elif failed and state.grant is None:  # with a grant still to be ended, its failure is not yet in the ledger
             reasons = "; ".join(f"{each.node}: {each.reason}" for each in state.failures)
             self.end(1, f"application '{app}' could not be started on any of its nodes: {reasons}")
         elif state.grant is not None and report is not None and report.phase is Phase.RUNNING and not state.move:
