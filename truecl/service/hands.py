@@ -1,12 +1,11 @@
 """reqd's actions on the real machine: each goes to the driver of its kind, and always ends in a typed result."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 
-from truecl.drivers.contract import Driver, Loop, StepFailed
+from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
 from truecl.model.actions import (
@@ -23,12 +22,7 @@ from truecl.model.actions import (
     StepUp,
 )
 from truecl.model.step import Probe, StepKind
-
-
-class Timers(Protocol):
-    """IReactorTime, as far as it is used."""
-
-    def callLater(self, delay: float, callable: Callable[..., object]) -> Any: ...
+from truecl.runtime.loop import TwistedLoop
 
 
 class Hands:
@@ -40,8 +34,7 @@ class Hands:
         drivers: dict[StepKind, Driver],
         groups: Groups,
         fence: FenceDriver,
-        loop: Loop,
-        timers: Timers,
+        loop: TwistedLoop,
         read: Callable[[], ConfigurationRead],
         leave: Callable[[], None],
     ) -> None:
@@ -49,7 +42,6 @@ class Hands:
         self._groups = groups
         self._fence = fence
         self._loop = loop
-        self._timers = timers
         self._read = read
         self._leave = leave
 
@@ -70,17 +62,16 @@ class Hands:
     def failed(self, action: AnyAction, error: BaseException) -> Any:
         """What an action that ended with an exception resulted in."""
         reason = error.reason if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
-        if isinstance(error, DeferredTimeout):
-            reason = f"no end within {getattr(action, 'timeout', 1.0):.1f} s"
+        if isinstance(error, TimeoutError):
+            reason = str(error)
         if isinstance(action, FenceOff):
             return FenceOutcome(False, reason)
         if isinstance(action, ReadConfiguration):
             return ConfigurationRead(None, (reason,))
         return StepResult(Probe.FAILED if isinstance(error, StepFailed) else Probe.UNKNOWN, reason)
 
-    def _within(self, seconds: float, work: Any) -> "Deferred[StepResult]":
-        deferred: Deferred[StepResult] = Deferred.fromCoroutine(work)
-        return deferred.addTimeout(max(seconds, 0.01), self._timers)  # type: ignore[arg-type]
+    def _within(self, seconds: float, work: Coroutine[Any, Any, StepResult]) -> "Deferred[StepResult]":
+        return Deferred.fromCoroutine(self._loop.within(max(seconds, 0.01), work))
 
     async def _step(self, action: StepUp | StepDown | StepProbe) -> StepResult:
         """The probe has the last word: up() and down() return when it said what was asked."""

@@ -84,7 +84,7 @@ def _hands(daemon: Daemon, noticed: Any) -> Hands:
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
         StepKind.PROGRAM: programs,
     }
-    return Hands(drivers, groups, FenceDriver(runner, loop), loop, daemon.reactor, lambda: _read(daemon.paths.etc),
+    return Hands(drivers, groups, FenceDriver(runner, loop), loop, lambda: _read(daemon.paths.etc),
                  lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 
