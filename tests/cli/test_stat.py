@@ -63,6 +63,7 @@ def troubled() -> Status:
         nodes={NodeName(name): word for name, word in nodes.items()},
         ledger=Ledger(apps={AppName(name): state for name, state in apps.items()}),
         reports={first.node: first},
+        silent=(NodeName("n5"),),
         notes={
             AppName("lost"): "n3 is down and not known to be off: it has no fence device; "
             "switch it off and run lha_fence --confirm n3",

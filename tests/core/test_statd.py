@@ -227,6 +227,22 @@ def test_old_reports_and_reports_of_others_are_no_news() -> None:
     assert bench.status("n1").reports == {}
 
 
+def test_a_silent_statd_is_named_after_a_while_by_the_master_alone() -> None:
+    bench = Bench()
+    bench.lead(N1)
+    for node in ("n1", "n2"):
+        bench.view(node, ("n1", "n2", "n3"))
+    bench.tell("n1", "reqd", report(N1))
+    assert bench.status("n1").silent == (), "a new master needs a moment to hear from all"
+    bench.wait(STALE)
+    bench.tell("n1", "reqd", report(N1))
+    assert bench.status("n1").silent == (N2, N3)
+    bench.view("n1", ("n2",))
+    assert bench.status("n1").silent == (N2,)
+    bench.cut.add(N1)
+    assert bench.status("n2").silent == ()
+
+
 def test_it_subscribes_to_those_that_do_not_speak_unasked() -> None:
     bench = Bench()
     for who in ("hbd", "lockd", "reqd", "command-1"):

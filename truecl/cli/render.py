@@ -87,7 +87,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
         for daemon, state in node.daemons.items():
             if state != "up":
                 yield f"{node.name}: {daemon} is not up: {state}"
-        if stat.complete and node.status == "UP" and not node.reported:
+        if node.silent:
             yield f"{node.name}: its statd does not report; lha_form starts what is missing there"
 
 

@@ -22,6 +22,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     master: bool
     reported: bool
     """Its statd's word is fresh and known to who answered."""
+    silent: bool
+    """hbd hears it, and its statd should have reported long ago."""
     daemons: dict[DaemonName, str]
     """'up', or why not."""
     lease_left: float
@@ -108,6 +110,7 @@ def worked_out(status: Status, request: AskStatus) -> Stat:
             counts.count(name),
             name == status.master,
             name in status.reports,
+            name in status.silent,
             status.reports[name].daemons if name in status.reports else {},
             status.reports[name].lease_left if name in status.reports else 0.0,
         )

@@ -61,6 +61,8 @@ class Statd:
         self._chronicle = Chronicle(me, self._nodes(), self._out, lambda node: self._seen(node) is False)
         self._view: View | None = None
         self._leadership: Leadership | None = None
+        self._since = 0.0
+        """When the present master became known: it needs a moment to hear from all."""
         self._ledger: Ledger | None = None
         self._notes: dict[AppName, str] = {}
         self._reports: dict[NodeName, tuple[NodeStatus, float]] = {}
@@ -110,6 +112,8 @@ class Statd:
                 self._view = message
             case Leadership() if who == LOCKD:
                 self._chronicle.happened(happenings.in_leadership(self._leadership, message), now)
+                if self._master() != message.leader:
+                    self._since = now
                 self._leadership = message
                 if message.leader != self.me:
                     self._notes = {}
@@ -248,7 +252,15 @@ class Statd:
             apps={app.name: app.nodes for app in self.configuration.apps},
             number=request.number,
             state=state,
+            silent=self._silent_statds(ledger, now),
         )
+
+    def _silent_statds(self, ledger: Ledger, now: float) -> tuple[NodeName, ...]:
+        """As the master's statd sees it; nobody else is told."""
+        if not self._leads() or now < self._since + STALE:
+            return ()
+        heard = [node for node in self._nodes() if self._word(node, ledger) == "UP"]
+        return tuple(node for node in heard if node not in self._reports or now >= self._reports[node][1] + STALE)
 
     def _word(self, node: NodeName, ledger: Ledger) -> str:
         if node == self.me:

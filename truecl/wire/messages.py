@@ -482,6 +482,8 @@ class Status(Message, frozen=True):
     number: int = 0
     state: str = "UP"
     """UP, NO MASTER (voters enough, none elected yet) or NO QUORUM."""
+    silent: tuple[NodeName, ...] = ()
+    """Nodes that hbd hears and whose statd has not reported to the master for long."""
 
 
 class Note(Message, frozen=True):
