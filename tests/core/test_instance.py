@@ -227,3 +227,21 @@ def test_closed_is_only_said_when_the_last_word_on_every_step_was_gone(story: li
         if bench.machine.phase is Phase.CLOSED:
             assert all(probe is Probe.INACTIVE for probe in last.values())
             break
+
+
+@pytest.mark.parametrize(
+    ("said", "reported"),
+    [
+        ("it broke", "program httpd: it broke"),
+        ("program httpd: ended at once", "program httpd: ended at once"),
+        ("/bin/httpd: not found", "program httpd: /bin/httpd: not found"),
+    ],
+)
+def test_a_failure_names_its_node_and_what_failed_once(said: str, reported: str) -> None:
+    bench = Bench()
+    bench.machine.start(0.0)
+    for _ in range(4):
+        bench.answer()
+    bench.answer(StepResult(Probe.FAILED, said))
+    assert bench.machine.report().reason == reported
+    assert f"n1: {reported}" in [each.text for each in bench.said]

@@ -140,7 +140,7 @@ class InstanceMachine:
             if self.phase is Phase.RUNNING:
                 self.died(step.name, reason, now)
             else:
-                self.fail(f"{step.name}: {reason}", now)
+                self.fail(_about(step.name, reason), now)
         elif self.phase is Phase.STARTING:
             self._said_up(step, result)
             self._position += 1
@@ -173,15 +173,16 @@ class InstanceMachine:
         if step is None or self.phase is not Phase.RUNNING:
             return
         if not isinstance(step.spec, Program):
-            self.fail(f"{step_name}: {reason}", now)
+            self.fail(_about(step_name, reason), now)
             return
         window = step.spec.restart_window
         deaths = [each for each in self._deaths.get(step_name, []) if now - each < window] + [now]
         self._deaths[step_name] = deaths
         if len(deaths) > step.spec.restarts:
-            self.fail(f"{step_name}: {reason}; {len(deaths)} times within {window:.0f} s", now)
+            self.fail(f"{_about(step_name, reason)}; {len(deaths)} times within {window:.0f} s", now)
             return
-        self.say(Progress(f"{step_name}: {reason}, starting it again ({len(deaths)})", Severity.WARN))
+        text = f"{self.node}: {_about(step_name, reason)}, starting it again ({len(deaths)})"
+        self.say(Progress(text, Severity.WARN))
         self.deadline = now + self.config.start_timeout
         self._bring_up(step, now)
 
@@ -203,7 +204,7 @@ class InstanceMachine:
         """It cannot run here: walk back down."""
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             self.failed, self.reason = True, reason
-            self.say(Progress(reason, Severity.ERROR, verbose=False))
+            self.say(Progress(f"{self.node}: {reason}", Severity.ERROR, verbose=False))
             self.stop(now)
 
     def stop(self, now: float, force: bool = False, reason: str = "") -> None:
@@ -263,7 +264,7 @@ class InstanceMachine:
         if step is not None:
             self.facts[step.name] = result
         if result.probe is not Probe.INACTIVE or result.reason:
-            self._stuck = f"{name}: {result.reason or 'still ' + result.probe.value}"
+            self._stuck = _about(name, result.reason or f"still {result.probe.value}")
         self._finish_stage(now)
 
     def _finish_stage(self, now: float) -> None:
@@ -278,12 +279,12 @@ class InstanceMachine:
         """A polite way down that failed goes on by force; a forced one says so and is tried again."""
         stuck = self._stuck
         if not self.forced:
-            self.say(Progress(f"{stuck}; going on by force", Severity.WARN))
+            self.say(Progress(f"{self.node}: {stuck}; going on by force", Severity.WARN))
             self.forced = True
             self._begin_down(now)
             return
         if self.phase is Phase.STOPPING:
-            self.say(Progress(f"cannot be stopped: {stuck}", Severity.ERROR, verbose=False))
+            self.say(Progress(f"{self.node}: cannot be stopped: {stuck}", Severity.ERROR, verbose=False))
         self.reason = stuck
         self._enter(Input.STUCK)
         self._stages = []
@@ -338,6 +339,12 @@ class InstanceMachine:
 
     def _enter(self, what: Input) -> None:
         self.phase = TRANSITIONS.get((self.phase, what), self.phase)
+
+
+def _about(step: str, reason: str) -> str:
+    """`step: reason`. A driver's text that begins with what it speaks of ('/srv/web: …') does not say it twice."""
+    named, colon, rest = reason.partition(": ")
+    return f"{step}: {rest if colon and step.endswith(named) else reason}"
 
 
 _ATTEMPT = {
