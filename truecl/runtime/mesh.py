@@ -386,7 +386,8 @@ def _listener(address: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
+        numeric = address.encode()  # of text, Python would make an internationalised name first
+        listener.bind(socket.getaddrinfo(numeric, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
         listener.listen(64)
     except OSError:
         listener.close()

@@ -6,6 +6,7 @@ may go without reading.
 """
 
 import socket
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from cryptography import x509
@@ -69,6 +70,13 @@ class Context:
         connection = SSL.Connection(self._context, None)
         connection.set_accept_state()
         return connection
+
+
+@lru_cache(maxsize=1)
+def context_of(credentials: Credentials) -> Context:
+    """The one Context of these credentials. Made by the warm parent, its children share it; each connection draws its
+    random numbers after the fork, from a generator that OpenSSL seeds anew there."""
+    return Context(credentials)
 
 
 class Transport(Protocol):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from OpenSSL import SSL
+
 from truecl.config import reader
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, NETD, REQD, STATD, SYNCD, DaemonName
 from truecl.runtime.clock import BootClock
@@ -15,6 +17,7 @@ from truecl.runtime.credentials import BadCredentials, Credentials
 from truecl.runtime.files import APPS, Unreadable, gather
 from truecl.runtime.log import Log, to_stderr
 from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, Paths, open_log, prepare_directories
+from truecl.runtime.tls import context_of
 from truecl.runtime.warm import WarmParent
 
 ENTRIES: dict[DaemonName, str] = {
@@ -66,6 +69,8 @@ class Files:
             problems.append(str(error))
         try:
             credentials = Credentials.load(self._etc, self._wall())
+            with suppress(SSL.Error, ValueError):  # then each daemon says so
+                context_of(credentials)
         except BadCredentials as error:
             problems += error.problems
         return Loaded(configuration, credentials, tuple(problems))
