@@ -156,7 +156,9 @@ class Cluster:
                 return False
             rows = {row["name"]: row for row in json.loads(result.out)["nodes"]}
             return all(
-                rows[node]["status"] == "UP" and rows[node]["reported"] and set(rows[node]["daemons"].values()) == {"up"}
+                rows[node]["status"] == "UP"
+                and rows[node]["reported"]
+                and set(rows[node]["daemons"].values()) == {"up"}
                 for node in nodes or self.nodes
             )
 
@@ -279,7 +281,9 @@ def lines(text: str) -> list[str]:
 
 def steps(result: Result) -> str:
     """The words of a --verbose command as one text."""
-    return " ".join(re.sub(r"^(LOG|WARN|ERROR) ?", "", line) for line in lines(result.out) if not line.startswith("Date"))
+    return " ".join(
+        re.sub(r"^(LOG|WARN|ERROR) ?", "", line) for line in lines(result.out) if not line.startswith("Date")
+    )
 
 
 def kill(pid: int, number: int) -> None:

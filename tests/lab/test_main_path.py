@@ -1,4 +1,4 @@
-"""The main path with the operator's commands on real daemons: form, start, report, move, stop, dissolve, and repeats."""
+"""The main path with the operator's commands on real daemons: form, start, report, move, stop, dissolve; repeats."""
 
 import json
 import re
@@ -63,7 +63,9 @@ def test_from_form_to_dissolve() -> None:
         assert "Application Stopped successfully" in done and "Cluster has been halted." in done
         assert cluster.holds("n2", "web", 1, "/srv/web1") == ()
         for node in NODES:
-            assert all(not cluster.pid(node, daemon) for daemon in ("hbd", "lockd", "statd", "netd", "syncd", "clusterd"))
+            assert all(
+                not cluster.pid(node, daemon) for daemon in ("hbd", "lockd", "statd", "netd", "syncd", "clusterd")
+            )
             assert cluster.pid(node, "reqd")
         cluster.run("n1", "lha_stat", code=3)
         cluster.run("n1", "lha_dissolve")  # harmless
