@@ -60,7 +60,7 @@ def situation(state: Ledger, lost: tuple[NodeName, ...] = (), **reports: Instanc
     """All nodes alive but `lost`; `reports`: node to its one line."""
     alive = frozenset({N1, N2, N3} - set(lost))
     lines = {node: (BootId("b"), (reports[node],) if node in reports else ()) for node in (N1, N2, N3)}
-    return PlanInput(N2, CONFIGURATION, state, alive, frozenset(lost), lines, frozenset(), {})
+    return PlanInput(N2, CONFIGURATION, state, alive, frozenset(), frozenset(lost), lines, frozenset(), {})
 
 
 def told(phase: Phase, generation: int = 2, failed: bool = False, app: AppName = DB) -> InstanceReport:
@@ -77,6 +77,13 @@ def test_a_wanted_application_goes_to_the_first_of_its_nodes_that_is_up() -> Non
     assert plan(situation(state, lost=(N1,))).commands == (GiveGrant(DB, N2),)
     asked = ledger(SetWanted(DB, Wanted.RUNNING, N3))
     assert plan(situation(asked)).commands == (GiveGrant(DB, N3),)
+
+
+def test_a_better_node_that_was_heard_but_has_not_reported_yet_is_waited_for() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING))
+    early = replace(situation(state), alive=frozenset({N3}), awaited=frozenset({N1}))
+    assert plan(early).commands == () and "first report of n1" in plan(early).notes[0][1]
+    assert plan(replace(early, awaited=frozenset())).commands == (GiveGrant(DB, N3),)
 
 
 def test_what_is_not_wanted_is_left_alone() -> None:

@@ -309,6 +309,11 @@ class Clusterd:
             if node in nodes.reports and node not in nodes.expired and node not in nodes.leaving
         )
 
+    def _awaited(self, now: float) -> frozenset[NodeName]:
+        if self._master_since is None or now >= self._master_since + REPORT_GRACE:
+            return frozenset()
+        return frozenset(node for node in self._heard() if node not in self._nodes.reports)
+
     def _lost(self, now: float) -> frozenset[NodeName]:
         lost = []
         for node in self._view.nodes:
@@ -327,8 +332,8 @@ class Clusterd:
 
     def _input(self, now: float) -> PlanInput:
         return PlanInput(
-            self.me, self.configuration, self._ledger, self._alive(), self._lost(now), self._nodes.reports,
-            frozenset(self._nodes.expired), dict(self._fence_trouble),
+            self.me, self.configuration, self._ledger, self._alive(), self._awaited(now), self._lost(now),
+            self._nodes.reports, frozenset(self._nodes.expired), dict(self._fence_trouble),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
@@ -514,7 +519,7 @@ class Clusterd:
         ]
         if self._proposal is not None:
             times.append(self._proposal[2])
-        if not self._settled_boots and self._master_since is not None:
+        if self._master_since is not None and (not self._settled_boots or now < self._master_since + REPORT_GRACE):
             times.append(max(now + 0.01, self._master_since + REPORT_GRACE))
         for since in (self._began, self._master_since):
             if since is not None and now < since + STARTUP_GRACE:

@@ -67,12 +67,23 @@ def app_state(ledger: Ledger, app: AppName) -> AppState:
 
 
 def granted_to(ledger: Ledger, node: NodeName) -> tuple[tuple[AppName, Generation], ...]:
-    """What a lease answer names to this node, by application name."""
+    """The live grants of this node, by application name."""
     return tuple(
         (app, state.grant.generation)
         for app, state in sorted(ledger.apps.items())
         if state.grant is not None and state.grant.node == node
     )
+
+
+def named_to(ledger: Ledger, node: NodeName) -> tuple[tuple[AppName, Generation], ...]:
+    """What a lease answer names to this node: its live grants, but for those that a fence order names.
+
+    The confirmation of that order may come late, when the node is back; a generation that it never saw before must not
+    start there then, for the fence would 'prove' that it is gone.
+    """
+    fence = ledger.fences.get(node)
+    fenced = fence.generations if fence is not None else ()
+    return tuple((app, generation) for app, generation in granted_to(ledger, node) if generation not in fenced)
 
 
 def fence_proves(ledger: Ledger, node: NodeName, generation: Generation) -> bool:

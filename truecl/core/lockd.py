@@ -63,6 +63,7 @@ class Lockd:
         self._numbers: dict[NodeName, int] = {}
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
+        self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
@@ -141,15 +142,20 @@ class Lockd:
             self._out.send(self.raft.leader, message)
 
     def _renew(self, message: Renew, now: float) -> None:
-        """A leader that is not ready answers nothing: it does not yet know the fate of every older entry."""
-        if not self.raft.ready or not self._take_report(message):
+        """A leader that is not ready answers nothing: it does not yet know the fate of every older entry. The latest
+        request of each node waits for that moment."""
+        if not self.raft.ready:
+            if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
+                self._early[message.node] = message
+            return
+        if not self._take_report(message):
             return
         leases = self._leases_of_term()
         for line in message.instances:
             if line.phase is Phase.CLOSED:
                 leases.closed(message.node, line.generation)
         leases.requested(message, self.raft.next_round, now)
-        if self._named.get(message.node) != ledgers.granted_to(self.ledger, message.node):
+        if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
             self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
 
     def _take_report(self, message: Renew) -> bool:
@@ -180,7 +186,7 @@ class Lockd:
         if not self.raft.ready or self._leases is None or self._leases_term != self.raft.term:
             return
         for request in self._leases.completed(completed_round):
-            named = ledgers.granted_to(self.ledger, request.node)
+            named = ledgers.named_to(self.ledger, request.node)
             self._named[request.node] = named
             answer = Renewed(request.node, request.boot, request.number, self.raft.term, self.ledger.index, named)
             if request.node == self.me:
@@ -234,6 +240,18 @@ class Lockd:
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
+        wake_at = self._advance()
+        if self.raft.ready and self._early:
+            early, self._early = self._early, {}
+            for message in early.values():
+                self._renew(message, now)
+            wake_at = self._advance()
+        self._tell_news(now)
+        self._compact()
+        return self._out.take(wake_at, self._next_expiry(now))
+
+    def _advance(self) -> float | None:
+        """Carry out what the log says now; returns when it wants to be woken."""
         step = self.raft.take()
         self._out.saves(step.saves)
         for send in step.sends:
@@ -244,15 +262,14 @@ class Lockd:
             self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
         if step.completed_round:
             self._answer(step.completed_round)
-        self._tell_news(now)
-        self._compact()
-        return self._out.take(step.wake_at, self._next_expiry(now))
+        return step.wake_at
 
     def _tell_news(self, now: float) -> None:
         leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
         if self.raft.role is not Role.LEADER:
             self._leases = None
             self._named.clear()
+            self._early.clear()
         if leadership != self._leadership:
             self._leadership = leadership
             self._tell_all(leadership)

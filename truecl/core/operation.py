@@ -60,8 +60,9 @@ class Operation:
             self.stage = Stage.WISH
             self._already(state, config, report)
         if self.stage is Stage.WISH:
-            if not self._written(state):
-                return self._wish()
+            target = self._target(config)
+            if not self._written(state, target):
+                return self._wish(target)
             self.stage = Stage.WAIT
         if self.stage is Stage.WAIT:
             self._judge(state, failed, report)
@@ -71,23 +72,28 @@ class Operation:
             self.stage = Stage.DONE
         return None
 
-    def _wish(self) -> SetWanted:
-        app, node, verb = self.request.app, self.request.node, self.request.verb
+    def _target(self, config: AppConfig | None) -> NodeName | None:
+        """Where to: as asked; a start without a node, where the operator sits, if the application may run there."""
+        node = self.request.node
+        if node is None and self.request.verb == "start" and config is not None and self.origin in config.nodes:
+            return self.origin
+        return node
+
+    def _wish(self, node: NodeName | None) -> SetWanted:
+        app, verb = self.request.app, self.request.verb
         if verb == "stop":
             return SetWanted(app, Wanted.STOPPED)
         return SetWanted(app, Wanted.RUNNING, node, move=verb == "move")
 
-    def _written(self, state: AppState) -> bool:
+    def _written(self, state: AppState, node: NodeName | None) -> bool:
         if self.request.verb == "stop":
             return state.wanted is Wanted.STOPPED
-        if state.wanted is not Wanted.RUNNING or state.preferred != self.request.node:
+        if state.wanted is not Wanted.RUNNING or (self.request.node is not None and state.preferred != node):
             return False
         if state.grant is None and state.failures:
             return False  # what failed on every node is tried again on all
         # A move is written when it is under way or fulfilled; a grant on another node without `move` is neither.
-        return (
-            self.request.verb == "start" or state.move or state.grant is None or state.grant.node == self.request.node
-        )
+        return self.request.verb == "start" or state.move or state.grant is None or state.grant.node == node
 
     def _already(self, state: AppState, config: AppConfig | None, report: InstanceReport | None) -> None:
         """Harmless repetitions say so."""

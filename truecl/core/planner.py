@@ -14,7 +14,7 @@ A grant ends only by a proof (SAFETY.md section 3), and each proof names the gen
 from dataclasses import dataclass
 
 from truecl.core.ledger import app_state, fence_proves, granted_to
-from truecl.model.config import AppConfig, Configuration
+from truecl.model.config import AppConfig, Configuration, FenceConfig, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
     AnyCommand,
@@ -40,6 +40,8 @@ class PlanInput:
     ledger: Ledger
     alive: frozenset[NodeName]
     """Nodes that hbd hears and whose reqd renewed its lease not long ago; this node among them."""
+    awaited: frozenset[NodeName]
+    """Heard, but not yet reported to this new master: what would run there waits for its first word, for a moment."""
     lost: frozenset[NodeName]
     """Nodes that were heard and fell silent, or were never heard for the whole start-up grace."""
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
@@ -116,6 +118,9 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
     report = _report_of(draft.given, grant.node, app)
     if report is not None and report.generation == grant.generation and report.phase is Phase.CLOSED:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.RELEASED, report.reason, report.failed))
+    elif fence_proves(draft.given.ledger, grant.node, grant.generation):
+        # Even if the node is back: since the order was written, no lease names what it names, so it cannot start.
+        _end(draft, app, state, EndGrant(app, grant.generation, Proof.FENCED, f"{grant.node} was fenced"))
     elif grant.node in draft.given.lost:
         _owner_lost(draft, app, state, grant)
     elif grant.node not in draft.given.alive:
@@ -149,17 +154,11 @@ def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, rep
     text = f"cannot be stopped on {grant.node}: {report.reason}"
     if state.wanted is Wanted.STOPPED:
         draft.note(app, f"{text}; tried again every second; repair it there, or power {grant.node} off")
-    elif grant.node == draft.given.me:
-        draft.step_down = True
-        draft.note(app, f"{text}; another node must lead to fence this one")
     else:
         _fence_or_wait(draft, app, grant, text)
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    if fence_proves(draft.given.ledger, grant.node, grant.generation):
-        _end(draft, app, state, EndGrant(app, grant.generation, Proof.FENCED, f"{grant.node} was fenced"))
-        return
     config = draft.given.configuration.app(app)
     if config is not None and without_storage(config) and grant.node in draft.given.expired:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED, f"the lease of {grant.node} ran out"))
@@ -169,13 +168,17 @@ def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> N
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if config is not None and without_storage(config) and not draft.given.configuration.cluster.node(grant.node).fence:
+    if config is not None and without_storage(config) and _fence_device(draft.given, grant.node) is None:
         draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
 
 
 def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None:
     given = draft.given
-    if given.configuration.cluster.node(grant.node).fence is None:
+    if grant.node == given.me:
+        draft.step_down = True
+        draft.note(app, f"{text}; another node must lead to fence this one")
+        return
+    if _fence_device(given, grant.node) is None:
         draft.note(app, f"{text} and has no fence device: power it off and boot it, it reports what it released")
         return
     trouble = given.fence_trouble.get(grant.node)
@@ -215,8 +218,13 @@ def _place(
     order = [each for each in (state.preferred, None if failover else previous) if each in config.nodes]
     order += [each for each in config.nodes if each not in order]
     for node in order:
-        if node is not None and node in given.alive and node not in failures and _may_run(given, node):
+        if node is None or node in failures or not _may_run(given, node):
+            continue
+        if node in given.alive:
             draft.commands.append(GiveGrant(app, node, after, failover))
+            return
+        if node in given.awaited:
+            draft.note(app, f"waiting for the first report of {node}")
             return
     if all(node in failures for node in config.nodes):
         reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
@@ -228,10 +236,19 @@ def _place(
 
 
 def _may_run(given: PlanInput, node: NodeName) -> bool:
-    try:
-        return not given.configuration.cluster.node(node).witness
-    except KeyError:
-        return False
+    """Not on a witness, and not on a node under a fence order: it may be switched off at any moment."""
+    config = _node(given, node)
+    return config is not None and not config.witness and node not in given.ledger.fences
+
+
+def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
+    """None: it is not in the configuration any more."""
+    return next((each for each in given.configuration.cluster.nodes if each.name == name), None)
+
+
+def _fence_device(given: PlanInput, name: NodeName) -> FenceConfig | None:
+    config = _node(given, name)
+    return config.fence if config is not None else None
 
 
 # ---- fences ---------------------------------------------------------------------------------------------------------
@@ -258,11 +275,13 @@ def _open_fences(draft: _Draft) -> tuple[tuple[NodeName, Index], ...]:
 
 
 def _clean_fences(draft: _Draft) -> None:
-    """A node that is well again needs no fence; one that has an owner's generation named keeps the record."""
-    ledger = draft.given.ledger
-    for node, fence in sorted(ledger.fences.items()):
-        live = {state.grant.generation for state in ledger.apps.values() if state.grant is not None}
-        if node in draft.given.alive and node not in draft.to_fence and not live & set(fence.generations):
+    """A node that is well again needs no fence: it is named again what it was granted, and may be given more.
+
+    A confirmed order whose generations are being ended by it goes with the plan after that.
+    """
+    ending = {each.generation for each in draft.commands if isinstance(each, EndGrant)}
+    for node, fence in sorted(draft.given.ledger.fences.items()):
+        if node in draft.given.alive and node not in draft.to_fence and not ending & set(fence.generations):
             draft.commands.append(CancelFence(node, fence.index))
 
 

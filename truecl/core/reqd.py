@@ -351,6 +351,9 @@ class Reqd:
                 self._supervisor.ready(message.daemon)
                 self._answer_questions()
             case Leadership() if who == LOCKD:
+                known = self._formation.leadership
+                if message.leader is not None and (known is None or known.term != message.term):
+                    self._urgent = True  # a new master plans with what it hears from the nodes
                 self._formation.leadership = message
                 self._formation.news(now)
             case Applied() if who == LOCKD:
