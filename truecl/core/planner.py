@@ -59,6 +59,7 @@ class NodeOrder:
     app: AppName
     generation: Generation
     takeover: bool = False
+    """It follows a generation that was ended without its owner's own word."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, re
 
 
 def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState) -> None:
-    takeover = state.ended is not None and state.ended.proof in (Proof.EXPIRED, Proof.EXPIRED_WATCHDOG)
+    # SAFETY.md section 7: a duplicate address refuses a start and what follows 'released'; a takeover only warns of it.
+    takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
     draft.orders.append(NodeOrder(grant.node, verb, app, grant.generation, takeover))
 
 

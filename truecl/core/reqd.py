@@ -279,7 +279,8 @@ class Reqd:
         machine = self._machine(config, order.generation)
         machine.takeover = order.takeover
         self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config))
-        self._floating.probe_conflicts(machine.instance, config.addresses)
+        if not order.takeover:
+            self._floating.probe_conflicts(machine.instance, config.addresses)
         machine.start(now)
 
     def _close_unseen(self, order: Order, now: float) -> None:

@@ -167,7 +167,7 @@ class HoldAddress(Message, frozen=True):
     """Have this address, with kernel lifetimes, until the lease ends. Repeated orders are harmless.
 
     `check`: probe for a conflict first, unless ProbeAddress of this generation already found none; a duplicate refuses
-    the order, or only warns where `takeover` (the generation before ended 'expired': its owner's kernel may lag).
+    the order, or only warns where `takeover`.
     """
 
     app: AppName
@@ -219,7 +219,7 @@ class Order(Message, frozen=True):
     generation: Generation
     term: Term
     takeover: bool = False
-    """The generation before ended on 'expired' (see HoldAddress)."""
+    """The generation before was ended by a fence or 'expired', without its owner's word (see HoldAddress)."""
 
 
 class OrderFenceOff(Message, frozen=True):
