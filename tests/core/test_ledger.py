@@ -123,3 +123,11 @@ def test_generations_only_rise_and_a_snapshot_is_the_ledger(entries: list[AnyCom
             assert lock.token > token
             token = lock.token
         assert ledgers.decode(ledgers.encode(ledger)) == ledger
+
+
+def test_a_lease_does_not_name_what_a_fence_order_names() -> None:
+    ordered = after(*START, OrderFence(N1, (Generation(2),)))
+    assert ledgers.named_to(after(*START), N1) == ((WEB, Generation(2)),)
+    assert ledgers.named_to(ordered, N1) == ()
+    assert ledgers.named_to(after(ConfirmFence(N1, Index(3)), ledger=ordered), N1) == ()
+    assert ledgers.named_to(after(CancelFence(N1, Index(3)), ledger=ordered), N1) == ((WEB, Generation(2)),)

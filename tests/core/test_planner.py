@@ -214,3 +214,30 @@ def test_a_witness_never_runs_an_application() -> None:
     given = situation(ledger(SetWanted(DB, Wanted.RUNNING)))
     given = replace(given, configuration=changed(CONFIGURATION, cluster=cluster))
     assert plan(given).commands == (GiveGrant(DB, N2),)
+
+
+def test_a_confirmed_fence_ends_its_generations_even_when_the_node_is_back() -> None:
+    state = ledger(*RUNS, OrderFence(N1, (G,)), ConfirmFence(N1, Index(3)))
+    end = EndGrant(DB, G, Proof.FENCED, f"{N1} was fenced")
+    assert plan(situation(state)).commands == (end, GiveGrant(DB, N2, G, True))
+    back = ledger(*RUNS, OrderFence(N1, (G,)))
+    assert plan(situation(back)).commands == (CancelFence(N1, Index(3)),), "its generation is to be named again"
+
+
+def test_nothing_new_goes_to_a_node_under_a_fence_order() -> None:
+    state = ledger(SetWanted(DB, Wanted.RUNNING), OrderFence(N1, (Generation(9),)))
+    assert plan(situation(state)).commands == (GiveGrant(DB, N2), CancelFence(N1, Index(2)))
+
+
+def test_a_master_that_is_lost_itself_hands_over() -> None:
+    """Its reqd, which would fence, is dead."""
+    state = ledger(SetWanted(DB, Wanted.RUNNING, N2), GiveGrant(DB, N2))
+    decision = plan(situation(state, lost=(N2,)))
+    assert decision.step_down and decision.commands == ()
+
+
+def test_an_owner_that_is_not_in_the_configuration_any_more_is_only_waited_for() -> None:
+    cluster = changed(CONFIGURATION.cluster, nodes=NODES[1:])
+    given = replace(situation(ledger(*RUNS), lost=(N1,)), configuration=changed(CONFIGURATION, cluster=cluster))
+    decision = plan(given)
+    assert decision.commands == () and "no fence device" in decision.notes[0][1]

@@ -1,0 +1,38 @@
+"""Breadth-first search through every state that a small world can get into, with the moves as a trace."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+S = TypeVar("S", bound=Hashable)
+
+
+def search(
+    first: S, moves: Callable[[S], Iterable[tuple[str, S]]], wrong: Callable[[S], bool], limit: int = 400_000
+) -> tuple[int, list[str] | None]:
+    """How many states there are, and the shortest way into a wrong one (None: there is none).
+
+    Raises AssertionError where there are more than `limit`: then nothing is proven.
+    """
+    came: dict[S, tuple[S, str] | None] = {first: None}
+    todo = deque([first])
+    while todo:
+        state = todo.popleft()
+        if wrong(state):
+            return len(came), _way(came, state)
+        for name, after in moves(state):
+            if after not in came:
+                came[after] = (state, name)
+                todo.append(after)
+        assert len(came) <= limit, "too many states"
+    return len(came), None
+
+
+def _way(came: dict[S, tuple[S, str] | None], state: S) -> list[str]:
+    names = []
+    step = came[state]
+    while step is not None:
+        state, name = step
+        names.append(name)
+        step = came[state]
+    return names[::-1]
