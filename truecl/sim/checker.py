@@ -40,6 +40,8 @@ class Log:
         self.ledger = Ledger()
         """The newest that any node holds to be committed."""
         self.committed = 0
+        self.led = Term(0)
+        """The highest term that had a leader."""
         self._world = world
         self._leaders: dict[Term, NodeName] = {}
         self._entries: dict[Index, Entry] = {}
@@ -66,6 +68,7 @@ class Log:
             if raft.term < term:
                 raise Violation(f"S3: {name} went back from term {term} to {raft.term}")
         if raft.role is Role.LEADER:
+            self.led = max(self.led, raft.term)
             other = self._leaders.setdefault(raft.term, name)
             if other != name:
                 raise Violation(f"S3: {other} and {name} both lead term {raft.term}")
@@ -153,9 +156,12 @@ class World:
                     self._closed.add((name, AppName(str(save.key)), record.generation))
 
     def _look_at_leases(self, process: "Process") -> None:
-        """SAFETY.md 2: whom the leader calls expired has no lease by its own clock either."""
+        """SAFETY.md 2: whom the leader calls expired has no lease by its own clock either.
+
+        A leader that was deposed and does not know it may be wrong: nothing that it proposes is committed.
+        """
         core = process.core
-        if not isinstance(core, Lockd) or not core.raft.ready:
+        if not isinstance(core, Lockd) or not core.raft.ready or core.raft.term < self.log.led:
             return
         for node in core._nodes.expired:
             left = self._lease_left(self._cluster.machines[node])

@@ -124,4 +124,39 @@ def draw(random: Random) -> Faults:
         for each in fields(Faults)
         if each.name not in _ALWAYS and random.random() < 0.35
     }
-    return replace(drawn, **none)
+    drawn = replace(drawn, **none)
+    return drawn if random.random() < 0.6 else random.choice(AIMS)(drawn)
+
+
+# ---- aims: what one kind of weakness needs to show ------------------------------------------------------------------
+
+
+def gaps(faults: Faults) -> Faults:
+    """Aim at the moments between save, send, do and tell."""
+    return replace(faults, gap=max(faults.gap, 0.02), slow_fsync=0.1)
+
+
+def unfenced(faults: Faults) -> Faults:
+    """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
+    return replace(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
+
+
+def elections(faults: Faults) -> Faults:
+    """A slow network and masters that come and go: votes cross, terms follow one another."""
+    return replace(
+        faults, raw=True, latency=0.01, jitter=0.05, spike=0.1, spike_length=1.0,
+        cuts=1.0, cut_length=1.0, one_link=0.1, kills=0.8, power_cuts=0.3, off_length=1.0,
+        pauses=0.3, hangs=0.3, pause_length=1.0,
+    )  # fmt: skip
+
+
+def repeated(faults: Faults) -> Faults:
+    """Orders come twice, the second one late; starts fail."""
+    return replace(faults, raw=True, double=0.5, spike=0.5, spike_length=1.5, driver_fails=0.3)
+
+
+def failing(faults: Faults) -> Faults:
+    return replace(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
+
+
+AIMS = (gaps, elections, unfenced, repeated, failing)

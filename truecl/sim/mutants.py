@@ -6,7 +6,6 @@ overridden in a subclass. The cores know nothing of either.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from dataclasses import replace as replace_faults
 from random import Random
 
 from msgspec.structs import replace
@@ -39,12 +38,13 @@ from truecl.model.ids import (
 )
 from truecl.model.report import Phase
 from truecl.model.step import Probe, Step
+from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.faults import Faults
 from truecl.sim.journal import UnsyncedJournal
 from truecl.sim.process import PROPER, Variant
 from truecl.sim.scenario import Quiet
-from truecl.wire.messages import FenceResult, Order, Renew
+from truecl.wire.messages import FenceResult, LeaseExtended, Order, Renew
 from truecl.wire.raft import RaftMessage, Vote, VoteAnswer
 
 
@@ -182,7 +182,6 @@ class _IgnoresTokens(Reqd):
 class _AnyLeaseWillDo(Reqd):
     def _order_start(self, order: Order, now: float) -> None:
         self._lease.named[order.app] = order.generation
-        self._lease.end = max(self._lease.end, now + 1.0)
         super()._order_start(order, now)
 
 
@@ -228,61 +227,35 @@ class _BelievesAnyFence(Clusterd):
 
 
 class _KeepsAddresses(Netd):
-    def _expire(self, now: float) -> None:
-        """The kernel will see to it, some time."""
+    def _extend(self, extension: LeaseExtended, now: float) -> None:
+        super()._extend(replace(extension, until=extension.until + 5.0), now)
 
 
 # ---- all ------------------------------------------------------------------------------------------------------------
 
 
-def _gaps(faults: Faults) -> Faults:
-    """Aim at the moments between save, send, do and tell."""
-    return replace_faults(faults, gap=max(faults.gap, 0.02), slow_fsync=0.1)
-
-
-def _unfenced(faults: Faults) -> Faults:
-    """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
-    return replace_faults(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
-
-
-def _elections(faults: Faults) -> Faults:
-    """A slow network and masters that come and go: votes cross, terms follow one another."""
-    return replace_faults(
-        faults, raw=True, latency=0.01, jitter=0.05, spike=0.1, spike_length=1.0,
-        cuts=1.0, cut_length=1.0, one_link=0.1, kills=0.8, power_cuts=0.3, off_length=1.0,
-        pauses=0.3, hangs=0.3, pause_length=1.0,
-    )  # fmt: skip
-
-
-def _repeated(faults: Faults) -> Faults:
-    """Orders come twice, the second one late; starts fail."""
-    return replace_faults(faults, raw=True, double=0.5, spike=0.5, spike_length=1.5, driver_fails=0.3)
-
-
-def _failing(faults: Faults) -> Faults:
-    return replace_faults(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
-
-
 MUTANTS = (
-    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=_gaps),
-    Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=_gaps),
+    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=faults.gaps),
+    Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=faults.gaps),
     Mutant("skip fsync", "DESIGN.md 5", Variant(journal=UnsyncedJournal, flush=5.0)),
-    Mutant("vote twice in a term", "SAFETY.md 1", assemble=_lockd(_VotesTwice), adjust=_elections),
-    Mutant("count a stale vote", "SAFETY.md 1", assemble=_lockd(_CountsStaleVotes), adjust=_elections),
-    Mutant("vote for any log", "SAFETY.md 1", assemble=_lockd(_AnyLogWillDo), adjust=_elections),
+    Mutant("vote twice in a term", "SAFETY.md 1", assemble=_lockd(_VotesTwice), adjust=faults.elections),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=_lockd(_CountsStaleVotes), adjust=faults.elections),
+    Mutant("vote for any log", "SAFETY.md 1", assemble=_lockd(_AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=_lockd(_CommitsAlone)),
-    Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=_lockd(_ForgetsOthersLeases), adjust=_unfenced),
+    Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=_lockd(_ForgetsOthersLeases),
+           adjust=faults.unfenced),
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=_other_lockd(_AnswersWithoutARound),
-           adjust=_unfenced),
-    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_HastyLockd), adjust=_unfenced),
-    Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=_unfenced),
-    Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=_repeated),
+           adjust=faults.unfenced),
+    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_HastyLockd),
+           adjust=faults.unfenced),
+    Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=faults.unfenced),
+    Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
     Mutant("start without the lease's word", "SAFETY.md 4", assemble=_other_reqd(_AnyLeaseWillDo)),
-    Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=_failing),
-    Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=_failing),
+    Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=faults.failing),
+    Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=faults.failing),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
     Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
-        CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=_failing),
+        CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
     Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
-        NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=_unfenced),
+        NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip
