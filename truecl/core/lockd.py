@@ -75,6 +75,10 @@ class Lockd:
 
     def start(self, now: float) -> Output:
         self.raft.start(now)
+        if self.raft.voted_for == self.me:
+            # It may have led until it ended, and while others wait for its word leases run out: it stands at once, and
+            # is refused if somebody else leads by now.
+            self.raft.campaign(now)
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:

@@ -572,3 +572,20 @@ def test_a_leader_of_the_past_is_told_so() -> None:
     old = in_role(Role.LEADER)
     old.receive(B, AppendAnswer(Term(8), 0, False, Index(0), Index(0), Term(0)), 2.0)
     assert (old.role, old.term, old.lease_bound) == (Role.FOLLOWER, 8, None)
+
+
+def test_a_leader_that_was_restarted_is_elected_again_at_once() -> None:
+    """Those who heard it a moment ago do not wait: it would not ask if it still led."""
+    cluster = led("a", "b", "c")
+    cluster.crash("a")
+    cluster.restart("a")
+    act(cluster, "a", "campaign")
+    cluster.settle()
+    assert cluster.raft("a").ready and cluster.raft("b").leader == A
+
+
+def test_whoever_else_asks_early_is_refused() -> None:
+    cluster = led("a", "b", "c")
+    act(cluster, "b", "campaign")
+    cluster.settle()
+    assert cluster.raft("a").ready and cluster.raft("c").leader == A

@@ -166,7 +166,8 @@ class Roles:
         """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter."""
         asked = message.asked if isinstance(message, PreVote) else message.term
         handed_over = isinstance(message, Vote) and message.transfer
-        if asked > self.term and not handed_over and self._in_lease():
+        restarted = node == self.leader  # it would not ask if it still led
+        if asked > self.term and not handed_over and not restarted and self._in_lease():
             if self.role is Role.FOLLOWER and (node in self._early or len(self._early) < MAX_EARLY):
                 self._early[node] = message
             return False
