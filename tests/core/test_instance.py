@@ -106,6 +106,40 @@ def test_a_lapse_turns_a_polite_stop_into_a_forced_one_and_ignores_its_old_answe
     assert bench.machine.phase is Phase.CLOSED
 
 
+def test_a_dead_netd_keeps_the_guard_from_nothing_but_calling_it_closed() -> None:
+    bench = running()
+    bench.machine.stop(1.0, force=True)
+    done: list[str] = []
+    while bench.asked:
+        action = next(iter(bench.asked.values()))
+        silent = "address" in label(action)
+        done.append(bench.answer(StepResult(Probe.UNKNOWN, "netd did not answer in time") if silent else None, 2.0))
+    assert "kill" in done and "down file system /web force" in done and "down volume data force" in done
+    assert done[-2:] == ["down address 10.0.1.9 force", "down address 10.0.0.9 force"], "asked once more, with time"
+    assert bench.machine.phase is Phase.NEEDS_FENCE and "netd" in bench.machine.reason
+
+
+def test_an_address_that_went_at_the_second_asking_is_gone() -> None:
+    bench = running()
+    bench.machine.stop(1.0, force=True)
+    bench.answer(StepResult(Probe.UNKNOWN, "netd did not answer in time"), 2.0)
+    assert "down address 10.0.1.9 force" in bench.answer_all(2.0)
+    assert bench.machine.phase is Phase.CLOSED
+
+
+def test_closed_waits_for_a_polite_action_that_the_guard_overtook() -> None:
+    """A late 'umount' would meet the next generation."""
+    bench = running()
+    bench.machine.stop(1.0)
+    late = next(iter(bench.asked))
+    del bench.asked[late]
+    bench.machine.stop(2.0, force=True)
+    bench.answer_all(2.0)
+    assert bench.machine.phase is Phase.STOPPING
+    bench.machine.done(late, StepResult(Probe.UNKNOWN, "no end within 60 s"), 3.0)
+    assert bench.machine.phase is Phase.CLOSED
+
+
 @pytest.mark.parametrize("position", range(5))
 def test_a_step_that_fails_walks_back_down_and_remembers_why(position: int) -> None:
     bench = Bench()

@@ -27,6 +27,8 @@ PROBE_EVERY = 5.0
 """Seconds between looks at a running instance's steps."""
 FORCED_TIMEOUT = 5.0
 """Seconds for one action of the guard's way down."""
+FORCED_ADDRESS_TIMEOUT = 0.25
+"""Seconds that the guard's way down waits for netd, which answers in milliseconds or is dead; asked again later."""
 
 
 class Input(StrEnum):
@@ -78,7 +80,13 @@ class InstanceMachine:
     _down: dict[int, Step | None] = field(default_factory=dict)
     _probes: dict[int, Step] = field(default_factory=dict)
     _stages: list[list[Action]] = field(default_factory=list)
+    _overtaken: set[int] = field(default_factory=set)
+    """Actions of a way down that gave way to a new one: CLOSED waits for their end too, or a late umount would meet
+    the next generation. Each has its time limit."""
     _stuck: str = ""
+    _late: list[Step] = field(default_factory=list)
+    """Addresses that did not go at once: a dead netd must not keep the guard from killing and unmounting."""
+    _asks_late: bool = False
     _look_again: bool = False
     _deaths: dict[str, list[float]] = field(default_factory=dict)
     _suspect: str = ""
@@ -222,6 +230,8 @@ class InstanceMachine:
 
     def _begin_down(self, now: float) -> None:
         self._stuck, self._look_again, self.retry_at = "", False, None
+        self._late, self._asks_late = [], False
+        self._overtaken.update(self._down)
         self._down = {}
         self._stages = self._way_down(now)
         self._next_stage(now)
@@ -232,8 +242,8 @@ class InstanceMachine:
         polite = max(self.deadline - now, 0.1)
 
         def down(step: Step) -> Action:
-            timeout = FORCED_TIMEOUT if self.forced else polite
-            return StepDown(self.instance, step, timeout, self.forced)
+            forced = FORCED_ADDRESS_TIMEOUT if step.kind is StepKind.ADDRESS else FORCED_TIMEOUT
+            return StepDown(self.instance, step, forced if self.forced else polite, self.forced)
 
         addresses = [[down(each) for each in by_kind[StepKind.ADDRESS]]]
         kill: list[list[Action]] = [[KillGroup(self.instance, FORCED_TIMEOUT)]] if by_kind[StepKind.PROGRAM] else []
@@ -263,7 +273,11 @@ class InstanceMachine:
         name = step.name if step is not None else "processes"
         if step is not None:
             self.facts[step.name] = result
-        if result.probe is not Probe.INACTIVE or result.reason:
+        if result.probe is Probe.INACTIVE and not result.reason:
+            pass
+        elif self.forced and step is not None and step.kind is StepKind.ADDRESS and not self._asks_late:
+            self._late.append(step)
+        else:
             self._stuck = _about(name, result.reason or f"still {result.probe.value}")
         self._finish_stage(now)
 
@@ -291,8 +305,13 @@ class InstanceMachine:
         self.retry_at = now + RETRY_AFTER
 
     def _all_stages_done(self, now: float) -> None:
-        if self._up:
-            return  # a start step is still on its way: its end leads back here through _finish_stage
+        if self._late:
+            late, self._late, self._asks_late = self._late, [], True
+            self._stages = [[StepDown(self.instance, each, FORCED_TIMEOUT, True) for each in late]]
+            self._next_stage(now)
+            return
+        if self._up or self._overtaken:
+            return  # something is still on its way: its end leads back here through _finish_stage
         if self._look_again:
             self._begin_down(now)
             return
@@ -306,6 +325,9 @@ class InstanceMachine:
             self._up_done(self._up.pop(action), result, now)
         elif action in self._down:
             self._down_done(self._down.pop(action), result, now)
+        elif action in self._overtaken:
+            self._overtaken.discard(action)
+            self._finish_stage(now)
         elif action in self._probes:
             self._probe_done(self._probes.pop(action), result, now)
         else:
