@@ -1,8 +1,8 @@
 """The planner: what the master does next, as a pure function of what it knows.
 
 State in, actions out (after Pacemaker's scheduler): commands for the log, orders for nodes, fences to carry out, and
-for every application that is not as wanted one line that says why and which command helps. Nothing here waits or remembers;
-it is asked again after every change. Ties end at the node's place in the application's own list.
+for every application that is not as wanted one line that says why and which command helps. Nothing here waits or
+remembers; it is asked again after every change. Ties end at the node's place in the application's own list.
 
 A grant ends only by a proof (SAFETY.md section 3), and each proof names the generation:
 

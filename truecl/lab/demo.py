@@ -1,4 +1,4 @@
-"""`lha_lab demo`: form, start, power failure, fail-over, return, stop and dissolve, told with the commands' own outputs.
+"""`lha_lab demo`: form, start, power failure, fail-over, return, stop, dissolve, told with the commands' own outputs.
 
 Nothing is staged: every command runs on a node of a real lab, and every figure is what the client measured.
 """
@@ -84,7 +84,7 @@ class Demo:
     def power_failure(self) -> str:
         """Cut the power of the node that is owner and master; returns the node that answers afterwards."""
         lab = self.lab
-        self.say(f"cut the power of {FIRST}, which runs the application and is the master, too; a client asks every 5 ms")
+        self.say(f"cut the power of {FIRST}, which runs the application and leads, too; a client asks every 5 ms")
         with lab.probe(sample.TARGET) as probing:
             probing.wait_answer(PATIENCE, node=FIRST)
             lab.kill(FIRST)
