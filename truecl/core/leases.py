@@ -1,14 +1,16 @@
 """The leader's side of the leases (SAFETY.md section 2): which requests may be answered, whose lease is surely over.
 
 A request is answered only after a quorum acknowledged a round that began after the request came in: no deposed leader
-extends a lease. The leader counts a lease from when it *received* the request that it answered, later than when the node sent it, so the leader's view always ends after the node's own. Nothing of an earlier leader's answers counts
-from later than `bound` (Raft's `lease_bound`).
+extends a lease. The leader counts a lease from when it *received* the request that it answered, later than when the
+node sent it, so the leader's view always ends after the node's own. Nothing of an earlier leader's answers counts from
+later than `bound` (Raft's `lease_bound`).
 """
 
 from dataclasses import dataclass
 
 from truecl.model.config import Timing
-from truecl.model.ids import Generation, NodeName
+from truecl.model.ids import AppName, Generation, NodeName
+from truecl.model.report import Phase
 from truecl.wire.messages import Renew
 
 MAX_PENDING = 1024
@@ -30,7 +32,7 @@ class Leases:
         self._pending: list[_Pending] = []
         self._answered: dict[NodeName, float] = {}
         """Node to the receipt of the latest request that was answered."""
-        self._revoked: dict[NodeName, dict[Generation, None]] = {}
+        self._revoked: dict[NodeName, dict[AppName, Generation]] = {}
 
     def requested(self, request: Renew, next_round: int, now: float) -> None:
         if len(self._pending) < MAX_PENDING:
@@ -56,14 +58,22 @@ class Leases:
         timing = self._timing
         return self._answered.get(node, self._bound) + timing.lease + timing.drift + timing.stop_allowance
 
-    def revoke(self, node: NodeName, generation: Generation) -> None:
+    def revoke(self, node: NodeName, app: AppName, generation: Generation) -> None:
         """A grant elsewhere is proposed on 'expired': this leader renews the old owner no more."""
-        self._revoked.setdefault(node, {})[generation] = None
+        self._revoked.setdefault(node, {})[app] = generation
 
-    def closed(self, node: NodeName, generation: Generation) -> None:
-        """The old owner itself reported the generation closed."""
-        generations = self._revoked.get(node)
-        if generations is not None:
-            generations.pop(generation, None)
-            if not generations:
-                del self._revoked[node]
+    def reported(self, request: Renew) -> None:
+        """What the old owner says of itself: revoked until it reports the generation closed, or never had it.
+
+        Its record precedes the first step, so a table without the generation means that its start never came there;
+        and it cannot come any more, because no answer names it.
+        """
+        revoked = self._revoked.get(request.node)
+        if revoked is None:
+            return
+        open_here = {line.app: line.generation for line in request.instances if line.phase is not Phase.CLOSED}
+        for app, generation in list(revoked.items()):
+            if open_here.get(app) != generation:
+                del revoked[app]
+        if not revoked:
+            del self._revoked[request.node]

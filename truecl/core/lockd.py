@@ -155,9 +155,7 @@ class Lockd:
         if not self._take_report(message):
             return
         leases = self._leases_of_term()
-        for line in message.instances:
-            if line.phase is Phase.CLOSED:
-                leases.closed(message.node, line.generation)
+        leases.reported(message)
         leases.requested(message, self.raft.next_round, now)
         if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
             self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
@@ -214,7 +212,7 @@ class Lockd:
             if isinstance(command, EndGrant) and command.proof in (Proof.EXPIRED, Proof.EXPIRED_WATCHDOG):
                 grant = ledgers.app_state(self.ledger, command.app).grant
                 if grant is not None:
-                    self._leases_of_term().revoke(grant.node, command.generation)
+                    self._leases_of_term().revoke(grant.node, command.app, command.generation)
         return Proposed(message.number, index)
 
     def _inadmissible(self, command: AnyCommand, now: float) -> str:

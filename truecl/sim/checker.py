@@ -12,7 +12,6 @@ from truecl.core.contract import Event, Output, Put
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
 from truecl.core.reqd import InstanceRecord, Reqd
-from truecl.model.config import AppConfig
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Grant, Ledger, Proof
 from truecl.model.report import Phase
@@ -120,6 +119,8 @@ class World:
         self.log = Log(self)
         self._first_start: dict[tuple[AppName, Generation], tuple[NodeName, BootId]] = {}
         self._closed: set[tuple[NodeName, AppName, Generation]] = set()
+        self._ended_expired: dict[tuple[AppName, NodeName], Generation] = {}
+        """The newest generation of an application on a node that was ended by 'expired'."""
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
         self.starts = 0
@@ -213,7 +214,7 @@ class World:
         for other in self._cluster.machines.values():
             if other is machine or not other.powered or key not in other.kernel.active:
                 continue
-            if step.kind is StepKind.PROGRAM and not self._guarded(app):
+            if step.kind is StepKind.PROGRAM and (self._left_behind(app, other) or self._left_behind(app, machine)):
                 continue
             raise Violation(f"S1: {name} of {app} is active on {other.name} and on {machine.name}")
 
@@ -240,6 +241,7 @@ class World:
             config = self._cluster.configuration.app(app)
             if config is not None and config.volumes:
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
+            self._ended_expired[app, ended.node] = ended.generation
             self._expired(app, ended)
         self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
 
@@ -263,7 +265,7 @@ class World:
         for (active, name), generation in machine.kernel.active.items():
             if active != app or (upto is not None and generation > upto):
                 continue
-            if name.startswith("program ") and not self._guarded(app):
+            if name.startswith("program ") and generation <= self._ended_expired.get((app, machine.name), 0):
                 continue
             raise Violation(f"{what} {name} of generation {generation} is active on {machine.name}")
         for address in self._addresses(app):
@@ -292,26 +294,21 @@ class World:
         return machine.powered and address in machine.kernel.addresses
 
     def _excepted(self, app: AppName, machine: "Machine") -> bool:
-        """Moved on 'expired', and that node's guard stands still or has just begun to go on."""
-        state = self.log.ledger.apps.get(app)
-        if state is None or state.ended is None or state.ended.proof is not Proof.EXPIRED:
-            return False
-        return self._cluster.schedule.now - machine.stood_still() < _JUST
+        """Taken from there on 'expired', and that node's guard stands still or has just begun to go on."""
+        taken = (app, machine.name) in self._ended_expired
+        return taken and self._cluster.schedule.now - machine.stood_still() < _JUST
 
     # ---- what is known of applications ------------------------------------------------------------------------------
 
-    def _guarded(self, app: AppName) -> bool:
-        """Are two copies of its programs forbidden? Not where it has no storage and was taken on 'expired'."""
-        config = self._cluster.configuration.app(app)
-        if config is None or _has_storage(config):
-            return True
-        state = self.log.ledger.apps.get(app)
-        return state is None or state.ended is None or state.ended.proof is not Proof.EXPIRED
+    def _left_behind(self, app: AppName, machine: "Machine") -> bool:
+        """Is all that it has of this application of a generation that was ended by 'expired'?
+
+        Two copies of a program without storage are allowed then, for as long as the old node's user space hangs.
+        """
+        upto = self._ended_expired.get((app, machine.name), 0)
+        return all(generation <= upto for (each, _), generation in machine.kernel.active.items() if each == app)
 
     def _addresses(self, app: AppName) -> tuple[str, ...]:
         config = self._cluster.configuration.app(app)
         return tuple(each.address for each in config.addresses) if config is not None else ()
 
-
-def _has_storage(config: AppConfig) -> bool:
-    return bool(config.volumes or config.filesystems)

@@ -1,0 +1,46 @@
+"""The leader's side of the leases: whom it renews no more, and until when."""
+
+from truecl.core.leases import Leases
+from truecl.model.config import Timing
+from truecl.model.ids import AppName, BootId, Generation, NodeName
+from truecl.model.report import InstanceReport, Phase
+from truecl.wire.messages import Renew
+
+N1 = NodeName("n1")
+WEB, DB = AppName("web"), AppName("db")
+
+
+def _renew(number: int, *instances: InstanceReport) -> Renew:
+    return Renew(N1, BootId("n1-1"), number, instances)
+
+
+def _answered(leases: Leases, request: Renew) -> bool:
+    leases.reported(request)
+    leases.requested(request, next_round=request.number, now=float(request.number))
+    return bool(leases.completed(request.number))
+
+
+def _line(app: AppName, generation: int, phase: Phase) -> InstanceReport:
+    return InstanceReport(app, Generation(generation), phase)
+
+
+def test_an_old_owner_is_renewed_again_once_it_has_closed_the_generation() -> None:
+    leases = Leases(Timing(), 0.0)
+    leases.revoke(N1, WEB, Generation(7))
+    assert not _answered(leases, _renew(1, _line(WEB, 7, Phase.RUNNING)))
+    assert not _answered(leases, _renew(2, _line(WEB, 7, Phase.NEEDS_FENCE)))
+    assert _answered(leases, _renew(3, _line(WEB, 7, Phase.CLOSED)))
+
+
+def test_another_application_of_the_same_generation_does_not_count() -> None:
+    """One entry of the log may grant several applications: they share the number."""
+    leases = Leases(Timing(), 0.0)
+    leases.revoke(N1, WEB, Generation(7))
+    assert not _answered(leases, _renew(1, _line(DB, 7, Phase.CLOSED), _line(WEB, 7, Phase.STOPPING)))
+
+
+def test_an_old_owner_that_never_saw_the_generation_is_renewed_again() -> None:
+    """Else it gets no lease for as long as this leader leads, and counts as lost."""
+    leases = Leases(Timing(), 0.0)
+    leases.revoke(N1, WEB, Generation(7))
+    assert _answered(leases, _renew(1, _line(WEB, 3, Phase.CLOSED)))
