@@ -126,12 +126,12 @@ class Cluster:
         """Its row of lha_stat."""
         return next(row for row in self.stat(node)["apps"] if row["name"] == name)
 
-    def wait_app(self, name: str, *, node: str = "n1", seconds: float = 15.0, **wanted: Any) -> dict[str, Any]:
-        """Until lha_stat at `node` says so: status="UP", node="n2", note=a part of it."""
+    def wait_app(self, name: str, *, at: str = "n1", seconds: float = 15.0, **wanted: Any) -> dict[str, Any]:
+        """Until lha_stat at the node `at` says so: status="UP", node="n2", note=a part of it."""
         last: dict[str, Any] = {}
 
         def so() -> bool:
-            result = self.lab.exec(node, ["lha_stat", "--json"])
+            result = self.lab.exec(at, ["lha_stat", "--json"])
             if result.code:
                 return False
             last.clear()

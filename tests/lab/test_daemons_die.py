@@ -33,7 +33,7 @@ def test_a_daemon_is_killed_on_owner_and_master(cluster: Cluster, daemon: str) -
         kill(before, signal.SIGKILL)
         until(lambda: cluster.pid("n1", daemon) not in (0, before), f"{daemon} again")
         cluster.wait_up(at="n2")
-        cluster.wait_app("web", node="n3", status="UP")
+        cluster.wait_app("web", at="n3", status="UP")
     assert cluster.programs("n1", "web") == (pid,)
     assert probe.result.longest < 0.5, probe.result
     assert all(held["n1"] == ("mount", "address", "programs") for _, held in watch.history), watch.history
@@ -111,6 +111,5 @@ def test_a_program_that_dies_too_often_moves_on(cluster: Cluster) -> None:
         (pid,) = until(lambda: cluster.programs("n1", "often"), "its process")
         kill(pid, signal.SIGKILL)
         until(lambda pid=pid: pid not in cluster.programs("n1", "often"), "it is dead")
-    until(lambda: (row := cluster.app("often"))["node"] == "n2" and row["status"] == "UP", "it moved on")
-    assert cluster.app("often")["failovers"] == 1
+    assert cluster.wait_app("often", status="UP", node="n2")["failovers"] == 1
     cluster.stop("often")
