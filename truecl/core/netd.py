@@ -475,5 +475,8 @@ class Netd:
 
     def _answer(self, hold: Hold, *, held: bool) -> None:
         interface = hold.interface if held else ""
-        state = AddressState(hold.app, hold.generation, hold.spelled, held, hold.conflict, hold.reason, interface)
+        state = AddressState(
+            hold.app, hold.generation, hold.spelled, held, hold.conflict, hold.reason, interface,
+            retrying=hold.phase is Phase.LOST,
+        )  # fmt: skip
         self._out.tell(REQD, state)

@@ -6,8 +6,8 @@ for lha_form and lha_dissolve.
 
 The guard's rule comes first in every call: when the lease is over, whatever runs here is being stopped by force before
 anything else is looked at (SAFETY.md sections 2 and 6). Records: bucket 'instances' holds each application's newest
-generation, durable before its first step and before it is reported closed; 'run.instances' its phase and 'run.lease'
-the lease's end, which a restart of this daemon needs and a reboot makes void.
+generation, durable before its first step and before it is reported closed; 'run.instances' its phase ("7 running")
+and 'run.lease' the lease's end, which a restart of this daemon needs and a reboot makes void.
 """
 
 from typing import Any
@@ -117,11 +117,11 @@ class Reqd:
             AppName(str(app)): msgspec.msgpack.decode(value, type=InstanceRecord)
             for app, value in records.get("instances", {}).items()
         }
-        self._phases = {str(app): Phase(value.decode()) for app, value in records.get("run.instances", {}).items()}
+        self._phases = {str(app): phase_of(value) for app, value in records.get("run.instances", {}).items()}
         self._old_lease = float(records.get("run.lease", {}).get("end", b"0"))
         self._formed = records.get("formed", {}).get("formed") == b"1"
         self._machines: dict[AppName, InstanceMachine] = {}
-        self._saved_phases: dict[AppName, Phase] = {}
+        self._saved_phases: dict[AppName, tuple[Generation, Phase]] = {}
         self._floating = FloatingAddresses(self._out)
         self._supervisor = Supervisor(self._out)
         self._formation = Formation(me, configuration, self._out, self._ask_self)
@@ -202,6 +202,8 @@ class Reqd:
             if machine.open and not self._lease.names(app, machine.generation, now):
                 machine.stop(now, force=True, reason="the cluster no longer grants it to this node")
         self._floating.extend(self._lease.end)
+        if self._leaving_since is not None:
+            self._close_what_is_named(now)
         for app, (order, _) in sorted(self._orders.items()):
             if self._lease.names(app, order.generation, now):
                 del self._orders[app]
@@ -218,9 +220,17 @@ class Reqd:
         if self._leaving_since is not None:
             return
         self._leaving_since, self._urgent = now, True
+        self._orders.clear()
         self._out.tell(LOCKD, messages.StepDown())
         for machine in self._machines.values():
             machine.stop(now, reason="the service on this node is being stopped")
+
+    def _close_what_is_named(self, now: float) -> None:
+        """Grants that came too late to be started here: released, or they would wait for a fence of this node."""
+        for app, generation in sorted(self._lease.named.items()):
+            record = self._records.get(app)
+            if record is None or record.generation < generation:
+                self._close_unseen(Order("stop", app, generation, self._term), now)
 
     def _leave(self, now: float) -> None:
         """As long as anything is open this daemon guards it; what follows is politeness, and waits for nobody long."""
@@ -298,18 +308,21 @@ class Reqd:
     def _take_up(self, app: AppName, record: InstanceRecord, now: float) -> None:
         """At this daemon's start, an instance that the records call open."""
         machine = self._machine(record.config, record.generation)
-        phase = self._phases.get(app, Phase.STARTING)
+        generation, phase = self._phases.get(app, (NO_GENERATION, Phase.CLOSED))
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")
             return
         self._lease.end = max(self._lease.end, self._old_lease)
         self._lease.named[app] = record.generation
-        if not self._lease.holds(now) or phase in (Phase.STOPPING, Phase.NEEDS_FENCE):
-            machine.clear(now, "reqd was away longer than the lease" if phase is Phase.RUNNING else "stopping")
-        elif phase is Phase.RUNNING:
+        if not self._lease.holds(now):
+            machine.clear(now, "reqd was away longer than the lease")
+        elif generation == record.generation and phase is Phase.RUNNING:
             machine.adopt(now)
-        else:
+        elif generation == record.generation and phase is Phase.STARTING:
             machine.start(now)
+        else:
+            # A stop once begun is finished. Without a word on this generation: it may have been one never started here.
+            machine.clear(now, "stopping")
 
     def _machine(self, config: AppConfig, generation: Generation) -> InstanceMachine:
         app = config.name
@@ -426,7 +439,7 @@ class Reqd:
     def _fence(self, order: OrderFenceOff) -> None:
         if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
             return
-        device = self.configuration.cluster.node(order.node).fence
+        device = next((node.fence for node in self.configuration.cluster.nodes if node.name == order.node), None)
         if device is None:
             self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
             return
@@ -492,7 +505,10 @@ class Reqd:
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = configuration
         timing = configuration.cluster.timing
-        self._lease.length, self._lease.interval = timing.lease, timing.renewal
+        self._lease.interval = timing.renewal
+        if not self._supervisor.alive():
+            # Else the leases' length stays what the lockds reckon with: they read it when they start.
+            self._lease.length = timing.lease
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -543,11 +559,11 @@ class Reqd:
         """Make what changed durable, before any report of it leaves."""
         changed = False
         for app, machine in sorted(self._machines.items()):
-            if self._saved_phases.get(app) is machine.phase:
+            if self._saved_phases.get(app) == (machine.generation, machine.phase):
                 continue
             changed = True
-            self._saved_phases[app] = machine.phase
-            self._out.put("run.instances", app, machine.phase.value.encode())
+            self._saved_phases[app] = machine.generation, machine.phase
+            self._out.put("run.instances", app, f"{machine.generation} {machine.phase}".encode())
             if not machine.open:
                 self._remember(app, InstanceRecord(machine.generation, self.boot, False, machine.config, machine.failed,
                                                    machine.reason))  # fmt: skip
@@ -568,6 +584,15 @@ class Reqd:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         instances = tuple(_status_of(machine) for _, machine in sorted(self._machines.items()))
         return NodeStatus(self.me, self.boot, daemons, instances, max(0.0, self._lease.end - now))
+
+
+def phase_of(value: bytes) -> tuple[Generation, Phase]:
+    """A record of 'run.instances'; (0, CLOSED), which says nothing of any generation, for one that cannot be read."""
+    generation, _, phase = value.decode(errors="replace").partition(" ")
+    try:
+        return Generation(int(generation)), Phase(phase)
+    except ValueError:
+        return NO_GENERATION, Phase.CLOSED
 
 
 def _status_of(machine: InstanceMachine) -> InstanceStatus:

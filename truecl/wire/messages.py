@@ -205,6 +205,8 @@ class AddressState(Message, frozen=True):
     interface: str = ""
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
+    retrying: bool = False
+    """Not held, but netd tries to configure it again: no answer to a ReleaseAddress that is on its way."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------

@@ -1,0 +1,390 @@
+"""reqd's core: the guard and the hands (SAFETY.md sections 2, 4 and 6), a rule a test."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from truecl.core.contract import Done, Noted, Told
+from truecl.core.instance import RETRY_AFTER
+from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
+from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
+from truecl.model.config import Timing
+from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, Generation, Index, NodeName
+from truecl.model.report import Phase
+from truecl.model.step import Probe
+from truecl.wire.messages import AddressState, FenceResult, NewConfiguration, OrderFenceOff, ReleaseAddress, Renew
+
+from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, WEB, ReqdBench
+
+# ---- starts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_start_waits_for_the_lease_that_names_exactly_its_generation() -> None:
+    bench = ReqdBench()
+    bench.order("start", DB, 7)
+    assert bench.asked == {}, "an order alone authorises nothing"
+    bench.renew((DB, 6), (WEB, 7))
+    assert bench.asked == {}, "nor does a lease that names others"
+    bench.renew((DB, 7))
+    assert bench.ups() == ["volume d"]
+
+
+def test_an_order_that_no_lease_came_to_name_is_forgotten() -> None:
+    bench = ReqdBench()
+    bench.order("start", DB, 7)
+    bench.wait(ORDER_LIFETIME)
+    bench.lease((DB, 7))
+    assert bench.asked == {}
+
+
+def test_a_lease_that_is_over_names_nothing() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.wait(LEASE)
+    bench.order("start", DB, 7)
+    assert bench.asked == {}
+
+
+def test_what_is_started_is_recorded_before_its_first_step() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    output = bench.order("start", DB, 7)
+    assert isinstance(output.do[0].action, StepUp)
+    record = msgspec.msgpack.decode(bench.records["instances"][DB], type=InstanceRecord)
+    assert (record.generation, record.open) == (7, True)
+    assert any(save.bucket == "instances" for save in output.save), "in the same output: saved first"
+
+
+def test_a_generation_is_started_at_most_once() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("stop", DB, 7)
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED
+    for generation in (7, 6):
+        bench.order("start", DB, generation)
+        bench.renew((DB, generation))
+        assert bench.asked == {}
+    bench.reboot()
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    assert bench.asked == {}, "not after a reboot either"
+
+
+def test_a_stop_of_what_was_never_started_looks_at_every_step_and_then_forbids_its_start() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("stop", DB, 7)
+    assert bench.line(DB).phase is Phase.STOPPING
+    while bench.asked:
+        assert not isinstance(bench.answer(), StepUp)
+    assert bench.line(DB).phase is Phase.CLOSED
+    bench.order("start", DB, 7)
+    assert bench.asked == {}
+
+
+def test_a_stop_withdraws_the_start_that_waits() -> None:
+    bench = ReqdBench()
+    bench.order("start", BARE, 7)
+    bench.order("stop", BARE, 7)
+    bench.renew((BARE, 7))
+    assert bench.line(BARE).phase is Phase.CLOSED
+
+
+def test_a_newer_generation_waits_until_the_older_one_is_closed() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("start", DB, 9)
+    assert bench.ups() == [] and bench.line(DB).phase is Phase.STOPPING
+    bench.renew((DB, 9))
+    assert bench.ups() == []
+    bench.answer_all()
+    bench.order("start", DB, 9)
+    assert bench.ups() == ["volume d"]
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_an_order_of_a_lower_term_is_refused(verb: str) -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("start", DB, 7, term=5)
+    bench.restart()  # remembered as long as the boot lasts
+    bench.lease((DB, 7), (WEB, 8))
+    bench.order(verb, WEB, 8, term=4)
+    bench.order(verb, DB, 7, term=4)
+    assert WEB not in bench.records["instances"]
+    assert bench.line(DB).phase is Phase.RUNNING
+
+
+def test_what_the_configuration_does_not_know_is_closed_and_says_why() -> None:
+    bench = ReqdBench(replace(CONFIGURATION, apps=()))
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    line = bench.line(DB)
+    assert (line.phase, line.failed) == (Phase.CLOSED, True) and "configuration" in line.reason
+
+
+# ---- the guard ------------------------------------------------------------------------------------------------------
+
+
+def test_a_lapse_stops_by_force_and_no_later_answer_revives() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.wait(0.2)
+    request = bench.request
+    bench.now += LEASE + 5.0
+    bench.lease((DB, 7), request=request)  # a pause: the answer is looked at after the lapse
+    assert bench.line(DB).phase is Phase.STOPPING
+    assert any(isinstance(action, KillGroup) for action in bench.asked.values())
+    bench.lease((DB, 7))
+    assert bench.line(DB).phase is Phase.STOPPING
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED and "lease" in bench.line(DB).reason
+
+
+def test_the_lease_counts_from_when_the_request_was_sent() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.wait(0.2)
+    bench.now += LEASE - 0.3
+    bench.lease((DB, 7))
+    bench.wait(0.29)
+    assert bench.line(DB).phase is Phase.RUNNING
+    bench.wait(0.02)
+    assert bench.line(DB).phase is Phase.STOPPING
+
+
+def test_the_guard_wakes_by_itself_when_the_lease_ends() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    wake = bench.outputs[-1].wake_at
+    assert wake is not None and wake <= bench.core._lease.end
+
+
+def test_what_the_answer_does_not_name_is_stopped() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.renew((WEB, 9))
+    assert bench.line(DB).phase is Phase.STOPPING and "grants" in bench.line(DB).reason
+
+
+def test_no_answer_of_an_earlier_life_counts() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.wait(0.2)
+    request = bench.request
+    bench.now += 0.5
+    bench.restart()
+    end = bench.core._lease.end
+    bench.lease((DB, 7), request=request)
+    assert bench.core._lease.end == end
+
+
+def test_the_lease_does_not_get_longer_than_the_running_lockds_reckon_with() -> None:
+    bench = ReqdBench()
+    bench.core._supervisor.start((LOCKD,))
+    longer = replace(CONFIGURATION, cluster=replace(CONFIGURATION.cluster, timing=Timing(lease=60.0)))
+    bench.feed(Told(SYNCD, NewConfiguration(longer)))
+    bench.wait(0.2)
+    bench.lease((DB, 7))
+    assert bench.core._lease.end == pytest.approx(bench.now + LEASE)
+
+
+# ---- closed ---------------------------------------------------------------------------------------------------------
+
+
+def test_closed_is_durable_before_it_is_reported() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("stop", DB, 7)
+    while bench.asked:
+        bench.answer()
+        for tell in bench.outputs[-1].tell:
+            if isinstance(tell.message, Renew) and tell.message.instances[0].phase is Phase.CLOSED:
+                record = msgspec.msgpack.decode(bench.records["instances"][DB], type=InstanceRecord)
+                assert not record.open
+                return
+    raise AssertionError("never reported closed")
+
+
+def test_a_second_generation_that_closes_at_once_is_durably_closed_as_well() -> None:
+    bench = ReqdBench()
+    for generation in (7, 8):
+        bench.order("stop", BARE, generation)
+        record = msgspec.msgpack.decode(bench.records["instances"][BARE], type=InstanceRecord)
+        assert (record.generation, record.open) == (generation, False)
+
+
+def test_a_stop_that_fails_is_reported_and_never_assumed() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("stop", DB, 7)
+    while bench.asked:
+        action = next(iter(bench.asked.values()))
+        bench.answer(Probe.ACTIVE if isinstance(action, StepDown) and "volume" in action.step.name else None)
+    assert bench.line(DB).phase is Phase.NEEDS_FENCE
+    bench.wait(RETRY_AFTER)
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED
+
+
+# ---- restarts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_adopts_what_runs_and_keeps_its_lease() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.restart()
+    assert bench.line(DB).phase is Phase.RUNNING and bench.downs() == []
+    bench.answer_all()
+    bench.wait(LEASE)
+    assert bench.line(DB).phase is Phase.STOPPING, "nobody renewed it"
+
+
+def test_a_restart_goes_on_with_a_start() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    bench.restart()
+    assert bench.line(DB).phase is Phase.STARTING and bench.ups() == ["volume d"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_restart_after_the_lease_takes_everything_down(running: bool) -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    if running:
+        bench.answer_all()
+    bench.now += LEASE
+    bench.restart()
+    assert bench.line(DB).phase is Phase.STOPPING and bench.ups() == []
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED
+
+
+def test_a_stop_once_begun_is_finished_by_the_next_life() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.order("stop", DB, 7)
+    bench.restart()
+    assert bench.line(DB).phase is Phase.STOPPING and bench.ups() == []
+    bench.lease((DB, 7))
+    assert bench.ups() == []
+
+
+@pytest.mark.parametrize("left", [None, b"5 closed", b"5 running", b"7 closed", b"?"])
+def test_what_the_run_directory_does_not_call_started_is_not_started_by_a_restart(left: bytes | None) -> None:
+    """The daemon died between its two journals, over a stop of a generation that was never started here."""
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("stop", DB, 7)
+    del bench.records["run.instances"][DB]
+    if left is not None:
+        bench.records["run.instances"][DB] = left
+    bench.restart()
+    assert bench.line(DB).phase is Phase.STOPPING and bench.ups() == []
+
+
+def test_a_rebooted_node_reports_closed_only_after_it_looked_at_every_step() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.configuration = replace(CONFIGURATION, apps=())  # what was started is what is looked at
+    bench.reboot()
+    bench.lease((DB, 7))
+    assert bench.line(DB).phase is Phase.STOPPING
+    looked = []
+    while bench.asked:
+        assert bench.line(DB).phase is Phase.STOPPING
+        looked.append(type(bench.answer()).__name__)
+    assert looked == ["KillGroup", "StepDown", "StepDown"]
+    assert bench.line(DB).phase is Phase.CLOSED
+
+
+@given(st.binary(max_size=20))
+def test_any_record_of_a_phase_can_be_read(value: bytes) -> None:
+    generation, phase = phase_of(value)
+    assert (generation, phase) == (NO_GENERATION, Phase.CLOSED) or b" " in value
+
+
+@given(st.integers(0, 1 << 60), st.sampled_from(Phase))
+def test_a_phase_comes_back_as_it_was_written(generation: int, phase: Phase) -> None:
+    assert phase_of(f"{generation} {phase}".encode()) == (Generation(generation), phase)
+
+
+# ---- addresses ------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_that_netd_lost_and_tries_again_is_not_released() -> None:
+    """Its word was on the way when the release was sent: the address may be back by now."""
+    bench = ReqdBench()
+    bench.started(WEB, 7)
+    bench.order("stop", WEB, 7)
+    assert any(isinstance(tell.message, ReleaseAddress) for tell in bench.outputs[-1].tell)
+    release = bench.outputs[-1]
+    lost = AddressState(WEB, Generation(7), "10.0.0.9", False, reason="no such device", retrying=True)
+    bench.feed(Told(NETD, lost))
+    assert bench.line(WEB).phase is Phase.STOPPING
+    bench.outputs.append(release)
+    bench.netd()
+    assert bench.line(WEB).phase is Phase.CLOSED
+
+
+# ---- the end of the service -----------------------------------------------------------------------------------------
+
+
+def test_a_stopping_service_starts_nothing_that_was_ordered_before() -> None:
+    bench = ReqdBench()
+    bench.order("start", BARE, 7)
+    bench.feed(Noted(ServiceStopping()))
+    bench.renew((BARE, 7))
+    assert bench.line(BARE).phase is Phase.CLOSED
+
+
+def test_a_grant_that_comes_too_late_is_released_before_the_service_ends() -> None:
+    """Else the others would have to fence a node that was stopped in good order."""
+    bench = ReqdBench()
+    bench.feed(Noted(ServiceStopping()))
+    bench.renew((DB, 7))
+    assert bench.ups() == []
+    while any(not isinstance(action, Leave) for action in bench.asked.values()):
+        bench.answer()
+    assert bench.line(DB).phase is Phase.CLOSED
+    assert bench.request.leaving
+
+
+def test_nothing_open_is_left_without_its_guard() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.feed(Noted(ServiceStopping()))
+    bench.wait(LEAVE_TIME)
+    assert not any(isinstance(action, Leave) for action in bench.asked.values())
+
+
+# ---- fences ---------------------------------------------------------------------------------------------------------
+
+
+def results(bench: ReqdBench) -> list[FenceResult]:
+    told = [tell.message for output in bench.outputs for tell in output.tell if tell.who == CLUSTERD]
+    return [message for message in told if isinstance(message, FenceResult)]
+
+
+def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
+    bench = ReqdBench()
+    for _ in range(2):
+        bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
+    ((number, action),) = bench.asked.items()
+    assert isinstance(action, FenceOff)
+    bench.feed(Done(number, FenceOutcome(False, "no answer")))
+    assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
+    bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
+    assert len(bench.asked) == 2, "asked again when it failed"
+
+
+@pytest.mark.parametrize("node", [N3, NodeName("stranger")])
+def test_a_node_without_a_device_is_never_off(node: NodeName) -> None:
+    bench = ReqdBench()
+    bench.feed(Told(CLUSTERD, OrderFenceOff(node, Index(5))))
+    assert [result.off for result in results(bench)] == [False]
