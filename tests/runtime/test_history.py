@@ -31,6 +31,13 @@ def test_events_outlive_the_process_and_get_their_time_from_the_uptime(tmp_path:
     assert texts(history(tmp_path / "h.db")) == ["known", "ten seconds ago"]
 
 
+def test_events_of_one_moment_keep_their_order(tmp_path: Path) -> None:
+    ticks = iter(range(100))
+    kept = History(tmp_path / "h.db", lambda: 50 * DAY, lambda: 500.0 + next(ticks))
+    kept.record([event(f"e{number}", uptime=490.0) for number in range(9)])
+    assert texts(kept) == [f"e{number}" for number in range(9)]
+
+
 def test_since_limit_and_app(tmp_path: Path) -> None:
     kept = history(tmp_path / "h.db")
     kept.record([event(f"e{number}", 49 * DAY + number, app="web" if number % 2 else None) for number in range(10)])

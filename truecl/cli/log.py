@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
 def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
     request = AskLog(options.since, options.lines, options.follow, options.app)
     day = ""
-    for found in log(node, request, options.timeout):
+    for found in log(node, request, options.timeout, _still_read):
         if isinstance(found, tuple):
             if options.json:
                 out.json({"missing": found})
@@ -60,6 +61,14 @@ def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
                 out.text(f"Date: {day}")
             out.text(line(found, options.verbose))
     return DONE
+
+
+def _still_read() -> None:
+    """Raises BrokenPipeError when whoever read the output has gone (`lha_log -f | head`), which no write would find."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    if watched.poll(0):
+        raise BrokenPipeError
 
 
 def line(event: EventRecord, verbose: bool, local: Callable[[float], time.struct_time] = time.localtime) -> str:

@@ -1,6 +1,6 @@
 """lha_startapp, lha_stopapp, lha_moveapp: an operator's wish for one application."""
 
-from truecl.commands.node import FAILED, Ended, Node, Outcome, Steps, carry_out, meant
+from truecl.commands.node import FAILED, Ended, Node, Outcome, Steps, carry_out, closest
 from truecl.commands.stat import ask_status
 from truecl.model.ids import CLUSTERD, AppName, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon, NotAllowed
@@ -31,18 +31,19 @@ def _wish(node: Node, verb: str, app: AppName, where: NodeName | None, timeout: 
     repeatable = verb != "move" or where is not None
     outcome = yield from carry_out(node, CLUSTERD, request, timeout, wait, repeatable)
     if outcome.code == FAILED and not outcome.text:
-        return Outcome(FAILED, _unknown(node, app, where))
+        return Outcome(FAILED, _suggestion(node, app, where))
     return outcome
 
 
-def _unknown(node: Node, app: AppName, where: NodeName | None) -> str:
-    """After a refusal: what is wrong with the names, with a suggestion. '' if nothing is, or nobody knows."""
+def _suggestion(node: Node, app: AppName, where: NodeName | None) -> str:
+    """After a refusal, which was told: what was meant by a wrong name. '' if none is wrong, or nobody knows."""
     try:
         status = ask_status(node, AskStatus(), 2.0)
     except (Ended, NoAnswer, NoDaemon, NotAllowed):
         return ""
+    name = ""
     if app not in status.apps and app not in status.ledger.apps:
-        return f"unknown application '{app}': {meant(app, status.apps)}"
-    if where is not None and where not in status.nodes:
-        return f"unknown node '{where}': {meant(where, status.nodes)}"
-    return ""
+        name = closest(app, status.apps)
+    elif where is not None and where not in status.nodes:
+        name = closest(where, status.nodes)
+    return f"did you mean '{name}'?" if name else ""

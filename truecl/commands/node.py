@@ -63,12 +63,12 @@ def dialogue(node: Node, daemon: DaemonName) -> Dialogue:
     try:
         return node.dial(daemon)
     except NoDaemon as error:
-        raise Ended(NO_DAEMON, _what_helps(node, daemon, error)) from error
+        raise Ended(NO_DAEMON, _what_helps(node, daemon)) from error
     except NoAnswer as error:
         raise Ended(NO_DAEMON, f"{error}; the daemon hangs or is overloaded, its log is in /var/log/truecl") from error
 
 
-def _what_helps(node: Node, daemon: DaemonName, error: NoDaemon) -> str:
+def _what_helps(node: Node, daemon: DaemonName) -> str:
     service = "the truecl service does not run on this node: systemctl start truecl"
     if daemon == REQD:
         return service
@@ -76,7 +76,7 @@ def _what_helps(node: Node, daemon: DaemonName, error: NoDaemon) -> str:
         node.dial(REQD).close()
     except (NoDaemon, NoAnswer):
         return service
-    return f"no cluster on this node: lha_form forms it, or takes this node in ({error})"
+    return "no cluster on this node: lha_form forms it, or takes this node in"
 
 
 def carry_out(node: Node, daemon: DaemonName, request: Any, timeout: float, wait: bool, repeatable: bool) -> Steps:
@@ -130,12 +130,17 @@ def _again(node: Node, daemon: DaemonName, end: float, error: NoDaemon) -> Dialo
     raise Ended(NO_DAEMON, f"{error} and did not come back; it may go on: lha_stat shows how far") from error
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: what was meant, or what there is."""
+def closest(name: str, known: Iterable[str]) -> str:
+    """What was meant by a name that is not known; '' if nothing comes near."""
     from difflib import get_close_matches  # seldom needed, and slow to import
 
+    return next(iter(get_close_matches(name, list(known), 1)), "")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: what was meant, or what there is."""
     names = list(known)
-    close = get_close_matches(name, names, 1)
+    close = closest(name, names)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{close}'?"
     return f"there is {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else "there is none"

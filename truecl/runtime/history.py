@@ -56,7 +56,10 @@ class History:
         self._decoder = msgspec.msgpack.Decoder(EventRecord)
 
     def record(self, events: Iterable[EventRecord]) -> Recorded:
-        stamped = tuple(self._stamped(event) for event in events)
+        began = self._wall() - self._boot()  # read once: events of one moment keep their order
+        stamped = tuple(
+            event if event.at else msgspec.structs.replace(event, at=began + event.uptime) for event in events
+        )
         rows = [(event.at, event.app, self._encoder.encode(event)) for event in stamped]
         try:
             database = self._open()
@@ -89,11 +92,6 @@ class History:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-    def _stamped(self, event: EventRecord) -> EventRecord:
-        if event.at:
-            return event
-        return msgspec.structs.replace(event, at=self._wall() - max(0.0, self._boot() - event.uptime))
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
