@@ -85,6 +85,7 @@ class Formation:
         self._stopping: dict[str, AppName] = {}
         self._campaigned = False
         self._was_alive = False
+        self._formed = False
 
     # ---- entry ------------------------------------------------------------------------------------------------------
 
@@ -135,8 +136,10 @@ class Formation:
             for node, problem in sorted(message.differing.items()):
                 self._say(f"{node}: {problem}", Severity.ERROR)
             self._end(1, "the nodes hold different configurations; 'lha_form --sync' brings this node's to all")
-            return
-        self._start_all(now)
+        elif self._formed:
+            self._end_formed(f"the cluster is formed already, and runs with configuration {message.digest[:8]} now")
+        else:
+            self._start_all(now)
 
     def news(self, now: float) -> None:
         """Leadership, ledger or a local daemon changed."""
@@ -206,16 +209,19 @@ class Formation:
             CLUSTERD in self._answers[node].up and LOCKD in self._answers[node].up for node in self._available
         )
         digests = {self._answers[node].digest for node in self._available}
-        if everywhere and self.leadership is not None and self.leadership.leader and not self._wants_sync(digests):
-            self._end(0, f"the cluster is formed already; {self.leadership.leader} is its master")
+        self._formed = everywhere and self.leadership is not None and self.leadership.leader is not None
+        sync = isinstance(self._request, Form) and self._request.sync
+        if self._formed and not sync:
+            self._end_formed("the cluster is formed already")
             return
-        if len(digests) == 1 and "" not in digests:
+        if not self._formed and len(digests) == 1 and "" not in digests:
             self._start_all(now)
             return
         self._ask(lambda number: StartDaemons(number, (SYNCD,)), self._available, Stage.COMPARE_START, now, STAGE_TIME)
 
-    def _wants_sync(self, digests: set[str]) -> bool:
-        return isinstance(self._request, Form) and self._request.sync and len(digests) > 1
+    def _end_formed(self, text: str) -> None:
+        assert self.leadership is not None
+        self._end(0, f"{text}; {self.leadership.leader} is its master")
 
     def _compare(self, now: float) -> None:
         if len(self._answers) < len(self._asked) or not self.syncd_joined:

@@ -52,7 +52,7 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.report import InstanceReport, Phase, Progress
+from truecl.model.report import EventRecord, InstanceReport, Phase, Progress, Severity
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
@@ -70,6 +70,7 @@ from truecl.wire.messages import (
     Leadership,
     NewConfiguration,
     NodeStatus,
+    Note,
     Order,
     OrderFenceOff,
     Ready,
@@ -329,6 +330,10 @@ class Reqd:
 
         def say(progress: Progress) -> None:
             self._out.tell(CLUSTERD, InstanceProgress(self.me, app, generation, progress))
+            if progress.severity is not Severity.LOG:  # statd notes the wall clock
+                text = f"application '{app}': {progress.text}"
+                event = EventRecord(0.0, self._now, self.me, REQD, progress.severity, text, app)
+                self._out.tell(STATD, Note(event))
 
         machine = InstanceMachine(config, generation, lambda action: self._ask(action, app), say, self.me)
         self._machines[app] = machine
@@ -401,6 +406,8 @@ class Reqd:
         if who == LOCKD:
             self._out.tell(LOCKD, Subscribe())
             self._urgent = True
+        elif who == STATD:
+            self._status_at = now
         elif who == NETD:
             self._floating.netd_joined(self._lease.end)
         elif who == SYNCD:
