@@ -4,26 +4,28 @@ What it refuses although the master's clusterd asks for it: an end of a grant wh
 anything asked in another term than that which it leads.
 """
 
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.contract import Event, Joined, Left, Output, Received, Records, Told
+from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, NodeName, Term
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, NodeName, Term
 from truecl.model.ledger import AnyCommand, Batch, EndGrant, Ledger, Proof
 from truecl.model.membership import Membership
-from truecl.model.report import InstanceReport, Phase
+from truecl.model.report import EventRecord, InstanceReport, Phase, Severity
 from truecl.wire.messages import (
     Applied,
     Campaign,
     Leadership,
     Nodes,
+    Note,
     Propose,
     Proposed,
     Refused,
@@ -40,6 +42,12 @@ MAX_OLD_BOOTS = 16
 _BATCH = msgspec.msgpack.Decoder(Batch)
 
 Report = tuple[BootId, tuple[InstanceReport, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFull:
+    """`contract.Noted`: the disk under the journal is full. Its reserve holds what was to be saved and little more:
+    when that is gone too, this process ends."""
 
 
 def membership_of(configuration: Configuration) -> Membership:
@@ -95,6 +103,8 @@ class Lockd:
             case Joined(who):
                 if who == HBD:
                     self._out.tell(HBD, Subscribe())
+            case Noted(DiskFull()):
+                self._disk_full(now)
             case Left(who):
                 self._subscribers.pop(who, None)
             case _:
@@ -129,6 +139,12 @@ class Lockd:
                 self.raft.peer_lives(node.node, now)
             elif node.boot is not None:  # heard before, and now silent: a verdict, not mere ignorance
                 self.raft.peer_died(node.node, now)
+
+    def _disk_full(self, now: float) -> None:
+        """Another node is to lead while this one can still say so, and not when its leases have run out."""
+        text = "the disk under the journal is full: another node is to lead; make room in /var/lib/truecl"
+        self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.ERROR, text)))
+        self._step_down(now)
 
     def _step_down(self, now: float) -> None:
         """To the voter that is furthest, in the order of succession."""

@@ -38,8 +38,8 @@ VOLATILE = "run."
 class SplitJournal:
     """Two journals as one: durable records on the disk, `run.` buckets in the run directory."""
 
-    def __init__(self, durable: Journal | None, volatile: Journal | None) -> None:
-        self._durable, self._volatile = durable, volatile
+    def __init__(self, durable: Journal | None, volatile: Journal | None, warn: Callable[[str], None]) -> None:
+        self._durable, self._volatile, self._warn = durable, volatile, warn
 
     def load(self) -> Records:
         records: Records = {}
@@ -59,7 +59,10 @@ class SplitJournal:
                 journal.save(part)
 
     def release(self) -> bool:
-        return self._durable is not None and self._durable.release()
+        if self._durable is None or not self._durable.release():
+            return False
+        self._warn(f"{self._durable.path}: the disk is full; the last reserve is in use now, make room")
+        return True
 
 
 def configured(daemon: Daemon) -> tuple[Configuration, Credentials]:
@@ -76,6 +79,7 @@ def open_journal(daemon: Daemon, cluster: str, durable: bool, volatile: bool) ->
         return SplitJournal(
             Journal(daemon.home() / "journal.db", cluster, daemon.clock.now) if durable else None,
             Journal(daemon.paths.run / f"{daemon.name}.db", cluster, daemon.clock.now) if volatile else None,
+            daemon.log.error,
         )
     except JournalFault as fault:
         raise CannotStart(f"{type(fault).__name__}: {fault}", EXIT_JOURNAL) from fault

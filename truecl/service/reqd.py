@@ -5,6 +5,7 @@ from typing import Any
 
 from truecl.config.reader import read
 from truecl.core.contract import Noted
+from truecl.core.lockd import DiskFull
 from truecl.core.supervisor import PARENT
 from truecl.drivers.contract import Driver
 from truecl.drivers.fence.driver import FenceDriver
@@ -37,7 +38,7 @@ class _WithParent:
 
 
 def main(daemon: Daemon) -> None:
-    joint = Joint(daemon, durable=True, volatile=True)
+    joint = Joint(daemon, durable=True, volatile=True, when_full=Noted(DiskFull()))
 
     def noticed(instance: Instance, step: Step, reason: str) -> None:
         joint.feed(Noted(ProgramDied(instance, step.name, reason)))
