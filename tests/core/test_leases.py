@@ -14,8 +14,9 @@ def _renew(number: int, *instances: InstanceReport) -> Renew:
     return Renew(N1, BootId("n1-1"), number, instances)
 
 
-def _answered(leases: Leases, request: Renew) -> bool:
-    leases.reported(request)
+def _answered(leases: Leases, request: Renew, *live: tuple[AppName, int]) -> bool:
+    """`live`: the grants that the log knows."""
+    leases.reported(request, [(app, Generation(generation)) for app, generation in live])
     leases.requested(request, next_round=request.number, now=float(request.number))
     return bool(leases.completed(request.number))
 
@@ -43,4 +44,6 @@ def test_an_old_owner_that_never_saw_the_generation_is_renewed_again() -> None:
     """Else it gets no lease for as long as this leader leads, and counts as lost."""
     leases = Leases(Timing(), 0.0)
     leases.revoke(N1, WEB, Generation(7))
-    assert _answered(leases, _renew(1, _line(WEB, 3, Phase.CLOSED)))
+    seen = _line(WEB, 3, Phase.CLOSED)
+    assert not _answered(leases, _renew(1, seen), (WEB, 7)), "the end is only proposed: an answer would name it"
+    assert _answered(leases, _renew(2, seen), (DB, 7))

@@ -6,6 +6,7 @@ node sent it, so the leader's view always ends after the node's own. Nothing of 
 later than `bound` (Raft's `lease_bound`).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from truecl.model.config import Timing
@@ -62,18 +63,20 @@ class Leases:
         """A grant elsewhere is proposed on 'expired': this leader renews the old owner no more."""
         self._revoked.setdefault(node, {})[app] = generation
 
-    def reported(self, request: Renew) -> None:
+    def reported(self, request: Renew, live: Collection[tuple[AppName, Generation]]) -> None:
         """What the old owner says of itself: revoked until it reports the generation closed, or never had it.
 
-        Its record precedes the first step, so a table without the generation means that its start never came there;
-        and it cannot come any more, because no answer names it.
+        Its record precedes the first step, so a table without the generation means that its start never came there.
+        Whether it can still come, the log says: as long as the grant is `live` (its end proposed, not committed), an
+        answer would name it.
         """
         revoked = self._revoked.get(request.node)
         if revoked is None:
             return
-        open_here = {line.app: line.generation for line in request.instances if line.phase is not Phase.CLOSED}
+        phases = {(line.app, line.generation): line.phase for line in request.instances}
         for app, generation in list(revoked.items()):
-            if open_here.get(app) != generation:
+            phase = phases.get((app, generation))
+            if phase is Phase.CLOSED or (phase is None and (app, generation) not in live):
                 del revoked[app]
         if not revoked:
             del self._revoked[request.node]

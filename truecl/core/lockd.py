@@ -69,6 +69,10 @@ class Lockd:
         self._leases_term = Term(0)
         self._reports: dict[NodeName, Report] = {}
         self._numbers: dict[NodeName, int] = {}
+        self._boots: dict[NodeName, BootId] = {}
+        """Of each node's latest request."""
+        self._heard: dict[NodeName, BootId] = {}
+        """The nodes that hbd hears, and their boots."""
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._early: dict[NodeName, Renew] = {}
@@ -107,6 +111,8 @@ class Lockd:
                 self._disk_full(now)
             case Left(who):
                 self._subscribers.pop(who, None)
+                if who == HBD:
+                    self._heard = {}
             case _:
                 pass
         self.raft.wake(now)
@@ -122,8 +128,8 @@ class Lockd:
                 self._out.tell(CLUSTERD, self._propose(message, now))
             case Subscribe():
                 self._subscribers[who] = None
-                self._out.tell(who, self._leadership)
                 self._out.tell(who, Applied(self.ledger))
+                self._out.tell(who, self._leadership)
                 if who == CLUSTERD and self._leadership.ready:
                     self._out.tell(CLUSTERD, self._nodes)
             case Campaign() if who == REQD:
@@ -134,6 +140,7 @@ class Lockd:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 
     def _view(self, view: View, now: float) -> None:
+        self._heard = {each.node: each.boot for each in view.nodes if each.alive and each.boot is not None}
         for node in view.nodes:
             if node.alive:
                 self.raft.peer_lives(node.node, now)
@@ -147,10 +154,12 @@ class Lockd:
         self._step_down(now)
 
     def _step_down(self, now: float) -> None:
-        """To the voter that is furthest, in the order of succession."""
-        followers = [each for each in self.raft.followers if each.node in self.raft.membership.voters]
-        if followers:
-            best = max(followers, key=lambda each: each.match)
+        """To the voter that is furthest, in the order of succession, of those that answer. One attempt at a time: while
+        it lasts nothing can be proposed."""
+        voters, silent = self.raft.membership.voters, now - self._timing.election
+        living = [each for each in self.raft.followers if each.node in voters and each.heard_at >= silent]
+        if living and not self.raft.transferring:
+            best = max(living, key=lambda each: (each.node in self._heard, each.match))
             self.raft.transfer(best.node, now)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
@@ -171,7 +180,7 @@ class Lockd:
         if not self._take_report(message):
             return
         leases = self._leases_of_term()
-        leases.reported(message)
+        leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
         if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
             self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
@@ -179,19 +188,26 @@ class Lockd:
     def _take_report(self, message: Renew) -> bool:
         """False for what is older than the latest of this node: an earlier boot, or a smaller number."""
         node, boot = message.node, message.boot
-        known = self._reports.get(node)
+        last = self._boots.get(node, boot)
         if boot in self._old_boots.get(node, ()):
             return False
-        if known is not None and known[0] != boot:
-            self._old_boots[node] = (*self._old_boots.get(node, ()), known[0])[-MAX_OLD_BOOTS:]
+        if boot != last:
+            if self._heard.get(node) == last:
+                return False  # late, of a boot before that; or hbd will hear of the new one in a moment
+            self._old_boots[node] = (*self._old_boots.get(node, ()), last)[-MAX_OLD_BOOTS:]
             self._numbers[node] = 0
         if message.number <= self._numbers.get(node, 0):
             return False
         self._numbers[node] = message.number
-        if known != (boot, message.instances):
+        self._boots[node] = boot
+        if self._reports.get(node) != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
         return True
+
+    def _live(self) -> tuple[tuple[AppName, Generation], ...]:
+        apps = self.ledger.apps.items()
+        return tuple((app, state.grant.generation) for app, state in apps if state.grant is not None)
 
     def _leases_of_term(self) -> Leases:
         bound = self.raft.lease_bound
@@ -285,15 +301,13 @@ class Lockd:
     def _tell_news(self, now: float) -> None:
         leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
         if self.raft.role is not Role.LEADER:
-            self._leases = None
-            self._named.clear()
-            self._early.clear()
-        if leadership != self._leadership:
-            self._leadership = leadership
-            self._tell_all(leadership)
+            self._forget_tenure()
         if self.ledger is not self._applied_told:
             self._applied_told = self.ledger
             self._tell_all(Applied(self.ledger))
+        if leadership != self._leadership:  # after the ledger: a new master plans with the first word that it leads
+            self._leadership = leadership
+            self._tell_all(leadership)
         if leadership.ready:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(dict(self._reports), self._expired(now), leaving)
@@ -302,6 +316,14 @@ class Lockd:
                 self._out.tell(CLUSTERD, nodes)
         else:
             self._nodes = Nodes({}, ())  # the next master has forgotten what this one was told
+
+    def _forget_tenure(self) -> None:
+        """What was true while this node led: by the next time the nodes may have said other things to others."""
+        self._leases = None
+        self._named.clear()
+        self._early.clear()
+        self._reports.clear()
+        self._leaving.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:

@@ -122,6 +122,11 @@ class Raft(Roles):
         return self.me in self.log.membership.voters
 
     @property
+    def transferring(self) -> bool:
+        """Leads, and is handing over."""
+        return self._tenure is not None and self._tenure.transfer_to is not None
+
+    @property
     def followers(self) -> tuple[Progress, ...]:
         """While leading: everybody's progress, to be looked at only."""
         return self._tenure.describe() if self._tenure is not None else ()

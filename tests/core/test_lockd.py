@@ -1,0 +1,364 @@
+"""lockd's core on three nodes: what a lease answer takes, which proofs it refuses, what its clusterd is told."""
+
+from random import Random
+
+import pytest
+
+from truecl.core.contract import Joined, Left, Received, Told
+from truecl.core.lockd import Lockd
+from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ledger import (
+    AnyCommand,
+    ConfirmFence,
+    EndGrant,
+    GiveGrant,
+    OrderFence,
+    Proof,
+    SetWanted,
+    TakeLock,
+    Wanted,
+)
+from truecl.model.report import InstanceReport, Phase
+from truecl.wire.messages import (
+    Applied,
+    Campaign,
+    Leadership,
+    Nodes,
+    NodeView,
+    Propose,
+    Proposed,
+    Renew,
+    Renewed,
+    StepDown,
+    Subscribe,
+    View,
+)
+from truecl.wire.raft import AppendAnswer
+
+from .same_daemon import Nodes as Trio
+from .same_daemon import configuration
+
+N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
+WEB, DB = AppName("web"), AppName("db")
+CONFIGURATION = configuration(apps=("web", "db"))
+TIMING = CONFIGURATION.cluster.timing
+OVER = TIMING.lease + TIMING.drift + TIMING.stop_allowance
+BOOT = BootId("b1")
+
+
+class Lockds(Trio):
+    """n1 leads. `renew` and `propose` play the nodes' reqds and the master's clusterd."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        super().__init__(("n1", "n2", "n3"), self.build, lambda node, action: None)
+        for node in self.cores:
+            self.tell(node, CLUSTERD, Subscribe())
+        self.tell("n1", REQD, Campaign())
+        self.wait(0.3)
+        assert self.leadership("n1").ready
+
+    def build(self, node: NodeName) -> Lockd:
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+
+    def lockd(self, node: str) -> Lockd:
+        core = self.cores[NodeName(node)]
+        assert isinstance(core, Lockd)
+        return core
+
+    def leadership(self, node: str) -> Leadership:
+        return self.lockd(node)._leadership
+
+    def propose(self, *commands: AnyCommand, node: str = "n1", term: int | None = None) -> Proposed:
+        self.number += 1
+        leads = self.leadership(node).term if term is None else Term(term)
+        self.tell(node, CLUSTERD, Propose(self.number, leads, commands))
+        return self.heard(node, CLUSTERD, Proposed)[-1]
+
+    def renew(self, node: str, *lines: InstanceReport, boot: BootId = BOOT, number: int | None = None) -> Renew:
+        self.number += 1
+        request = Renew(NodeName(node), boot, number or self.number, lines)
+        self.tell(node, REQD, request)
+        return request
+
+    def answer(self, node: str) -> Renewed | None:
+        """The latest that reqd was told there."""
+        answers = self.heard(node, REQD, Renewed)
+        return answers[-1] if answers else None
+
+    def nodes(self) -> Nodes:
+        return self.lockd("n1")._nodes
+
+    def granted(self, node: NodeName = N2, app: AppName = WEB) -> Generation:
+        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node)).index
+        assert index is not None
+        return Generation(index)
+
+
+def line(generation: int, phase: Phase, app: AppName = WEB) -> InstanceReport:
+    return InstanceReport(app, Generation(generation), phase)
+
+
+@pytest.fixture
+def lockds() -> Lockds:
+    return Lockds()
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_echoes_the_request_and_names_what_the_log_grants(lockds: Lockds) -> None:
+    generation = lockds.granted()
+    request = lockds.renew("n2")
+    lockds.wait(0.3)
+    answer = lockds.answer("n2")
+    assert answer is not None
+    assert (answer.node, answer.boot, answer.number) == (N2, request.boot, request.number)
+    assert answer.named == ((WEB, generation),)
+
+
+def test_an_answer_needs_a_round_that_began_after_the_request_came_in(lockds: Lockds) -> None:
+    """The acknowledgement of an earlier round may be older than another leader's whole term."""
+    lockds.wait(1.0)
+    lockds.cut = {N2, N3}
+    leader = lockds.lockd("n1").raft
+    before = leader.next_round - 1
+    lockds.tell("n1", REQD, Renew(N1, BOOT, 50, ()))
+    last = leader.log.last_index
+    for node in (N2, N3):
+        lockds.feed("n1", Received(node, AppendAnswer(leader.term, before, True, last, last, Term(0))))
+    assert lockds.answer("n1") is None
+    for node in (N2, N3):
+        lockds.feed("n1", Received(node, AppendAnswer(leader.term, leader.next_round - 1, True, last, last, Term(0))))
+    lockds.wait(0.3)
+    for node in (N2, N3):
+        lockds.feed("n1", Received(node, AppendAnswer(leader.term, leader.next_round - 1, True, last, last, Term(0))))
+    assert lockds.answer("n1") is not None
+
+
+def test_a_leader_without_a_quorum_answers_nothing(lockds: Lockds) -> None:
+    lockds.wait(1.0)
+    lockds.cut = {N2, N3}
+    lockds.renew("n1")
+    lockds.wait(0.5)
+    assert lockds.answer("n1") is None
+
+
+def test_a_new_leader_answers_only_after_an_entry_of_its_own_is_committed(lockds: Lockds) -> None:
+    lockds.cut = {N1, N3}
+    lockd = lockds.lockd("n2")
+    lockd.raft._become_candidate(False)
+    lockd.raft._become_leader()
+    lockd._renew(Renew(N2, BOOT, 7, ()), lockds.now)
+    lockd._answer(1 << 40)
+    assert lockds.answer("n2") is None and not lockd.raft.ready
+
+
+def test_what_came_before_it_was_ready_is_answered_then(lockds: Lockds) -> None:
+    lockds.cut = {N1}
+    lockds.tell("n2", REQD, Campaign())
+    lockds.wait(3.0)
+    leader = next(node for node in ("n2", "n3") if lockds.leadership(node).ready)
+    lockds.renew(leader)
+    lockds.wait(0.5)
+    assert lockds.answer(leader) is not None
+
+
+def test_a_request_of_another_node_s_name_is_not_taken(lockds: Lockds) -> None:
+    lockds.feed("n1", Received(N3, Renew(N2, BOOT, 1, (line(5, Phase.CLOSED),))))
+    assert N2 not in lockds.nodes().reports
+
+
+# ---- reports --------------------------------------------------------------------------------------------------------
+
+
+def test_an_older_request_changes_no_report(lockds: Lockds) -> None:
+    lockds.renew("n2", line(5, Phase.RUNNING), number=9)
+    lockds.renew("n2", line(5, Phase.STARTING), number=8)
+    assert lockds.nodes().reports[N2] == (BOOT, (line(5, Phase.RUNNING),))
+
+
+def test_an_earlier_boot_is_not_believed_again(lockds: Lockds) -> None:
+    lockds.renew("n2", number=900)
+    lockds.renew("n2", boot=BootId("b2"), number=5)
+    lockds.renew("n2", line(5, Phase.RUNNING), number=901)
+    assert lockds.nodes().reports[N2] == ("b2", ())
+
+
+def heard(boot: str) -> Told:
+    return Told(HBD, View((NodeView(N2, BootId(boot), True, ()),)))
+
+
+def test_a_late_request_of_an_earlier_boot_does_not_shut_the_present_one_out(lockds: Lockds) -> None:
+    """This leader never heard of the earlier boot: only hbd knows which of the two lives."""
+    lockds.feed("n1", heard("b2"))
+    lockds.renew("n2", boot=BootId("b2"), number=5)
+    lockds.renew("n2", line(5, Phase.NEEDS_FENCE), boot=BootId("b1"), number=900)
+    lockds.renew("n2", boot=BootId("b2"), number=6)
+    lockds.wait(0.3)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.boot == "b2"
+    assert lockds.nodes().reports[N2] == ("b2", ())
+
+
+def test_a_rebooted_node_is_taken_when_hbd_has_heard_of_it_or_is_not_there_to_say(lockds: Lockds) -> None:
+    lockds.feed("n1", heard("b1"))
+    lockds.renew("n2")
+    lockds.renew("n2", boot=BootId("b2"), number=1)
+    assert lockds.nodes().reports[N2][0] == "b1"
+    lockds.feed("n1", heard("b2"))
+    lockds.renew("n2", boot=BootId("b2"), number=2)
+    assert lockds.nodes().reports[N2][0] == "b2"
+    lockds.feed("n1", Left(HBD))
+    lockds.renew("n2", boot=BootId("b3"), number=1)
+    assert lockds.nodes().reports[N2][0] == "b3"
+
+
+def test_a_leader_has_forgotten_what_the_nodes_told_it_the_last_time(lockds: Lockds) -> None:
+    lockds.renew("n2", line(5, Phase.NEEDS_FENCE))
+    lockds.cut = {N1}
+    lockds.wait(5.0)
+    assert not lockds.leadership("n1").ready
+    lockds.cut = set()
+    lockds.wait(1.0)
+    lockds.tell("n1", REQD, Campaign())
+    for _ in range(100):
+        if lockds.leadership("n1").ready:
+            break
+        leader = next(node for node in ("n2", "n3") if lockds.lockd(node).raft.followers)
+        lockds.lockd(leader).raft.transfer(N1, lockds.now)
+        lockds.wait(0.3)
+    assert lockds.leadership("n1").ready
+    assert lockds.nodes().reports == {}
+
+
+# ---- proofs ---------------------------------------------------------------------------------------------------------
+
+
+def test_released_needs_the_owner_s_own_word_on_that_generation(lockds: Lockds) -> None:
+    generation = lockds.granted()
+    end = EndGrant(WEB, generation, Proof.RELEASED)
+    assert "has not reported" in lockds.propose(end).reason
+    lockds.renew("n2", line(generation - 1, Phase.CLOSED), line(generation, Phase.CLOSED, DB))
+    assert lockds.propose(end).index is None
+    lockds.renew("n2", line(generation, Phase.STOPPING))
+    assert lockds.propose(end).index is None
+    lockds.renew("n3", line(generation, Phase.CLOSED))
+    assert lockds.propose(end).index is None
+    lockds.renew("n2", line(generation, Phase.CLOSED))
+    assert lockds.propose(end).index is not None
+
+
+def test_expired_needs_lease_drift_and_allowance_after_the_last_answer(lockds: Lockds) -> None:
+    generation = lockds.granted()
+    end = EndGrant(WEB, generation, Proof.EXPIRED)
+    lockds.wait(3.0)
+    lockds.renew("n2")
+    received = lockds.now
+    lockds.wait(0.5)
+    lockds.cut = {N2}
+    lockds.wait(received + OVER - 0.01 - lockds.now)
+    assert lockds.propose(end).index is None and N2 not in lockds.nodes().expired
+    lockds.wait(0.02)
+    assert lockds.nodes().expired == (N1, N2, N3)
+    assert lockds.propose(end).index is not None
+
+
+def test_fenced_needs_a_confirmed_order_that_names_the_generation(lockds: Lockds) -> None:
+    generation = lockds.granted()
+    end = EndGrant(WEB, generation, Proof.FENCED)
+    order = lockds.propose(OrderFence(N2, (generation,))).index
+    assert lockds.propose(end).index is None and order is not None
+    lockds.propose(ConfirmFence(N2, Index(order)))
+    assert lockds.propose(end).index is not None
+
+
+@pytest.mark.parametrize("proof", [Proof.VOUCHED, Proof.EXPIRED_WATCHDOG])
+def test_proofs_that_nobody_can_check_yet_are_refused(lockds: Lockds, proof: Proof) -> None:
+    generation = lockds.granted()
+    lockds.wait(60.0)
+    assert lockds.propose(EndGrant(WEB, generation, proof)).index is None
+
+
+def test_only_the_live_generation_can_be_ended_and_only_in_the_leader_s_term(lockds: Lockds) -> None:
+    generation = lockds.granted()
+    lockds.wait(60.0)
+    assert lockds.propose(EndGrant(WEB, Generation(generation - 1), Proof.EXPIRED)).index is None
+    term = lockds.leadership("n1").term
+    assert lockds.propose(TakeLock("a", "b"), term=term - 1).index is None
+    assert lockds.propose(TakeLock("a", "b"), node="n2", term=term).index is None
+
+
+# ---- revoked --------------------------------------------------------------------------------------------------------
+
+
+def taken_away(lockds: Lockds, committed: bool) -> Generation:
+    """web of n2 is taken on 'expired'; `committed`: the entry reaches the others."""
+    generation = lockds.granted()
+    lockds.wait(60.0)
+    lockds.heard("n2", REQD, Renewed)
+    if not committed:
+        lockds.cut = {N2, N3}
+    assert lockds.propose(EndGrant(WEB, generation, Proof.EXPIRED), GiveGrant(WEB, N3, generation)).index is not None
+    return generation
+
+
+def test_between_proposal_and_commit_an_answer_would_still_name_it(lockds: Lockds) -> None:
+    """n2 never saw the generation: named now, it would start it while n3 does."""
+    lockd = lockds.lockd("n1")
+    generation = taken_away(lockds, committed=False)
+    lockds.feed("n1", Received(N2, Renew(N2, BOOT, 1 << 50, ())))
+    leases = lockd._leases_of_term()
+    assert [each.node for each in leases.completed(1 << 40)] == []
+    lockds.feed("n1", Received(N2, Renew(N2, BOOT, (1 << 50) + 1, (line(generation, Phase.STOPPING),))))
+    assert [each.node for each in leases.completed(1 << 40)] == []
+
+
+def test_an_owner_that_never_saw_its_generation_is_renewed_again_when_the_end_is_committed(lockds: Lockds) -> None:
+    taken_away(lockds, committed=True)
+    lockds.renew("n2")
+    lockds.wait(0.3)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.named == ()
+
+
+def test_an_owner_that_still_has_it_open_is_renewed_when_it_reports_it_closed(lockds: Lockds) -> None:
+    generation = taken_away(lockds, committed=True)
+    lockds.renew("n2", line(generation, Phase.STOPPING))
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is None
+    lockds.renew("n2", line(generation, Phase.CLOSED))
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+
+
+# ---- what its node is told ------------------------------------------------------------------------------------------
+
+
+def test_a_new_master_knows_the_ledger_before_it_hears_that_it_leads(lockds: Lockds) -> None:
+    lockds.granted()
+    lockds.told[N1].clear()
+    lockds.tell("n1", CLUSTERD, Subscribe())
+    kinds = [type(message) for who, message in lockds.told[N1] if who == CLUSTERD]
+    assert kinds.index(Applied) < kinds.index(Leadership) < kinds.index(Nodes)
+
+
+def test_a_leader_hands_over_to_one_that_answers_and_tries_once_at_a_time(lockds: Lockds) -> None:
+    lockds.wait(1.0)
+    lockds.cut = {N2}
+    lockds.feed("n1", Joined(HBD))
+    lockds.feed("n1", Told(HBD, View((NodeView(N2, BOOT, False, ()), NodeView(N3, BOOT, True, ())))))
+    for _ in range(5):
+        lockds.tell("n1", CLUSTERD, StepDown())
+        lockds.wait(0.1)
+    assert lockds.leadership("n3").leader == N3
+
+
+def test_a_leader_that_asks_itself_to_step_down_again_and_again_still_decides(lockds: Lockds) -> None:
+    """The one that it hands over to has just died: the attempt ends, and in between there is time to write."""
+    raft = lockds.lockd("n1").raft
+    lockds.feed("n1", Told(CLUSTERD, StepDown()))
+    until = raft._tenure.transfer_until if raft._tenure is not None else 0.0
+    lockds.now += 0.5
+    lockds.lockd("n1")._step_down(lockds.now)
+    assert raft._tenure is None or raft._tenure.transfer_until == until
