@@ -47,3 +47,22 @@ def test_an_old_owner_that_never_saw_the_generation_is_renewed_again() -> None:
     seen = _line(WEB, 3, Phase.CLOSED)
     assert not _answered(leases, _renew(1, seen), (WEB, 7)), "the end is only proposed: an answer would name it"
     assert _answered(leases, _renew(2, seen), (DB, 7))
+
+
+def test_a_request_waits_for_a_round_that_began_after_it_came_in() -> None:
+    leases = Leases(Timing(), 0.0)
+    leases.requested(_renew(1), next_round=4, now=1.0)
+    assert leases.completed(3) == ()
+    assert leases.completed(4) == (_renew(1),)
+    assert leases.completed(9) == (), "once"
+
+
+def test_a_lease_counts_from_the_receipt_of_the_request_and_never_from_before_the_bound() -> None:
+    timing = Timing()
+    rest = timing.lease + timing.drift + timing.stop_allowance
+    leases = Leases(timing, 50.0)
+    assert leases.surely_over(N1) == 50.0 + rest
+    leases.requested(_renew(1), next_round=1, now=60.0)
+    assert leases.surely_over(N1) == 50.0 + rest, "asked is not answered"
+    leases.completed(1)
+    assert leases.surely_over(N1) == 60.0 + rest

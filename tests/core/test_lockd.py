@@ -354,11 +354,15 @@ def test_a_leader_hands_over_to_one_that_answers_and_tries_once_at_a_time(lockds
     assert lockds.leadership("n3").leader == N3
 
 
-def test_a_leader_that_asks_itself_to_step_down_again_and_again_still_decides(lockds: Lockds) -> None:
-    """The one that it hands over to has just died: the attempt ends, and in between there is time to write."""
+def test_an_attempt_to_hand_over_is_not_begun_anew_while_it_lasts(lockds: Lockds) -> None:
+    """Nothing can be proposed meanwhile: asked again and again, a leader would decide nothing for ever."""
+    lockds.wait(0.5)
+    lockds.cut = {N2, N3}
     raft = lockds.lockd("n1").raft
-    lockds.feed("n1", Told(CLUSTERD, StepDown()))
-    until = raft._tenure.transfer_until if raft._tenure is not None else 0.0
-    lockds.now += 0.5
-    lockds.lockd("n1")._step_down(lockds.now)
-    assert raft._tenure is None or raft._tenure.transfer_until == until
+    ends = []
+    for _ in range(3):
+        lockds.tell("n1", CLUSTERD, StepDown())
+        assert raft._tenure is not None and raft.transferring
+        ends.append(raft._tenure.transfer_until)
+        lockds.wait(0.1)
+    assert len(set(ends)) == 1
