@@ -71,6 +71,10 @@ class Clusterd:
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
         self._view = View(())
+        self._heard_since: dict[NodeName, float] = {}
+        """Nodes that hbd hears, since when without a break or a boot."""
+        self._renewed: dict[NodeName, None] = {}
+        """Those of them, and this node, that renewed their lease with this master since then."""
         self._began = 0.0
         self._master_since: float | None = None
         self._settled_boots = False
@@ -127,8 +131,9 @@ class Clusterd:
                 self._lead(message, now)
             case Nodes() if who == LOCKD:
                 self._nodes = message
+                self._renewed |= dict.fromkeys(node for node in message.reports if node not in message.expired)
             case View() if who == HBD:
-                self._view = message
+                self._hear(message, now)
             case Proposed() if who == LOCKD:
                 self._proposed(message)
             case InstanceProgress() if who == REQD:
@@ -190,6 +195,7 @@ class Clusterd:
         self._fencing.clear()
         self._fence_trouble.clear()
         self._nodes = Nodes({}, ())
+        self._renewed.clear()
         if self._notes.notes:
             self._notes = Notes(())
             self._out.tell(STATD, self._notes)
@@ -309,6 +315,17 @@ class Clusterd:
             if node in nodes.reports and node not in nodes.expired and node not in nodes.leaving
         )
 
+    def _hear(self, view: View, now: float) -> None:
+        """Of a node that was away, or booted, everything has to be heard anew."""
+        before = {node.node: node.boot for node in self._view.nodes if node.alive}
+        self._view = view
+        for node in view.nodes:
+            if not node.alive or before.get(node.node) != node.boot:
+                self._heard_since.pop(node.node, None)
+                self._renewed.pop(node.node, None)
+            if node.alive:
+                self._heard_since.setdefault(node.node, now)
+
     def _awaited(self, now: float) -> frozenset[NodeName]:
         if self._master_since is None or now >= self._master_since + REPORT_GRACE:
             return frozenset()
@@ -321,14 +338,16 @@ class Clusterd:
             silent = not node.alive or node.node in self._nodes.expired
             if known and silent and (not node.alive or self._was_renewing(node.node, now)):
                 lost.append(node.node)
-        if self.me in self._nodes.expired:
+        if self.me in self._nodes.expired and self._was_renewing(self.me, now):
             lost.append(self.me)
         return frozenset(lost)
 
     def _was_renewing(self, node: NodeName, now: float) -> bool:
-        """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to."""
-        since = self._master_since if self._master_since is not None else now
-        return node in self._nodes.reports or now - since >= STARTUP_GRACE
+        """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to. The old
+        lease of a node that just came is over, and it is not lost for that."""
+        led = self._master_since if self._master_since is not None else now
+        since = max(led, self._heard_since.get(node, self._began))
+        return node in self._renewed or now - since >= STARTUP_GRACE
 
     def _input(self, now: float) -> PlanInput:
         return PlanInput(
@@ -521,7 +540,7 @@ class Clusterd:
             times.append(self._proposal[2])
         if self._master_since is not None and (not self._settled_boots or now < self._master_since + REPORT_GRACE):
             times.append(max(now + 0.01, self._master_since + REPORT_GRACE))
-        for since in (self._began, self._master_since):
+        for since in (self._began, self._master_since, *self._heard_since.values()):
             if since is not None and now < since + STARTUP_GRACE:
                 times.append(since + STARTUP_GRACE)
         return min(times, default=None)
