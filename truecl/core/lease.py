@@ -9,6 +9,8 @@ from truecl.model.ids import AppName, BootId, Generation, NodeName
 from truecl.model.report import InstanceReport
 from truecl.wire.messages import Renew, Renewed
 
+ANTICIPATION = 0.1
+"""Fraction of the interval by which a request is meant to precede the leader's next round."""
 MAX_OUTSTANDING = 64
 """Requests remembered as unanswered; older ones could only extend a lease that is over."""
 
@@ -26,6 +28,7 @@ class Lease:
         self.end = now
         self.named: dict[AppName, Generation] = {}
         self.next_request = now
+        self._asked = now
         self._number = first_number
         self._answered = first_number
         self._sent: dict[int, float] = {}
@@ -43,7 +46,7 @@ class Lease:
         self._sent[self._number] = now
         if len(self._sent) > MAX_OUTSTANDING:
             del self._sent[next(iter(self._sent))]
-        self.next_request = now + self.interval
+        self._asked, self.next_request = now, now + self.interval
         return Renew(self.me, self.boot, self._number, instances, leaving)
 
     def answer(self, message: Renewed, now: float) -> bool:
@@ -60,9 +63,16 @@ class Lease:
         self._answered = message.number
         for number in [each for each in self._sent if each <= message.number]:
             del self._sent[number]
+        self._follow_rounds(now)
         end = sent + self.length
         if end <= now:
             return False
         self.end = max(self.end, end)
         self.named = dict(message.named)
         return True
+
+    def _follow_rounds(self, now: float) -> None:
+        """The leader answers all nodes when a round of its own is over, and begins those an interval apart. A request
+        just before the next one waits least, and its lease loses least by waiting."""
+        earliest, latest = self._asked + self.interval / 2, self._asked + self.interval * (1 + 2 * ANTICIPATION)
+        self.next_request = max(earliest, min(latest, now + self.interval * (1 - ANTICIPATION)))

@@ -337,8 +337,9 @@ class Mesh:
             self._log.seldom(f"refused {address}", Level.WARNING, f"connection from {address} refused: {why}")
 
     def wrap(self, connection: Connection) -> TLSMemoryBIOProtocol:
-        factory = self._wrapping[connection.role]
-        wrapped: TLSMemoryBIOProtocol = factory.protocol(factory, connection)
+        """Without the factory's own protocol, which holds every write back for a turn of the reactor to gather more."""
+        wrapping: Any = TLSMemoryBIOProtocol
+        wrapped: TLSMemoryBIOProtocol = wrapping(self._wrapping[connection.role], connection)
         return wrapped
 
 

@@ -15,6 +15,10 @@ from truecl.wire.raft import MAX_PAYLOAD, Append, AppendAnswer, Entry, SnapshotA
 PART_PATIENCE = 0.5
 """Fraction of the election timeout after which an unanswered part of a snapshot is sent again."""
 
+PACE = 0.25
+"""Heartbeats are as far apart as the renewals that their rounds answer, but no further than this fraction of the election
+timeout. (Who lives is hbd's matter.)"""
+
 
 class Tenure:
     def __init__(
@@ -23,6 +27,7 @@ class Tenure:
         self._me = me
         self._log = log
         self._timing = timing
+        self._pace = min(timing.renewal, timing.election * PACE)
         self._now = now
         self._membership: Membership | None = None
         self._peers: dict[NodeName, Progress] = {}
@@ -48,7 +53,7 @@ class Tenure:
         self._round_to_voters = True
         if observers:
             self._round_to_all = True
-            self.heartbeat_at = now + self._timing.heartbeat
+            self.heartbeat_at = now + self._pace
         return self.round
 
     @property
