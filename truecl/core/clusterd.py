@@ -18,7 +18,9 @@ from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, AppName, BootId, In
 from truecl.model.ledger import (
     AnyCommand,
     ConfirmFence,
+    FreeLock,
     Ledger,
+    Lock,
     RecordBoot,
     SetWanted,
     Wanted,
@@ -54,6 +56,14 @@ STARTUP_GRACE = 15.0
 """Seconds after which a node that was never heard counts as lost."""
 REPORT_GRACE = 1.0
 """A new master waits so long for the nodes' first reports before it calls a whole start cold or not."""
+PASS_AGAIN = 2.0
+"""Seconds after which a request without an end is passed on again: it, its reply or the master's memory may be lost."""
+FORGOTTEN = 10.0
+"""Seconds after which the master waits no more for a wish that nobody asks after: its lock is for others."""
+REPEAT_STEP_DOWN = 2.0
+MAX_COMMANDS = 500
+"""In one entry of the log."""
+MAX_OUTCOMES = 256
 MAX_OPERATIONS = 64
 MAX_REQUESTS = 64
 PLANS_KEPT = 1000
@@ -75,7 +85,9 @@ class Clusterd:
         """Nodes that hbd hears, since when without a break or a boot."""
         self._renewed: dict[NodeName, None] = {}
         """Those of them, and this node, that renewed their lease with this master since then."""
+        self._now = 0.0
         self._began = 0.0
+        """Of this daemon, or of the hbd that it hears from: who was not heard since then may just be slow."""
         self._master_since: float | None = None
         self._settled_boots = False
         self._operations: dict[str, Operation] = {}
@@ -83,6 +95,9 @@ class Clusterd:
         """Requests that came between this node's election and its first committed entry."""
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
+        self._pass_at: float | None = None
+        self._outcomes: dict[str, tuple[Reply, ...]] = {}
+        """Of the latest operations, by request: a reply may be lost, and its request comes again."""
         self._acting: dict[str, None] = {}
         """Who on this node may change anything; others may look."""
         self._number = 0
@@ -91,6 +106,8 @@ class Clusterd:
         self._ordered: dict[NodeOrder, float] = {}
         self._fencing: dict[tuple[NodeName, Index], float] = {}
         self._fence_trouble: dict[NodeName, str] = {}
+        self._step_down_at = 0.0
+        """When this master may ask again to be relieved."""
         self._notes: Notes = Notes(())
         self._plan = Plan()
 
@@ -101,10 +118,11 @@ class Clusterd:
     # ---- contract ---------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> Output:
-        self._began = now
+        self._now = self._began = now
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:
+        self._now = now
         match event:
             case Told(who, message):
                 self._told(who, message, now)
@@ -115,6 +133,8 @@ class Clusterd:
                     self._acting[who] = None
                 if who in (LOCKD, HBD, SYNCD):
                     self._out.tell(who, Subscribe())
+                if who == HBD:
+                    self._began = now
                 if who == STATD:
                     self._out.tell(STATD, self._notes)
             case Left(who):
@@ -210,6 +230,7 @@ class Clusterd:
             self._out.tell(who, Refused("too many requests at once; try again"))
             return
         self._requests[request.id] = (who, request)
+        self._pass_at = self._pass_at or self._now + PASS_AGAIN
         if self._leadership.leader is None:
             self._out.tell(
                 who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN))
@@ -224,13 +245,26 @@ class Clusterd:
         elif leader is not None:
             self._out.send(leader, request)
 
+    def _pass_again(self, now: float) -> None:
+        if self._pass_at is None or now < self._pass_at:
+            return
+        self._pass_at = now + PASS_AGAIN if self._requests else None
+        for _, request in list(self._requests.values()):
+            self._pass_on(request)
+
     def _begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
         if request.id in self._operations:
+            self._operations[request.id].asked_at = self._now
+            return
+        if request.id in self._outcomes:
+            for reply in self._outcomes[request.id]:
+                self._answer(origin, reply)
             return
         if not self.master:
-            if self._leadership.leader == self.me and len(self._early) < MAX_OPERATIONS:
+            known = any(each.id == request.id for each, _ in self._early)
+            if self._leadership.leader == self.me and not known and len(self._early) < MAX_OPERATIONS:
                 self._early.append((request, origin))
             return
         problem = self._problem(request)
@@ -239,7 +273,7 @@ class Clusterd:
             self._answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
             self._answer(origin, Reply(request.id, code=1))
             return
-        self._operations[request.id] = Operation(request, origin)
+        self._operations[request.id] = Operation(request, origin, asked_at=self._now)
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot even be tried; '' if it can."""
@@ -332,11 +366,12 @@ class Clusterd:
         return frozenset(node for node in self._heard() if node not in self._nodes.reports)
 
     def _lost(self, now: float) -> frozenset[NodeName]:
+        """Silent after hbd heard them, never heard for the start-up grace, or heard without a lease."""
         lost = []
         for node in self._view.nodes:
-            known = node.boot is not None or now - self._began >= STARTUP_GRACE
-            silent = not node.alive or node.node in self._nodes.expired
-            if known and silent and (not node.alive or self._was_renewing(node.node, now)):
+            silent = not node.alive and (node.boot is not None or now - self._began >= STARTUP_GRACE)
+            lapsed = node.node in self._nodes.expired and self._was_renewing(node.node, now)
+            if silent or lapsed:
                 lost.append(node.node)
         if self.me in self._nodes.expired and self._was_renewing(self.me, now):
             lost.append(self.me)
@@ -361,12 +396,13 @@ class Clusterd:
         if not self.inputs or self.inputs[-1] != given:
             self.inputs.append(given)
         self._plan = plan(given)
-        commands = [*self._cold_start(now), *self._step_operations(), *self._plan.commands]
+        commands = [*self._cold_start(now), *self._stale_locks(), *self._step_operations(), *self._plan.commands]
         if commands and self._proposal is None:
-            self._propose(tuple(commands), now)
+            self._propose(tuple(commands[:MAX_COMMANDS]), now)
         self._give_orders(now)
         self._carry_out_fences(now)
-        if self._plan.step_down:
+        if self._plan.step_down and now >= self._step_down_at:
+            self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())
         notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
         if notes != self._notes:
@@ -397,6 +433,13 @@ class Clusterd:
             if (index is not None and self._ledger.index >= index) or now >= until:
                 self._proposal = None
 
+    def _stale(self, lock: Lock) -> bool:
+        """Its operation went on a master that is gone, or on this daemon before it was restarted."""
+        return lock.term < self._leadership.term or lock.holder not in self._operations
+
+    def _stale_locks(self) -> list[AnyCommand]:
+        return [FreeLock(name, lock.token) for name, lock in sorted(self._ledger.locks.items()) if self._stale(lock)]
+
     def _step_operations(self) -> list[AnyCommand]:
         commands: list[AnyCommand] = []
         taken: set[str] = set()
@@ -405,13 +448,24 @@ class Clusterd:
             if self._proposal is not None and operation.stage in (Stage.LOCK, Stage.WISH):
                 continue  # decide on what the log says, not on what it is about to say
             if request.verb == "autostart":
-                commands += self._autostart()
-                operation.end(0, "")
-                operation.stage = Stage.DONE
-                self._tell_outcome(operation)
+                wishes = self._autostart()
+                commands += wishes
+                if not wishes:  # now the log says so
+                    operation.end(0, "")
+                    operation.stage = Stage.DONE
+                    self._tell_outcome(operation)
                 continue
+            lock = self._ledger.locks.get(operation.lock)
+            if operation.stage is Stage.LOCK and lock is not None and self._stale(lock):
+                continue
+            if operation.stage is Stage.WAIT and self._now >= operation.asked_at + FORGOTTEN:
+                operation.told = True
+                operation.end(4, "")
             if request.verb == "move" and request.node is None:
-                operation.request = request = _aimed(request, self._target(request.app))
+                target = self._target(request.app)
+                operation.request = request = _aimed(request, target)
+                if target is None:
+                    operation.end(1, f"no other node of '{request.app}' is up")
             config = self.configuration.app(request.app)
             command = operation.step(
                 self._ledger, config, request.app in self._plan.failed, self._owners_report(request.app)
@@ -437,11 +491,15 @@ class Clusterd:
         """As soon as it is known: whoever asked need not wait until the lock is free again."""
         if operation.code is not None and not operation.told:
             operation.told = True
+            id, replies = operation.request.id, []
             if operation.text:
                 severity = Severity.ERROR if operation.code else Severity.LOG
-                progress = Progress(operation.text, severity, verbose=False)
-                self._answer(operation.origin, Reply(operation.request.id, progress))
-            self._answer(operation.origin, Reply(operation.request.id, code=operation.code))
+                replies.append(Reply(id, Progress(operation.text, severity, verbose=False)))
+            self._outcomes[id] = (*replies, Reply(id, code=operation.code))
+            if len(self._outcomes) > MAX_OUTCOMES:
+                del self._outcomes[next(iter(self._outcomes))]
+            for reply in self._outcomes[id]:
+                self._answer(operation.origin, reply)
         if operation.stage is Stage.DONE:
             del self._operations[operation.request.id]
 
@@ -462,30 +520,33 @@ class Clusterd:
         ]
 
     def _cold_start(self, now: float) -> list[AnyCommand]:
-        """Once a mastership: record the nodes' boots; if every node is new since the last record, the whole cluster was
-        down, and only what says `autostart` runs again by itself."""
-        new = {
-            node: boot
-            for node, (boot, _) in sorted(self._nodes.reports.items())
-            if self._ledger.boots.get(node) != boot
-        }
+        """The nodes' boots, to be recorded; and once a mastership what follows if the whole cluster was down: only what
+        says `autostart` runs again by itself. Both in one entry, and proposed until the log has it."""
+        reports = self._nodes.reports
+        new = [(node, boot) for node, (boot, _) in sorted(reports.items()) if self._ledger.boots.get(node) != boot]
+        commands: list[AnyCommand] = [RecordBoot(node, boot) for node, boot in new]
         if self._settled_boots:
-            return [RecordBoot(node, boot) for node, boot in new.items()]
-        members = len(self.configuration.cluster.nodes)
-        waited = self._master_since is not None and now - self._master_since >= REPORT_GRACE
-        if len(self._nodes.reports) < members and not waited:
+            return commands
+        missing = len(reports) < len(self.configuration.cluster.nodes)
+        waited = self._master_since is not None and now >= self._master_since + REPORT_GRACE
+        if not reports or (missing and not waited) or self._proposal is not None:
             return []
-        if self._proposal is not None:
-            return []
-        self._settled_boots = True
-        commands: list[AnyCommand] = [RecordBoot(node, boot) for node, boot in new.items()]
-        cold = bool(self._ledger.boots) and len(new) == len(self._nodes.reports)
-        if cold:
-            commands += self._autostart()
-            for app, state in sorted(self._ledger.apps.items()):
-                config = self.configuration.app(app)
-                if state.wanted is Wanted.RUNNING and (config is None or not config.autostart):
-                    commands.append(SetWanted(app, Wanted.STOPPED))
+        self._settled_boots = not new
+        return commands + self._only_autostart() if new and self._all_booted() else commands
+
+    def _all_booted(self) -> bool:
+        """Is every node that is up in another boot than the log knows of? Who has not reported yet, hbd may know."""
+        boots = {each.node: each.boot for each in self._view.nodes if each.alive}
+        boots |= {node: boot for node, (boot, _) in self._nodes.reports.items()}
+        recorded = self._ledger.boots
+        return bool(recorded) and all(recorded.get(node) != boot for node, boot in boots.items())
+
+    def _only_autostart(self) -> list[AnyCommand]:
+        commands = self._autostart()
+        for app, state in sorted(self._ledger.apps.items()):
+            config = self.configuration.app(app)
+            if state.wanted is Wanted.RUNNING and (config is None or not config.autostart):
+                commands.append(SetWanted(app, Wanted.STOPPED))
         return commands
 
     # ---- orders and fences ------------------------------------------------------------------------------------------
@@ -526,20 +587,26 @@ class Clusterd:
 
     def _finish(self, now: float) -> Output:
         self._settle_proposal(now)
+        self._pass_again(now)
         if self.master:
             self._decide(now)
         return self._out.take(self._wake_at(now))
 
     def _wake_at(self, now: float) -> float | None:
         if not self.master:
-            return None
+            return self._pass_at
         times = [at + REPEAT_ORDER for at in self._ordered.values()] + [
             at + REPEAT_FENCE for at in self._fencing.values()
         ]
         if self._proposal is not None:
             times.append(self._proposal[2])
+        if self._pass_at is not None:
+            times.append(self._pass_at)
+        if self._plan.step_down:
+            times.append(self._step_down_at)
+        times += [each.asked_at + FORGOTTEN for each in self._operations.values() if each.stage is Stage.WAIT]
         if self._master_since is not None and (not self._settled_boots or now < self._master_since + REPORT_GRACE):
-            times.append(max(now + 0.01, self._master_since + REPORT_GRACE))
+            times.append(max(now + 0.1, self._master_since + REPORT_GRACE))
         for since in (self._began, self._master_since, *self._heard_since.values()):
             if since is not None and now < since + STARTUP_GRACE:
                 times.append(since + STARTUP_GRACE)

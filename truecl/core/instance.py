@@ -23,6 +23,8 @@ from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
 
 RETRY_AFTER = 1.0
 """Seconds between attempts to take down what would not go."""
+MAX_REASON = 300
+"""Characters of it that are reported, and written to the log."""
 PROBE_EVERY = 5.0
 """Seconds between looks at a running instance's steps."""
 FORCED_TIMEOUT = 5.0
@@ -113,7 +115,8 @@ class InstanceMachine:
         return min(times) if times else None
 
     def report(self) -> InstanceReport:
-        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, self.reason)
+        reason = self.reason[:MAX_REASON]
+        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason)
 
     # ---- up ---------------------------------------------------------------------------------------------------------
 

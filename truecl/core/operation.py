@@ -37,6 +37,8 @@ class Operation:
     told_lock: bool = False
     told: bool = False
     """The outcome was sent to the asker."""
+    asked_at: float = 0.0
+    """When the asker's clusterd last passed the request on, which it does again and again while somebody waits."""
 
     @property
     def lock(self) -> str:

@@ -76,9 +76,12 @@ class Supervisor:
     def forked(self, message: Forked) -> None:
         """Also at reqd's own restart: the parent names those that live."""
         child = self._children.get(message.daemon)
-        if child is not None:
-            child.forked, child.pid, child.wanted = True, message.pid, True
+        if child is None:
+            return
+        if not child.forked:  # an orphan of an earlier reqd; a child of this one may be unwanted again by now
+            child.forked = child.wanted = True
             child.last = "starting"
+        child.pid = message.pid
 
     def ready(self, daemon: DaemonName) -> None:
         child = self._children.get(daemon)
