@@ -95,9 +95,12 @@ class Demo:
         return survivor
 
     def node_up(self, asked: str, node: str) -> bool:
+        """With all its daemons, as its own statd reports."""
         nodes = self.status(asked)["nodes"]
         assert isinstance(nodes, list)
-        return any(each["name"] == node and each["status"] == "UP" for each in nodes)
+        there = next(each for each in nodes if each["name"] == node)
+        states = list(there["daemons"].values())
+        return there["status"] == "UP" and bool(states) and all(state == "up" for state in states)
 
 
 def demo(name: str = "demo") -> None:
