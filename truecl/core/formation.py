@@ -96,6 +96,8 @@ class Formation:
             self._out.tell(who, Reply("", code=1))
             return
         self._who, self._request, self._campaigned = who, request, False
+        # From the clock: no answer to an earlier life of this daemon, and no memory of it, is taken for this one's.
+        self._number = max(self._number, int(now * 1e6))
         if isinstance(request, Form):
             # The files may have changed since this daemon read them; the answer comes through `configuration_read`.
             self._enter(Stage.CHECK, now, STAGE_TIME)
@@ -261,7 +263,7 @@ class Formation:
         if self.lockd_joined and not self._campaigned:
             self._campaigned = True
             self._out.tell(LOCKD, Campaign())
-        if self.leadership is not None and self.leadership.leader is not None:
+        if self.clusterd_joined and self.leadership is not None and self.leadership.leader is not None:
             self._say(f"{self.leadership.leader} acting as current cluster master.")
             self._number += 1
             id = f"{self.me}-form-{self._number}"
@@ -364,7 +366,7 @@ class Formation:
         if text:
             self._say_result(text, code)
         self._out.tell(self._who, Reply("", code=code))
-        self.stage, self.deadline, self._asked, self._stopping = Stage.IDLE, None, (), {}
+        self.stage, self.deadline, self._asked, self._stopping, self._reading = Stage.IDLE, None, (), {}, None
 
     def _say_result(self, text: str, code: int) -> None:
         severity = Severity.ERROR if code == 1 else Severity.WARN if code else Severity.LOG
