@@ -11,7 +11,7 @@ from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
 from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
 from truecl.model.config import Timing
-from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, Generation, Index, NodeName
+from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName
 from truecl.model.report import Phase
 from truecl.model.step import Probe
 from truecl.wire.messages import AddressState, FenceResult, NewConfiguration, OrderFenceOff, ReleaseAddress, Renew
@@ -29,6 +29,13 @@ def test_a_start_waits_for_the_lease_that_names_exactly_its_generation() -> None
     assert bench.asked == {}, "nor does a lease that names others"
     bench.renew((DB, 7))
     assert bench.ups() == ["volume d"]
+
+
+def test_a_node_wide_lease_alone_starts_nothing() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 6), (WEB, 7))
+    bench.order("start", DB, 7)
+    assert bench.asked == {}
 
 
 def test_an_order_that_no_lease_came_to_name_is_forgotten() -> None:
@@ -301,6 +308,16 @@ def test_a_rebooted_node_reports_closed_only_after_it_looked_at_every_step() -> 
         looked.append(type(bench.answer()).__name__)
     assert looked == ["KillGroup", "StepDown", "StepDown"]
     assert bench.line(DB).phase is Phase.CLOSED
+
+
+def test_a_lease_of_an_earlier_boot_is_worth_nothing_even_if_its_record_survived() -> None:
+    """The clock began anew with the boot: what is left there would lie in the future."""
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.boot = BootId("boot 2")
+    bench.now = 1.0
+    bench.restart()
+    assert bench.line(DB).phase is Phase.STOPPING and bench.ups() == []
 
 
 @given(st.binary(max_size=20))

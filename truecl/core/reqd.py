@@ -221,7 +221,6 @@ class Reqd:
         if self._leaving_since is not None:
             return
         self._leaving_since, self._urgent = now, True
-        self._orders.clear()
         self._out.tell(LOCKD, messages.StepDown())
         for machine in self._machines.values():
             machine.stop(now, reason="the service on this node is being stopped")
