@@ -59,7 +59,7 @@ def test_unknown_application_or_node_in_stat(cluster: Cluster) -> None:
 
 
 def test_unknown_or_unsuitable_node(cluster: Cluster) -> None:
-    assert "unknown node 'n9'" in cluster.start("web", "-N", "n9", code=1).err
+    assert "'n9' is not one of the nodes of 'web': n1, n2, n3" in cluster.start("web", "-N", "n9", code=1).err
     assert "'n2' is not one of the nodes of 'busy': n1" in cluster.start("busy", "-N", "n2", code=1).err
     assert cluster.app("web")["status"] == "DOWN"
 

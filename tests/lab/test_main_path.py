@@ -84,7 +84,7 @@ def test_move(cluster: Cluster) -> None:
     cluster.move("web")
     assert cluster.app("web")["node"] == "n1"
     refused = cluster.move("web", "-N", "n9", code=1)
-    assert "unknown node 'n9'" in refused.err
+    assert "'n9' is not one of the nodes of 'web': n1, n2, n3" in refused.err
     cluster.stop("web")
     refused = cluster.move("web", "-N", "n3", code=1)
     assert "lha_startapp -A web -N n3" in refused.err
@@ -115,10 +115,10 @@ def test_three_operators_start_it_once(cluster: Cluster) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0], said
     results = [json.loads(each)["result"] for each in said]
     assert "Application Started successfully [RC=0]." in results, results
-    assert all("Started successfully" in each or "is running on 'n1' already" in each for each in results), results
-    assert [len(cluster.programs(node, "light")) for node in NODES] == [1, 0, 0]
-    starts = cluster.lab.exec("n1", ["cat", "/tmp/starts"]).check().out
-    assert starts.count("started on") == 1, starts
+    assert all("Started successfully" in each or "' already" in each for each in results), results
+    assert sorted(len(cluster.programs(node, "light")) for node in NODES) == [0, 0, 1]
+    starts = [cluster.lab.exec(node, ["cat", "/tmp/starts"]).out for node in NODES]
+    assert "".join(starts).count("started on") == 1, starts
     cluster.stop("light")
 
 

@@ -210,7 +210,7 @@ class Lab:
         nodes = self.description.nodes
         with ThreadPoolExecutor(len(nodes)) as pool:
             list(pool.map(lambda node: self._boot(node.name), nodes))
-        if self.description.service:
+        if self.description.service == SERVICE:
             for node in nodes:
                 self.wait_service(node.name)
 
