@@ -101,6 +101,18 @@ def test_heard_both_ways_is_up_and_alive() -> None:
     assert (alone.alive, alone.up) == (True, "A")
 
 
+def test_who_only_just_began_to_speak_is_not_called_dead() -> None:
+    """A boot that is named and not alive is a verdict, and has the master fence: none is due before it was alive."""
+    alone = Alone()
+    alone.until(50.5)
+    alone.feed(beat(1, hears=False))
+    assert [(node.boot, node.alive) for node in alone.view.nodes] == [(None, False)]
+    alone.feed(beat(2))
+    assert [(node.boot, node.alive) for node in alone.view.nodes] == [(BOOT, True)]
+    alone.until(51.5)
+    assert [(node.boot, node.alive) for node in alone.view.nodes] == [(BOOT, False)]
+
+
 def test_the_first_view_waits_until_all_are_heard_or_the_detection_time() -> None:
     alone = Alone("abc")
     alone.feed(beat(1))
@@ -182,6 +194,21 @@ def test_a_new_boot_is_shown_at_once_and_the_old_one_never_again() -> None:
     alone.feed(beat(1, hears=False, boot=BootId("b2")))
     assert (alone.view.nodes[0].boot, alone.alive) == ("b2", False)
     alone.feed(beat(2, boot=BootId("b2")), beat(10))
+    assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
+
+
+def test_a_late_datagram_of_an_old_boot_does_not_silence_the_living_one() -> None:
+    """To an hbd without history the older boot looks like the newer one, until only the other goes on."""
+    alone = Alone()
+    alone.feed(beat(5, boot=BootId("b2")), beat(900, boot=BootId("b1")))
+    assert alone.view.nodes[0].boot == "b1"
+    alone.feed(beat(6, boot=BootId("b2")))
+    assert alone.view.nodes[0].boot == "b1"
+    alone.until(alone.now + 1.0)
+    assert not alone.alive
+    alone.feed(beat(5, boot=BootId("b2")))
+    assert not alone.alive, "that one was seen already"
+    alone.feed(beat(9, boot=BootId("b2")))
     assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
 
 
