@@ -81,8 +81,9 @@ class SimulatedDrivers:
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
-        for daemon in (REQD, NETD):
-            self._works.pop((machine.name, daemon), None)
+        for key in [each for each in self._works if each[0] == machine.name]:
+            for work in self._works.pop(key):
+                work.effect, work.over = None, True
 
     def started(self, process: Process) -> None:
         machine = process.machine
