@@ -306,6 +306,21 @@ def test_what_could_not_be_taken_is_removed_and_reported() -> None:
     assert desk.answers == [(False, "no")]
 
 
+def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
+    """reqd must not take that word for the end of a release which is on its way."""
+    desk = Desk()
+    desk.feed(hold(110.0, check=False))
+    desk.answer = lambda action: Outcome("no such device") if isinstance(action, Configure) else Outcome()
+    desk.feed(extend(120.0))
+    desk.until(101.0)
+    assert [(each.held, each.retrying) for each in desk.told] == [
+        (True, False),
+        *[(False, True)] * (len(desk.told) - 1),
+    ]
+    desk.feed(release())
+    assert (desk.told[-1].held, desk.told[-1].retrying) == (False, False)
+
+
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
