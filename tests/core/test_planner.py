@@ -241,3 +241,8 @@ def test_an_owner_that_is_not_in_the_configuration_any_more_is_only_waited_for()
     given = replace(situation(ledger(*RUNS), lost=(N1,)), configuration=changed(CONFIGURATION, cluster=cluster))
     decision = plan(given)
     assert decision.commands == () and "no fence device" in decision.notes[0][1]
+
+
+def test_a_node_that_remembers_a_newer_generation_than_the_log_is_not_ordered_for_ever_in_silence() -> None:
+    decision = plan(situation(ledger(*RUNS), n1=told(Phase.CLOSED, generation=500)))
+    assert decision.orders == () and "remembers generation 500" in decision.notes[0][1]

@@ -128,6 +128,10 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
         draft.note(app, f"waiting for a sign of life from {grant.node}")
     elif report is not None and report.generation == grant.generation:
         _owner_has_it(draft, app, state, grant, report)
+    elif report is not None and report.generation > grant.generation:
+        # The log began anew, the node's record did not: to it, this generation is an old one.
+        text = f"{grant.node} remembers generation {report.generation}, newer than the log's"
+        draft.note(app, f"{text}; if the cluster was set up anew, dissolve it and move /var/lib/truecl/reqd away there")
     else:
         # The node never saw this generation (its record would precede the first step): start it, or have it closed.
         verb = "stop" if _should_leave(state) else "start"
