@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from types import FrameType, TracebackType
@@ -421,11 +422,13 @@ def boot_id(run: Path) -> BootId:
         raise CannotStart(f"{path}: {error}") from error
 
 
+_LIBRARY = ctypes.CDLL(None, use_errno=True)
+
+
 def prctl(option: int, value: int | bytes) -> None:
     """Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
     argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
-    if library.prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+    if _LIBRARY.prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
@@ -433,8 +436,14 @@ def prctl(option: int, value: int | bytes) -> None:
 def set_title(title: str) -> None:
     """What ps and top show: the process's name, and its arguments as far as the old ones had room."""
     prctl(PR_SET_NAME, title.encode()[:15])
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    # Fields 48 and 49 of proc_pid_stat(5), arg_start and arg_end; the first after the name is field 3.
-    start, end = int(fields[45]), int(fields[46])
+    start, end = _arguments()
     if 1 < end - start < 1 << 20:
         ctypes.memmove(start, title.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+@lru_cache(maxsize=1)
+def _arguments() -> tuple[int, int]:
+    """Where the kernel looks for the process's arguments: the same addresses in everything that it forks."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    # Fields 48 and 49 of proc_pid_stat(5), arg_start and arg_end; the first after the name is field 3.
+    return int(fields[45]), int(fields[46])
