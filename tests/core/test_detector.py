@@ -197,6 +197,21 @@ def test_a_new_boot_is_shown_at_once_and_the_old_one_never_again() -> None:
     assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
 
 
+def test_a_late_datagram_of_an_old_boot_does_not_silence_the_living_one() -> None:
+    """To an hbd without history the older boot looks like the newer one, until only the other goes on."""
+    alone = Alone()
+    alone.feed(beat(5, boot=BootId("b2")), beat(900, boot=BootId("b1")))
+    assert alone.view.nodes[0].boot == "b1"
+    alone.feed(beat(6, boot=BootId("b2")))
+    assert alone.view.nodes[0].boot == "b1"
+    alone.until(alone.now + 1.0)
+    assert not alone.alive
+    alone.feed(beat(5, boot=BootId("b2")))
+    assert not alone.alive, "that one was seen already"
+    alone.feed(beat(9, boot=BootId("b2")))
+    assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
+
+
 def test_a_restarted_hbd_is_heard_within_its_boot() -> None:
     """Its sequence starts at the clock, so above all that it sent before."""
     before = Alone()

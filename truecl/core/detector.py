@@ -16,7 +16,7 @@ is found dead after a bounded number of late calls.
 
 Sequence numbers rise through every start of hbd within a boot, because they start at the clock (microseconds of
 CLOCK_BOOTTIME, far more than datagrams are sent). So a datagram that was seen, or overtaken on its link, is told apart
-without a journal. A boot id once replaced is not believed again.
+without a journal. A boot id once replaced is not believed again while its successor is alive.
 
 The first view is told when every peer is alive, or a detection time after the start: a restarted hbd, which has heard
 nobody yet, must not look like the death of all other nodes.
@@ -116,7 +116,8 @@ class _Peer:
     boot: BootId | None = None
     floor: int = -1
     """No datagram below this sequence counts any more: it said goodbye there."""
-    retired: list[BootId] = field(default_factory=list)
+    retired: dict[BootId, int] = field(default_factory=dict)
+    """Boots that were replaced, and the highest sequence seen of each."""
 
 
 class Detector:
@@ -236,7 +237,7 @@ class Detector:
         """The peer and link of a datagram that is new; None for one that must not count. Takes over a new boot."""
         peer = self._peers.get(node)
         link = peer.links.get(message.link) if peer is not None else None
-        if peer is None or link is None or message.boot in peer.retired:
+        if peer is None or link is None or self._outdated(peer, message):
             self.faults += 1
             return None
         if message.boot != peer.boot:
@@ -247,9 +248,21 @@ class Detector:
         link.sequence = message.sequence
         return peer, link
 
+    def _outdated(self, peer: _Peer, message: Heartbeat | Goodbye) -> bool:
+        """Of a boot that was replaced.
+
+        A late datagram of an older boot may have replaced the living one here (a new hbd knows no history): so that one
+        is believed again if it goes on sending while its successor does not.
+        """
+        seen = peer.retired.get(message.boot)
+        return seen is not None and (peer.state is PeerState.ALIVE or message.sequence <= seen)
+
     def _take_boot(self, peer: _Peer, boot: BootId) -> None:
+        peer.retired.pop(boot, None)
         if peer.boot is not None:
-            peer.retired = [*peer.retired, peer.boot][-MAX_RETIRED_BOOTS:]
+            peer.retired[peer.boot] = max(link.sequence for link in peer.links.values())
+            if len(peer.retired) > MAX_RETIRED_BOOTS:
+                del peer.retired[next(iter(peer.retired))]
             self._turn(peer, Sign.REBORN)
         peer.boot = boot
         self._changed = True
