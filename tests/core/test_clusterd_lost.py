@@ -2,7 +2,7 @@
 
 import pytest
 
-from truecl.core.clusterd import STARTUP_GRACE, Clusterd
+from truecl.core.clusterd import REPORT_GRACE, STARTUP_GRACE, Clusterd
 from truecl.core.contract import Told
 from truecl.model.config import AppConfig, ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
 from truecl.model.ids import HBD, LOCKD, AppName, BootId, Generation, Index, LinkName, NodeName, Term
@@ -83,3 +83,14 @@ def test_a_node_that_fell_silent_is_lost() -> None:
     master = Master()
     master.told(HBD, view(False), 1.0)
     assert N2 in master.clusterd._lost(1.0)
+
+
+def test_a_node_that_reports_before_hbd_hears_it_is_waited_for() -> None:
+    """Or what ran there before the whole cluster was restarted would be placed on whoever booted first."""
+    master = Master()
+    master.told(HBD, View((NodeView(N2, None, False, ()),)), 1.0)
+    master.told(LOCKD, reports(expired=False), 5.0)
+    assert N2 in master.clusterd._awaited(5.0)
+    assert N2 not in master.clusterd._awaited(5.0 + REPORT_GRACE)
+    master.told(HBD, view(True, NEW), 5.1)
+    assert N2 not in master.clusterd._awaited(5.1)

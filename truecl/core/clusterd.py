@@ -85,6 +85,8 @@ class Clusterd:
         """Nodes that hbd hears, since when without a break or a boot."""
         self._renewed: dict[NodeName, None] = {}
         """Those of them, and this node, that renewed their lease with this master since then."""
+        self._reported_since: dict[NodeName, float] = {}
+        """When each node's first report came to this master."""
         self._now = 0.0
         self._began = 0.0
         """Of this daemon, or of the hbd that it hears from: who was not heard since then may just be slow."""
@@ -152,6 +154,7 @@ class Clusterd:
             case Nodes() if who == LOCKD:
                 self._nodes = message
                 self._renewed |= dict.fromkeys(node for node in message.reports if node not in message.expired)
+                self._reported_since = {node: self._reported_since.get(node, now) for node in message.reports}
             case View() if who == HBD:
                 self._hear(message, now)
             case Proposed() if who == LOCKD:
@@ -216,6 +219,7 @@ class Clusterd:
         self._fence_trouble.clear()
         self._nodes = Nodes({}, ())
         self._renewed.clear()
+        self._reported_since.clear()
         if self._notes.notes:
             self._notes = Notes(())
             self._out.tell(STATD, self._notes)
@@ -361,9 +365,14 @@ class Clusterd:
                 self._heard_since.setdefault(node.node, now)
 
     def _awaited(self, now: float) -> frozenset[NodeName]:
-        if self._master_since is None or now >= self._master_since + REPORT_GRACE:
-            return frozenset()
-        return frozenset(node for node in self._heard() if node not in self._nodes.reports)
+        """Heard by hbd and about to report, or the other way round: whichever of the two comes first after a boot."""
+        heard, awaited = self._heard(), set[NodeName]()
+        if self._master_since is not None and now < self._master_since + REPORT_GRACE:
+            awaited.update(node for node in heard if node not in self._nodes.reports)
+        for node, since in self._reported_since.items():
+            if node not in heard and now < since + REPORT_GRACE:
+                awaited.add(node)
+        return frozenset(awaited)
 
     def _lost(self, now: float) -> frozenset[NodeName]:
         """Silent after hbd heard them, never heard for the start-up grace, or heard without a lease."""
@@ -607,6 +616,7 @@ class Clusterd:
         times += [each.asked_at + FORGOTTEN for each in self._operations.values() if each.stage is Stage.WAIT]
         if self._master_since is not None and (not self._settled_boots or now < self._master_since + REPORT_GRACE):
             times.append(max(now + 0.1, self._master_since + REPORT_GRACE))
+        times += [since + REPORT_GRACE for since in self._reported_since.values() if now < since + REPORT_GRACE]
         for since in (self._began, self._master_since, *self._heard_since.values()):
             if since is not None and now < since + STARTUP_GRACE:
                 times.append(since + STARTUP_GRACE)
