@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.floating import FloatingAddresses
 from truecl.core.formation import Formation
@@ -28,7 +29,6 @@ from truecl.model.actions import (
     FenceOutcome,
     Leave,
     ProgramDied,
-    ReadConfiguration,
     ServiceStopping,
     StepDown,
     StepProbe,
@@ -88,10 +88,6 @@ LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
 ORDER_LIFETIME = 5.0
 """Seconds that a start order waits for the lease to name its generation; the master repeats it."""
-QUESTION_TIME = 8.0
-"""Seconds until a question about daemons that do not start or stop is answered all the same."""
-MAX_QUESTIONS = 64
-"""Open questions of other nodes' formations."""
 
 
 class InstanceRecord(msgspec.Struct, frozen=True):
@@ -120,16 +116,14 @@ class Reqd:
         }
         self._phases = {str(app): phase_of(value) for app, value in records.get("run.instances", {}).items()}
         self._old_lease = float(records.get("run.lease", {}).get("end", b"0"))
-        self._formed = records.get("formed", {}).get("formed") == b"1"
         self._machines: dict[AppName, InstanceMachine] = {}
         self._saved_phases: dict[AppName, tuple[Generation, Phase]] = {}
         self._floating = FloatingAddresses(self._out)
         self._supervisor = Supervisor(self._out)
-        self._formation = Formation(me, configuration, self._out, self._ask_self)
+        self._attendance = Attendance(me, records, self._supervisor, self._out, now)
+        self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._orders: dict[AppName, tuple[Order, float]] = {}
         self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
-        self._questions: dict[tuple[NodeName, int], tuple[StartDaemons | StopDaemons, float]] = {}
-        self._readings: dict[int, tuple[NodeName, int]] = {}
         self._fences: dict[int, OrderFenceOff] = {}
         self._joined: set[str] = set()
         self._acting: set[str] = set()
@@ -138,7 +132,6 @@ class Reqd:
         self._left = False
         self._status_at = now
         self._report: tuple[InstanceReport, ...] = ()
-        self._asking_self: list[Any] = []
         self._urgent = False
         """A renewal is due at the end of this call: it brings the lease that an order waits for, or carries news."""
         self._now = now
@@ -146,16 +139,16 @@ class Reqd:
     # ---- contract ---------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> Output:
-        self._now = now
+        self._now = self._attendance.now = now
         for app, record in sorted(self._records.items()):
             if record.open:
                 self._take_up(app, record, now)
-        if self._formed:
+        if self._attendance.formed:
             self._supervisor.start(tuple(each for each in DAEMONS if each != REQD))
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:
-        self._now = now
+        self._now = self._attendance.now = now
         self._guard(now)
         match event:
             case Told(who, message):
@@ -367,7 +360,7 @@ class Reqd:
                 self._supervisor.forked(message)
             case Ready() if who == message.daemon:
                 self._supervisor.ready(message.daemon)
-                self._answer_questions()
+                self._attendance.answer_ripe()
             case Leadership() if who == LOCKD:
                 known = self._formation.leadership
                 if message.leader is not None and (known is None or known.term != message.term):
@@ -393,7 +386,7 @@ class Reqd:
     def _received(self, node: NodeName, message: Any, now: float) -> None:
         match message:
             case StartDaemons() | StopDaemons() | AskDaemons():
-                self._question(node, message)
+                self._attendance.ask(node, message)
             case DaemonsUp():
                 self._formation.answered(node, message, now)
 
@@ -431,7 +424,9 @@ class Reqd:
                     self._out.tell(CLUSTERD, FenceResult(order.node, order.index, result.off, result.reason))
             case ConfigurationRead():
                 if not self._formation.configuration_read(id, result, now):
-                    self._configuration_read(id, result)
+                    fresh = self._attendance.configuration_read(id, result)
+                    if fresh is not None:
+                        self._reconfigure(fresh)
 
     def _step_done(self, id: int, result: StepResult, now: float) -> None:
         for machine in self._machines.values():
@@ -440,7 +435,7 @@ class Reqd:
 
     def _exited(self, message: Exited, now: float) -> None:
         self._supervisor.exited(message, now)
-        self._answer_questions()
+        self._attendance.answer_ripe()
 
     def _fence(self, order: OrderFenceOff) -> None:
         if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
@@ -450,63 +445,6 @@ class Reqd:
             self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
             return
         self._fences[self._out.do(FenceOff(order.node, device))] = order
-
-    # ---- other nodes' questions about this node's daemons -----------------------------------------------------------
-
-    def _ask_self(self, message: Any) -> None:
-        self._question(self.me, message)
-
-    def _question(self, node: NodeName, message: StartDaemons | StopDaemons | AskDaemons) -> None:
-        if isinstance(message, AskDaemons):
-            if len(self._readings) < MAX_QUESTIONS:
-                self._readings[self._out.do(ReadConfiguration())] = (node, message.number)
-            return
-        if len(self._questions) >= MAX_QUESTIONS:
-            del self._questions[next(iter(self._questions))]
-        self._questions[(node, message.number)] = (message, self._now + QUESTION_TIME)
-        if isinstance(message, StartDaemons):
-            self._supervisor.start(message.daemons)
-            if message.formed:
-                self._remember_formed(True)
-        else:
-            if not message.formed:
-                self._remember_formed(False)
-            self._supervisor.stop(message.daemons)
-        self._answer_questions()
-
-    def _remember_formed(self, formed: bool) -> None:
-        self._formed = formed
-        self._out.put("formed", "formed", b"1" if formed else b"0")
-
-    def _answer_questions(self) -> None:
-        """Answer what is done, and what will not be done in time with how far it came."""
-        up, alive = self._supervisor.up(), self._supervisor.alive()
-        for (node, number), (message, deadline) in list(self._questions.items()):
-            if isinstance(message, StartDaemons):
-                missing = [daemon for daemon in message.daemons if daemon not in up]
-            else:
-                missing = [daemon for daemon in message.daemons if daemon in alive]
-            if missing and self._now < deadline:
-                continue
-            del self._questions[(node, number)]
-            states = self._supervisor.states()
-            reason = ", ".join(f"{daemon} {states[daemon]}" for daemon in missing)
-            self._answer(node, DaemonsUp(number, up, reason, formed=self._formed))
-
-    def _configuration_read(self, id: int, result: ConfigurationRead) -> None:
-        node, number = self._readings.pop(id, (None, 0))
-        if node is not None:
-            digest = result.configuration.digest if result.configuration is not None else ""
-            if result.configuration is not None and not self._supervisor.alive():
-                self._reconfigure(result.configuration)
-            reason = "; ".join(result.problems[:5])
-            self._answer(node, DaemonsUp(number, self._supervisor.up(), reason, digest, self._formed))
-
-    def _answer(self, node: NodeName, message: DaemonsUp) -> None:
-        if node == self.me:
-            self._asking_self.append(message)
-        else:
-            self._out.send(node, message)
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = configuration
@@ -526,7 +464,7 @@ class Reqd:
         self._formation.wake(now)
         for app in [each for each, (_, until) in self._orders.items() if now >= until]:
             del self._orders[app]
-        self._answer_questions()
+        self._attendance.answer_ripe()
 
     def _finish(self, now: float) -> Output:
         self._settle(now)
@@ -546,14 +484,13 @@ class Reqd:
             *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
             self._formation.deadline, self._status_at,
             self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
-            *(deadline for _, deadline in self._questions.values()),
+            self._attendance.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:
         """Answers that this call gave to itself: addresses that were known already, this node's own DaemonsUp."""
         while True:
-            results, answers = self._floating.take_results(), self._asking_self
-            self._asking_self = []
+            results, answers = self._floating.take_results(), self._attendance.take_own()
             if not results and not answers:
                 return
             for id, result in results:
