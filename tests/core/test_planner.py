@@ -86,6 +86,14 @@ def test_a_better_node_that_was_heard_but_has_not_reported_yet_is_waited_for() -
     assert plan(replace(early, awaited=frozenset())).commands == (GiveGrant(DB, N3),)
 
 
+def test_a_takeover_that_waits_for_a_first_report_stays_one_entry_and_counts_as_failover() -> None:
+    state = ledger(*RUNS, OrderFence(N1, (G,)), ConfirmFence(N1, Index(3)))
+    early = replace(situation(state, lost=(N1,)), alive=frozenset({N3}), awaited=frozenset({N2}))
+    assert plan(early).commands == ()
+    reported = replace(early, alive=frozenset({N2, N3}), awaited=frozenset())
+    assert plan(reported).commands[-1] == GiveGrant(DB, N2, G, True)
+
+
 def test_what_is_not_wanted_is_left_alone() -> None:
     assert plan(situation(Ledger())) == Plan()
 

@@ -198,11 +198,13 @@ def without_storage(app: AppConfig) -> bool:
 
 
 def _end(draft: _Draft, app: AppName, state: AppState, command: EndGrant) -> None:
-    """End the grant and, where it is to run on, place it anew in the same entry of the log."""
+    """End the grant and, where it is to run on, place it anew in the same entry of the log; so it ends a moment later
+    where a node's first report is waited for."""
     draft.commands.append(command)
     if state.wanted is Wanted.RUNNING:
         failover = command.failed or command.proof is not Proof.RELEASED
-        _place(draft, app, state, command.generation, failover, command)
+        if _place(draft, app, state, command.generation, failover, command):
+            draft.commands.remove(command)
 
 
 # ---- an application without an owner --------------------------------------------------------------------------------
@@ -210,13 +212,14 @@ def _end(draft: _Draft, app: AppName, state: AppState, command: EndGrant) -> Non
 
 def _place(
     draft: _Draft, app: AppName, state: AppState, after: Generation, failover: bool, ending: EndGrant | None = None
-) -> None:
+) -> bool:
+    """True: a node is about to report, so nothing is decided yet."""
     given = draft.given
     config = given.configuration.app(app)
     if config is None:
         draft.note(app, "is not in the configuration any more; lha_stopapp forgets that it should run")
         draft.failed.append(app)
-        return
+        return False
     previous = state.grant.node if state.grant is not None else state.ended.node if state.ended else None
     failures = {each.node: each.reason for each in state.failures}
     if ending is not None and ending.failed and previous is not None:
@@ -228,10 +231,10 @@ def _place(
             continue
         if node in given.alive:
             draft.commands.append(GiveGrant(app, node, after, failover))
-            return
+            return False
         if node in given.awaited:
             draft.note(app, f"waiting for the first report of {node}")
-            return
+            return True
     if all(node in failures for node in config.nodes):
         reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
         draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
@@ -239,6 +242,7 @@ def _place(
     else:
         away = ", ".join(node for node in config.nodes if node not in failures)
         draft.note(app, f"waiting for one of its nodes: {away} not up")
+    return False
 
 
 def _may_run(given: PlanInput, node: NodeName) -> bool:
