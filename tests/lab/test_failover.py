@@ -51,7 +51,7 @@ def test_power_cut_of_owner_and_master(cluster: Cluster) -> None:
     assert probe.result.longest < 5.0, probe.result
     answer = fetch(cluster)
     assert "acknowledged" in answer and "started on n2" in answer
-    cluster.wait_app("web", at="n3", status="UP", node="n2")
+    assert cluster.wait_app("web", at="n3", status="UP", node="n2")["failovers"] == 1
     assert cluster.master("n2") in ("n2", "n3")
     log = cluster.run("n3", "lha_log").out
     assert "node n1 is down" in log and "fenced" in log, log
