@@ -194,7 +194,7 @@ def test_the_lease_does_not_get_longer_than_the_running_lockds_reckon_with() -> 
     bench.core._supervisor.start((LOCKD,))
     longer = replace(CONFIGURATION, cluster=replace(CONFIGURATION.cluster, timing=Timing(lease=60.0)))
     bench.feed(Told(SYNCD, NewConfiguration(longer)))
-    bench.wait(0.2)
+    bench.wait(LEASE / 2)
     bench.lease((DB, 7))
     assert bench.core._lease.end == pytest.approx(bench.now + LEASE)
 
@@ -405,3 +405,11 @@ def test_a_node_without_a_device_is_never_off(node: NodeName) -> None:
     bench = ReqdBench()
     bench.feed(Told(CLUSTERD, OrderFenceOff(node, Index(5))))
     assert [result.off for result in results(bench)] == [False]
+
+
+def test_a_node_with_nothing_open_asks_less_often_and_at_once_again_when_it_is_given_something() -> None:
+    bench = ReqdBench()
+    bench.lease()
+    assert bench.core._lease.pace == LEASE / 2
+    bench.order("start", DB, 7)
+    assert bench.core._lease.pace == CONFIGURATION.cluster.timing.renewal

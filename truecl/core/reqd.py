@@ -473,7 +473,8 @@ class Reqd:
         report = self._instances()
         if report != self._report or self._urgent or now >= self._lease.next_request:
             self._report, self._urgent = report, False
-            self._lease.next_request = now + self._lease.interval
+            self._lease.idle = not self._orders and not any(machine.open for machine in self._machines.values())
+            self._lease.next_request = now + self._lease.pace
             self._ask_lease(now)
         if changed or now >= self._status_at:
             self._status_at = now + STATUS_EVERY
