@@ -7,6 +7,7 @@ what is looked at from outside (`holders`) does not ask truecl at all.
 import json
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from truecl.lab.cluster import Lab, Result
 from truecl.lab.description import LabNode
 from truecl.lab.errors import LabError
 from truecl.lab.sample import WEBAPP, make_image
+
+SOURCE = Path(__file__).parents[2]
 
 PYTHON = "/usr/bin/python3"
 NODES = ("n1", "n2", "n3")
@@ -105,6 +108,23 @@ class Cluster:
         assert "Traceback" not in result.out + result.err, result
         assert code is None or result.code == code, f"{node}: {' '.join(argv)}: {result.code}, not {code}: {result}"
         return result
+
+    def as_nobody(
+        self, node: str, code: str, *argv: str, groups: str = "--clear-groups", ends: int | None = 0
+    ) -> Result:
+        """Python at a node, as user nobody. Shown where nobody may look: the checkout can lie under /root."""
+        for place, source in (("/mnt/source", SOURCE), ("/mnt/venv", sys.prefix)):
+            self.run(node, "sh", "-c", f"mkdir -p {place}; mountpoint -q {place} || mount --bind {source} {place}")
+        user = ("setpriv", "--reuid=nobody", "--regid=nogroup", groups, "env", "PYTHONPATH=/mnt/source")
+        return self.run(node, *user, "/mnt/venv/bin/python3", "-c", code, *argv, code=ends)
+
+    def command_as_nobody(
+        self, node: str, command: str, *argv: str, groups: str = "--clear-groups", ends: int = 1
+    ) -> Result:
+        """One of truecl's commands, as user nobody."""
+        module = command.removeprefix("lha_")
+        code = f"import sys; from truecl.cli.{module} import main; sys.argv[0] = {command!r}; sys.exit(main())"
+        return self.as_nobody(node, code, *argv, groups=groups, ends=ends)
 
     def form(self, *options: str, node: str = "n1", code: int | None = 0) -> Result:
         return self.run(node, "lha_form", *options, code=code)

@@ -172,13 +172,12 @@ def test_who_is_nobody_reaches_no_local_socket(cluster: Cluster) -> None:
 @pytest.mark.usefixtures("unharmed")
 def test_who_may_only_look_cannot_pass_for_a_daemon(cluster: Cluster) -> None:
     script = (
-        "import socket, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import socket\n"
         "from truecl.wire.session import LOCAL_HELLO, LocalHello\n"
         "for name in ('reqd', 'lockd', 'clusterd', 'statd', 'syncd', 'hbd'):\n"
         "    made = socket.socket(socket.AF_UNIX)\n    made.connect(f'/run/truecl/{name}.sock')\n"
         "    made.sendall(LOCAL_HELLO.encode(LocalHello('netd', 'daemon')))\n    made.settimeout(5)\n"
         "    print(LOCAL_HELLO.decode(made.recv(65536)[4:]))"
     )
-    user = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=truecl")
-    answers = cluster.run("n1", *user, "python", "-c", script, str(Path(__file__).parents[2])).out.splitlines()
+    answers = cluster.as_nobody("n1", script, groups="--groups=truecl").out.splitlines()
     assert len(answers) == 6 and all(answer.startswith("Refusal(") for answer in answers), answers

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lablib import Net
+from lablib import Net, wait_until
 
 from truecl.lab import loops
 from truecl.lab.cluster import Lab
@@ -136,7 +136,7 @@ def test_a_dead_node_answers_nothing_and_boots_again(lab: Lab, net: Net) -> None
     with pytest.raises(LabError, match="lha_lab boot n2"):
         lab.exec("n2", ["true"])
     lab.boot("n2")
-    assert net.reaches("n1", "10.77.1.2")
+    wait_until(lambda: net.reaches("n1", "10.77.1.2"))
     with pytest.raises(LabError, match="already"):
         lab.boot("n2")
 
