@@ -1,5 +1,6 @@
 """The simulated kernels and drivers: what a power cut ends, what hangs, and what lifetimes end by themselves."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,8 @@ class Nobody:
 
     def address_up(self, machine: Machine, address: str) -> None: ...
 
+    def address_until(self, machine: Machine, address: str, lifetime: int) -> None: ...
+
 
 def _asking(action: Any, faults: Faults = CALM) -> tuple[Cluster, Machine, Asks]:
     made = Cluster(toys.configuration(1), toys.PLAN, lambda *_: Asks(action), 1, faults)
@@ -64,13 +67,15 @@ def test_a_step_comes_up_and_says_so() -> None:
     assert ("db", "volume data") in machine.kernel.active
 
 
+def _only_first_asks() -> Callable[..., Asks]:
+    lives = iter((UP, None))
+    return lambda *_: Asks(next(lives))
+
+
 def test_a_power_cut_ends_what_hangs() -> None:
     """Nothing that a tool of an earlier boot was about to do happens in the next one."""
     for seed in range(20):
-        lives = iter((UP, None))
-        made = Cluster(
-            toys.configuration(1), toys.PLAN, lambda *_: Asks(next(lives)), seed, replace(CALM, driver_hangs=1.0)
-        )
+        made = Cluster(toys.configuration(1), toys.PLAN, _only_first_asks(), seed, replace(CALM, driver_hangs=1.0))
         made.drivers = SimulatedDrivers(made, Nobody())
         machine = made.machines[N1]
         machine.power_on()

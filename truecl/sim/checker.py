@@ -157,17 +157,21 @@ class World:
                     self._closed.add((name, AppName(str(save.key)), record.generation))
 
     def _look_at_leases(self, process: "Process") -> None:
-        """SAFETY.md 2: whom the leader calls expired has no lease by its own clock either.
+        """SAFETY.md 2: no node's lease outlasts the leader's view of it, whatever their clocks do.
 
         A leader that was deposed and does not know it may be wrong: nothing that it proposes is committed.
         """
-        core = process.core
+        core, now = process.core, self._cluster.schedule.now
         if not isinstance(core, Lockd) or not core.raft.ready or core.raft.term < self.log.led:
             return
-        for node in core._nodes.expired:
-            left = self._lease_left(self._cluster.machines[node])
+        allowance = self._cluster.configuration.cluster.timing.stop_allowance
+        for machine in self._cluster.machines.values():
+            left = self._lease_left(machine)
             if left > 0.0:
-                raise Violation(f"S6: {process} calls {node} expired, whose lease holds for {left:.3f} s more")
+                over = process.machine.true_time(core._leases_of_term().surely_over(machine.name) - allowance)
+                beyond = now + left / machine.rate - over
+                if beyond > 1e-6:
+                    raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")
 
     def _lease_left(self, machine: "Machine") -> float:
         process = machine.processes.get(REQD)
@@ -223,6 +227,11 @@ class World:
         for other in self._cluster.machines.values():
             if other is not machine and other.powered and address in other.kernel.addresses:
                 self._overlap(address, machine, other)
+
+    def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
+        """SAFETY.md 7: the kernel's lifetime is the rest of the lease, rounded up, and a second at most on top."""
+        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + 2.0 + _JUST:
+            raise Violation(f"S2: {machine.name} has {address} for {lifetime} s, far longer than its lease")
 
     # ---- the ledger moved on ----------------------------------------------------------------------------------------
 

@@ -47,6 +47,9 @@ class Witness(Protocol):
 
     def address_up(self, machine: "Machine", address: str) -> None: ...
 
+    def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
+        """Configured or renewed, with this kernel lifetime (seconds)."""
+
 
 class _Work:
     """One action under way. `effect` happens once, at the latest when the work is over."""
@@ -287,6 +290,7 @@ class SimulatedDrivers:
             new = action.address not in machine.kernel.addresses
             machine.kernel.addresses[action.address] = held
             self._schedule.at(held.expires, self._expire, machine, action.address, held)
+            self._witness.address_until(machine, action.address, lifetime)
             if new:
                 self._witness.address_up(machine, action.address)
                 self._schedule.after(0.0005, self._tell_interfaces, machine)

@@ -136,18 +136,18 @@ def gaps(faults: Faults) -> Faults:
     return replace(faults, gap=max(faults.gap, 0.02), slow_fsync=0.1)
 
 
-def unfenced(faults: Faults) -> Faults:
-    """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
-    return replace(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
-
-
 def elections(faults: Faults) -> Faults:
     """A slow network and masters that come and go: votes cross, terms follow one another."""
     return replace(
-        faults, raw=True, latency=0.01, jitter=0.05, spike=0.1, spike_length=1.0,
-        cuts=1.0, cut_length=1.0, one_link=0.1, kills=0.8, power_cuts=0.3, off_length=1.0,
-        pauses=0.3, hangs=0.3, pause_length=1.0,
+        faults, raw=True, latency=0.01, jitter=0.1, spike=0.3, spike_length=1.5, loss=0.05,
+        cuts=2.0, cut_length=0.7, one_link=0.1, one_way=0.5,
+        kills=1.0, power_cuts=0.2, off_length=0.5, pauses=0.5, hangs=0.5, pause_length=0.7,
     )  # fmt: skip
+
+
+def unfenced(faults: Faults) -> Faults:
+    """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
+    return replace(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
 
 
 def repeated(faults: Faults) -> Faults:

@@ -17,7 +17,7 @@ from truecl.core.instance import InstanceMachine
 from truecl.core.leases import Leases
 from truecl.core.lockd import Lockd
 from truecl.core.netd import Netd
-from truecl.core.raft import Raft
+from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
 from truecl.model.actions import StepResult
@@ -45,7 +45,7 @@ from truecl.sim.journal import UnsyncedJournal
 from truecl.sim.process import PROPER, Variant
 from truecl.sim.scenario import Quiet
 from truecl.wire.messages import FenceResult, LeaseExtended, Order, Renew
-from truecl.wire.raft import RaftMessage, Vote, VoteAnswer
+from truecl.wire.raft import PreVote, RaftMessage, Vote, VoteAnswer
 
 
 def production(
@@ -104,6 +104,13 @@ class _VotesTwice(Raft):
 
 
 class _CountsStaleVotes(Raft):
+    """Without pre-votes as well, which leave candidates hardly a chance to meet."""
+
+    def _become_pre_candidate(self) -> None:
+        super()._become_pre_candidate()
+        if self.role is Role.PRE_CANDIDATE:
+            self._become_candidate(False)
+
     def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
         if isinstance(message, VoteAnswer) and message.term < self.term:
             message = replace(message, term=self.term)
@@ -111,6 +118,9 @@ class _CountsStaleVotes(Raft):
 
 
 class _AnyLogWillDo(Raft):
+    def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
+        return super()._on_pre_vote(node, replace(message, last_term=Term(1 << 40), last_index=Index(1 << 40)))
+
     def _on_vote(self, node: NodeName, message: Vote) -> bool:
         return super()._on_vote(node, replace(message, last_term=Term(1 << 40), last_index=Index(1 << 40)))
 
@@ -179,12 +189,6 @@ class _IgnoresTokens(Reqd):
         super()._order(order, now)
 
 
-class _AnyLeaseWillDo(Reqd):
-    def _order_start(self, order: Order, now: float) -> None:
-        self._lease.named[order.app] = order.generation
-        super()._order_start(order, now)
-
-
 class _Trusting(InstanceMachine):
     def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
         super()._down_done(step, StepResult(Probe.INACTIVE), now)
@@ -250,7 +254,6 @@ MUTANTS = (
            adjust=faults.unfenced),
     Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=faults.unfenced),
     Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
-    Mutant("start without the lease's word", "SAFETY.md 4", assemble=_other_reqd(_AnyLeaseWillDo)),
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=faults.failing),
     Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=faults.failing),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
