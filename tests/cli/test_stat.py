@@ -144,9 +144,7 @@ def test_a_cell_cannot_move_the_cursor() -> None:
         (["-N", "slack10s"], "lha_stat: ERROR unknown node 'slack10s': did you mean 'slack10s4'?\n"),
     ],
 )
-def test_unknown_names_get_a_suggestion(
-    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_names_get_a_suggestion(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments, Told(statd=[[status()]])) == 1
     assert capsys.readouterr().err == text
 

@@ -44,9 +44,7 @@ def test_environment_directory_and_descriptors(real: RealHost, cwd: str) -> None
         if cwd != "/":
             os.set_inheritable(descriptor, True)
         script = "import os; print(sorted(os.environ), os.getcwd(), sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"
-        result = real.do(
-            real.runner.run((PYTHON, "-c", script), timeout=10, environment={"A": "b"}, cwd=cwd)
-        )
+        result = real.do(real.runner.run((PYTHON, "-c", script), timeout=10, environment={"A": "b"}, cwd=cwd))
     finally:
         os.close(descriptor)
     names, rest = result.stdout.decode().split("]", 1)

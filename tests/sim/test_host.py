@@ -146,9 +146,7 @@ class Recorder:
             self.seen.append(event)
             return Output(wake_at=now + 0.01)
         self.number += 1
-        return Output(
-            send=tuple(Send(node, self.number) for node in self.others), tell=self.tells, wake_at=now + 0.01
-        )
+        return Output(send=tuple(Send(node, self.number) for node in self.others), tell=self.tells, wake_at=now + 0.01)
 
 
 def _recorders(made: Cluster) -> dict[NodeName, Recorder]:

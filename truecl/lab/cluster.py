@@ -327,9 +327,7 @@ class Lab:
 
     # ---- network ----------------------------------------------------------------------------------------------------
 
-    def cut(
-        self, node: str, *, link: int = 0, source: str = "", one_way: bool = False, unplug: bool = False
-    ) -> None:
+    def cut(self, node: str, *, link: int = 0, source: str = "", one_way: bool = False, unplug: bool = False) -> None:
         """Lose the node's frames on a link (0: on all); `node` may be 'client'.
 
         `source`: only those between the two. `one_way`: only what the node would receive. `unplug`: the cable is out,

@@ -41,11 +41,11 @@ class ProbeResult:
 class Probing:
     """Asks `target` (ADDRESS:PORT, [IPv6]:PORT) from the start of the `with` block to its end, or for `seconds`.
 
-        with lab.probe("10.77.1.100:80") as probe:
-            probe.wait_answer()
-            lab.kill("n1")
-            probe.wait_answer(node="n2")
-        assert probe.result.longest < 1.0
+    with lab.probe("10.77.1.100:80") as probe:
+        probe.wait_answer()
+        lab.kill("n1")
+        probe.wait_answer(node="n2")
+    assert probe.result.longest < 1.0
     """
 
     def __init__(

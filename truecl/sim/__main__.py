@@ -1,9 +1,9 @@
 """python -m truecl.sim: try seeds, or look at one.
 
-    python -m truecl.sim --seeds 0..999            1,000 bad days; prints the seeds that broke a promise
-    python -m truecl.sim --seed 17 --trace         every event of one
-    python -m truecl.sim --seed 17 --replay        twice, and compare the histories
-    python -m truecl.sim --mutants --seeds 0..99   leave each guard out in turn: which seed sees it?
+python -m truecl.sim --seeds 0..999            1,000 bad days; prints the seeds that broke a promise
+python -m truecl.sim --seed 17 --trace         every event of one
+python -m truecl.sim --seed 17 --replay        twice, and compare the histories
+python -m truecl.sim --mutants --seeds 0..99   leave each guard out in turn: which seed sees it?
 """
 
 import argparse
@@ -52,9 +52,7 @@ def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
     trace = _say if options.trace else None
     began = perf_counter()
     chosen = mutant or Mutant("none", "nothing")
-    result = run(
-        options.seed, options.nodes, chosen.assemble, chosen.variant, chosen.adjust, deep=True, trace=trace
-    )
+    result = run(options.seed, options.nodes, chosen.assemble, chosen.variant, chosen.adjust, deep=True, trace=trace)
     seconds = perf_counter() - began
     if options.replay and mutant is None:
         again = run(options.seed, options.nodes, deep=True)

@@ -320,4 +320,3 @@ class World:
     def _addresses(self, app: AppName) -> tuple[str, ...]:
         config = self._cluster.configuration.app(app)
         return tuple(each.address for each in config.addresses) if config is not None else ()
-

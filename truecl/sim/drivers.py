@@ -193,9 +193,7 @@ class SimulatedDrivers:
         else:
             self._work(process, number, self._time(), lambda: change(machine, action))
 
-    def _unstick(
-        self, machine: "Machine", boot: str, stuck: Stuck, action: StepUp | StepDown, effect: bool
-    ) -> None:
+    def _unstick(self, machine: "Machine", boot: str, stuck: Stuck, action: StepUp | StepDown, effect: bool) -> None:
         """The system call came back after all: what it was asked for happens now, or failed."""
         if not machine.powered or machine.boot != boot:
             return

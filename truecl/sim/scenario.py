@@ -186,4 +186,3 @@ class Operators:
         if len(self._open) > _REQUESTS:
             self._open.pop(0)()
         return True
-

@@ -25,9 +25,7 @@ class FenceDriver:
         deadline = self._loop.now() + config.timeout
         try:
             command = argv.agent(config)
-            result = await self._runner.run(
-                command, timeout=config.timeout, stdin=argv.request(config, "off"), cwd="/"
-            )
+            result = await self._runner.run(command, timeout=config.timeout, stdin=argv.request(config, "off"), cwd="/")
             asked = "" if result.ok else f"'off' failed, {parse.complaint(result, config)}"
             if not config.verify:
                 return FenceOutcome(result.ok, asked or f"{config.agent} says it switched {node} off (not verified)")

@@ -291,9 +291,7 @@ class ProgramDriver:
             self._noticed(instance, step, f"program {spec.name}: {reason}")
 
         if pidfd >= 0:
-            supervised.cancels.append(
-                self._loop.watch(pidfd, lambda: gone(self._obituary(instance, pidfd, log_start)))
-            )
+            supervised.cancels.append(self._loop.watch(pidfd, lambda: gone(self._obituary(instance, pidfd, log_start))))
         if spec.monitor is not None:
             monitor = spec.monitor
             work = watch_monitor(self._loop, monitor, lambda: self._ask(spec, monitor, instance), gone)
