@@ -11,10 +11,18 @@ from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
 from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
 from truecl.model.config import Timing
-from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName
+from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName, Term
 from truecl.model.report import Phase
 from truecl.model.step import Probe
-from truecl.wire.messages import AddressState, FenceResult, NewConfiguration, OrderFenceOff, ReleaseAddress, Renew
+from truecl.wire.messages import (
+    AddressState,
+    FenceResult,
+    Leadership,
+    NewConfiguration,
+    OrderFenceOff,
+    ReleaseAddress,
+    Renew,
+)
 
 from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, WEB, ReqdBench
 
@@ -413,3 +421,13 @@ def test_a_node_with_nothing_open_asks_less_often_and_at_once_again_when_it_is_g
     assert bench.core._lease.pace == LEASE / 2
     bench.order("start", DB, 7)
     assert bench.core._lease.pace == CONFIGURATION.cluster.timing.renewal
+
+
+def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_before_its_name() -> None:
+    bench = ReqdBench()
+    bench.lease()
+    before = bench.request.number
+    bench.feed(Told(LOCKD, Leadership(Term(2), None, False)))
+    assert bench.request.number == before
+    bench.feed(Told(LOCKD, Leadership(Term(2), N2, False)))
+    assert bench.request.number > before

@@ -363,7 +363,9 @@ class Reqd:
                 self._attendance.answer_ripe()
             case Leadership() if who == LOCKD:
                 known = self._formation.leadership
-                if message.leader is not None and (known is None or known.term != message.term):
+                if message.leader is not None and (
+                    known is None or (known.term, known.leader) != (message.term, message.leader)
+                ):
                     self._urgent = True  # a new master plans with what it hears from the nodes
                 self._formation.leadership = message
                 self._formation.news(now)
