@@ -39,9 +39,6 @@ class Leases:
         if len(self._pending) < MAX_PENDING:
             self._pending.append(_Pending(request, now, next_round))
 
-    def waiting(self) -> bool:
-        return bool(self._pending)
-
     def completed(self, round: int) -> tuple[Renew, ...]:
         """The requests that this round allows to be answered; they count as answered from here on."""
         ripe = [each for each in self._pending if each.round <= round]

@@ -16,7 +16,6 @@ from truecl.model.ledger import (
     AppState,
     Batch,
     CancelFence,
-    ClearFailures,
     Command,
     Configure,
     ConfirmFence,
@@ -177,10 +176,6 @@ def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> 
     return replace(ledger, digest=command.digest)
 
 
-def _clear_failures(ledger: Ledger, index: Index, term: Term, command: ClearFailures) -> Ledger:
-    return _with_app(ledger, command.app, replace(app_state(ledger, command.app), failures=()))
-
-
 _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     SetWanted: _set_wanted,
     EndGrant: _end_grant,
@@ -192,5 +187,4 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     FreeLock: _free_lock,
     RecordBoot: _record_boot,
     Configure: _configure,
-    ClearFailures: _clear_failures,
 }

@@ -181,13 +181,9 @@ class Configure(Command, frozen=True):
     digest: str
 
 
-class ClearFailures(Command, frozen=True):
-    app: AppName
-
-
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
-    TakeLock, FreeLock, RecordBoot, Configure, ClearFailures,
+    TakeLock, FreeLock, RecordBoot, Configure,
 ]  # fmt: skip
 
 

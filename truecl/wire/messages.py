@@ -66,13 +66,6 @@ class Renewed(Message, frozen=True):
     named: tuple[tuple[AppName, Generation], ...]
 
 
-class Forwarded(Message, frozen=True):
-    """A client's proposal on its way to the leader's lockd."""
-
-    number: int
-    commands: tuple[AnyCommand, ...]
-
-
 # ---- lockd on its node ----------------------------------------------------------------------------------------------
 
 
@@ -522,7 +515,7 @@ class Refused(Message, frozen=True):
 
 MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
-    DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed, Forwarded],
+    DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
