@@ -123,7 +123,7 @@ class _Builder:
                 line, f"the tag {str(tag)[:60]!r} is not used here", "expected the value, or quotes around it"
             )
         if depth > MAX_DEPTH:
-            raise _Refused(line, "nested too deeply", f"expected at most {MAX_DEPTH} levels")
+            raise _too_deep(line)
         if isinstance(event, yaml.ScalarEvent):
             return Scalar(line, event.value, plain=not event.style)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -154,6 +154,10 @@ def _line(event: yaml.Event) -> int:
     return int(mark.line) + 1 if mark is not None else 0
 
 
+def _too_deep(line: int) -> _Refused:
+    return _Refused(line, "nested too deeply", f"expected at most {MAX_DEPTH} levels")
+
+
 def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> _Refused:
     mark = error.problem_mark or error.context_mark
     number = int(mark.line) + 1 if mark is not None else 0
@@ -163,6 +167,8 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> _Refused:
         if 0 < near <= len(lines) and "\t" in lines[near - 1][: len(lines[near - 1]) - len(lines[near - 1].lstrip())]:
             return _Refused(near, "a tab in the indentation", "expected spaces")
     number = min(number, len(lines))
+    if "nesting depth" in (error.problem or ""):  # libyaml has a bound of its own, and may see so far ahead
+        return _too_deep(number)
     context = f" {error.context}" if error.context else ""
     return _Refused(number, f"this is not YAML: {error.problem or 'unreadable'}{context}", "see conf/ for samples")
 
