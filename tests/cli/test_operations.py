@@ -222,5 +222,6 @@ def test_commands_start_without_what_is_slow_to_import() -> None:
     """lha_stat must feel instant. A list of what it must not import says that without a clock."""
     code = "import sys, truecl.cli.stat, truecl.cli.form, truecl.cli.startapp, truecl.cli.log\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    slow = ("twisted", "scapy", "pyroute2", "cryptography", "tabulate", "yaml", "sqlite3", "asyncio", "json", "difflib")
+    slow = ("twisted", "scapy", "pyroute2", "cryptography", "tabulate", "yaml", "sqlite3", "asyncio", "json", "difflib",
+            "pathlib")  # fmt: skip
     assert [name for name in slow if name in loaded] == []

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from truecl.cli.output import Output
 from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Dialogue, Ended, Node, Outcome
@@ -66,7 +65,7 @@ def _seconds(text: str) -> float:
 def this_node(command: str, dial: Dial | None = None) -> Node:
     """`dial`: another way to the daemons than their sockets."""
     pid = os.getpid()
-    run = Path(os.environ.get("TRUECL_RUN", RUN))
+    run = os.environ.get("TRUECL_RUN", RUN)
     operator = os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
     return Node(
         dial or (lambda daemon: Conversation(daemon, f"{command} {pid}", run)),

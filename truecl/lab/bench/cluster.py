@@ -16,6 +16,8 @@ from truecl.wire.messages import AskLog, AskStatus, LogLines, Status
 PATIENCE = 60.0
 """Seconds to wait for a state of the cluster; a benchmark that waits longer gives up."""
 WEB = AppName(sample.APP)
+_TIMED = 'began=${EPOCHREALTIME/./}; "$0" "$@"; code=$?; echo $((${EPOCHREALTIME/./} - began)) >&2; exit $code'
+"""A command's microseconds as the last line of its standard error."""
 
 
 class Cluster:
@@ -28,15 +30,17 @@ class Cluster:
     # ---- commands ---------------------------------------------------------------------------------------------------
 
     def run(self, node: str, *argv: str) -> tuple[float, str]:
-        """A command on a node: milliseconds until it ended, the way into the node included, and what it printed."""
+        """A command on a node: milliseconds from before its start to its end, and what it printed.
+
+        A shell on the node holds the watch, since an operator who types there does not pay for the way into the lab.
+        """
         pipe = subprocess.PIPE
-        began = time.monotonic()
-        process = self.lab.popen(node, list(argv), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        timed = ["/bin/bash", "-c", _TIMED, *argv]
+        process = self.lab.popen(node, timed, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         out, err = process.communicate(timeout=PATIENCE)
-        took = (time.monotonic() - began) * 1000
         if process.returncode:
             raise LabError(f"{' '.join(argv)} on {node} ended with {process.returncode}: {err.strip() or out.strip()}")
-        return took, out
+        return int(err.splitlines()[-1]) / 1000, out
 
     # ---- what is ----------------------------------------------------------------------------------------------------
 
