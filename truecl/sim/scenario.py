@@ -21,6 +21,7 @@ from truecl.model.config import (
 )
 from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
 from truecl.sim.cluster import Plan
+from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
 from truecl.wire.messages import Reply, Request
 
@@ -140,6 +141,7 @@ class Operators:
         self._random = cluster.random
         self._number = 0
         self._on = True
+        self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
         """Exit code to how many commands ended so."""
@@ -175,11 +177,15 @@ class Operators:
         request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator")
 
         def read(message: Any) -> None:
+            if isinstance(message, Reply):
+                wish.heard(message, self._cluster.schedule.now)
             if isinstance(message, Reply) and message.code is not None:
                 self.answers[message.code] = self.answers.get(message.code, 0) + 1
                 self._cluster.schedule.after(0.0, machine.hang_up, who)
 
+        wish = self.histories.asked(who, verb, app)
         if not machine.command(who, CLUSTERD, request, read):
+            wish.withdraw()
             return False
         self._cluster.note(who, f"{request}")
         self._open.append(lambda: machine.hang_up(who))
