@@ -116,6 +116,10 @@ class _Peer:
     boot: BootId | None = None
     floor: int = -1
     """No datagram below this sequence counts any more: it said goodbye there."""
+    heard: float = 0.0
+    """When the last of it came in, on whichever link; not moved by this node's own slowness."""
+    silent_since: float = 0.0
+    """`heard` as it was when it was found dead."""
     retired: dict[BootId, int] = field(default_factory=dict)
     """Boots that were replaced, and the highest sequence seen of each."""
 
@@ -277,7 +281,7 @@ class Detector:
         if admitted is None:
             return
         peer, link = admitted
-        link.heard = now
+        link.heard = peer.heard = now
         if message.hears_you:
             link.confirmed = now
             if not link.up:
@@ -337,6 +341,7 @@ class Detector:
                 elif earliest is None or deadline < earliest:
                     earliest = deadline
             if peer.state is PeerState.ALIVE and not any(link.up for link in peer.links.values()):
+                peer.silent_since = peer.heard
                 self._turn(peer, Sign.SILENT)
         return earliest
 
@@ -386,6 +391,7 @@ def _seen(peer: _Peer) -> NodeView:
         alive=peer.state is PeerState.ALIVE,
         links=tuple(LinkView(link.name, link.up) for link in peer.links.values()),
         left=peer.state is PeerState.LEFT,
+        heard=peer.silent_since if peer.state is PeerState.DEAD else 0.0,
     )
 
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from truecl.model.actions import Action, KillGroup, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
-from truecl.model.report import InstanceReport, Phase, Progress, Severity
+from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
 from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
 
 RETRY_AFTER = 1.0
@@ -75,6 +75,11 @@ class InstanceMachine:
     probe_at: float | None = None
     facts: dict[str, StepResult] = field(default_factory=dict)
     """Step name to its last result, for lha_stat."""
+    since: float = 0.0
+    """When the start, or the stop, under way or last finished began."""
+    spans: dict[str, Span] = field(default_factory=dict)
+    """What that took, by kind of step."""
+    _began: dict[int, float] = field(default_factory=dict)
     _steps: tuple[Step, ...] = ()
     _position: int = 0
     _up: dict[int, Step] = field(default_factory=dict)
@@ -123,6 +128,7 @@ class InstanceMachine:
     def start(self, now: float) -> None:
         """The record that it is open is durable; begin."""
         self.deadline = now + self.config.start_timeout
+        self._begin_spans(now)
         self._next_up(now)
 
     def _next_up(self, now: float) -> None:
@@ -139,7 +145,26 @@ class InstanceMachine:
         timeout = max(self.deadline - now, 0.1)
         if isinstance(step.spec, Program):
             timeout = min(timeout, step.spec.start_timeout)
-        self._up[self.ask(StepUp(self.instance, step, timeout))] = step
+        self._up[self._asked(StepUp(self.instance, step, timeout), now)] = step
+
+    # ---- how long it took -------------------------------------------------------------------------------------------
+
+    def _begin_spans(self, now: float) -> None:
+        self.since = now
+        self.spans, self._began = {}, {}
+
+    def _asked(self, action: Action, now: float) -> int:
+        number = self.ask(action)
+        if self.phase is not Phase.RUNNING:
+            self._began[number] = now
+        return number
+
+    def _timed(self, number: int, step: Step | None, now: float) -> None:
+        """What is begun again (a polite stop goes on by force) counts from its first beginning."""
+        began = self._began.pop(number, None)
+        if began is not None:
+            kind = (step.kind if step is not None else StepKind.PROGRAM).value
+            self.spans[kind] = Span(kind, self.spans[kind].began if kind in self.spans else began, now)
 
     def _up_done(self, step: Step, result: StepResult, now: float) -> None:
         self.facts[step.name] = result
@@ -227,6 +252,7 @@ class InstanceMachine:
         self.reason = self.reason or reason
         self.forced = self.forced or force
         self._enter(Input.STOP)
+        self._begin_spans(now)
         self.probe_at = None
         self.deadline = now + self.config.stop_timeout
         self._begin_down(now)
@@ -265,7 +291,7 @@ class InstanceMachine:
             step = action.step if isinstance(action, StepDown) else None
             if step is not None:
                 self._say_down(step)
-            self._down[self.ask(action)] = step
+            self._down[self._asked(action, now)] = step
 
     def _say_down(self, step: Step) -> None:
         first = next(each for each in reversed(self._steps) if each.kind is step.kind)
@@ -325,9 +351,13 @@ class InstanceMachine:
     def done(self, action: int, result: StepResult, now: float) -> bool:
         """The end of one of this machine's actions; False when it is not (or no longer) one of them."""
         if action in self._up:
-            self._up_done(self._up.pop(action), result, now)
+            step = self._up.pop(action)
+            self._timed(action, step, now)
+            self._up_done(step, result, now)
         elif action in self._down:
-            self._down_done(self._down.pop(action), result, now)
+            way_down = self._down.pop(action)
+            self._timed(action, way_down, now)
+            self._down_done(way_down, result, now)
         elif action in self._overtaken:
             self._overtaken.discard(action)
             self._finish_stage(now)
@@ -360,6 +390,7 @@ class InstanceMachine:
         """Take down whatever an earlier boot, or an order never seen here, may have left; then CLOSED."""
         self.phase = Phase.STOPPING
         self.forced, self.reason = True, reason
+        self._begin_spans(now)
         self._begin_down(now)
 
     def _enter(self, what: Input) -> None:

@@ -18,6 +18,7 @@ from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.floating import FloatingAddresses
 from truecl.core.formation import Formation
+from truecl.core.happenings import Happening, in_answer, in_instance
 from truecl.core.instance import InstanceMachine
 from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
@@ -28,6 +29,7 @@ from truecl.model.actions import (
     FenceOff,
     FenceOutcome,
     Leave,
+    ProgramAnswered,
     ProgramDied,
     ServiceStopping,
     StepDown,
@@ -52,7 +54,7 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.report import EventRecord, InstanceReport, Phase, Progress, Severity
+from truecl.model.report import InstanceReport, Phase, Progress, Severity
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
@@ -167,6 +169,8 @@ class Reqd:
                 machine = self._machines.get(instance.app)
                 if machine is not None and machine.generation == instance.generation:
                     machine.died(step, reason, now)
+            case Noted(ProgramAnswered(instance, step)):
+                self._note(in_answer(instance, step, self.me))
             case Noted(ServiceStopping()):
                 self._begin_leaving(now)
             case Noted(Exited() as message):
@@ -322,14 +326,16 @@ class Reqd:
 
         def say(progress: Progress) -> None:
             self._out.tell(CLUSTERD, InstanceProgress(self.me, app, generation, progress))
-            if progress.severity is not Severity.LOG:  # statd notes the wall clock
-                text = f"application '{app}': {progress.text}"
-                event = EventRecord(0.0, self._now, self.me, REQD, progress.severity, text, app)
-                self._out.tell(STATD, Note(event))
+            if progress.severity is not Severity.LOG:
+                self._note(Happening(REQD, progress.severity, f"application '{app}': {progress.text}", app))
 
         machine = InstanceMachine(config, generation, lambda action: self._ask(action, app), say, self.me)
         self._machines[app] = machine
         return machine
+
+    def _note(self, happening: Happening | None) -> None:
+        if happening is not None:
+            self._out.tell(STATD, Note(happening.noted(self.me, self._now)))
 
     def _ask(self, action: Action, app: AppName) -> int:
         """Where a machine's action goes: addresses to netd, the rest to the drivers."""
@@ -510,6 +516,7 @@ class Reqd:
             changed = True
             self._saved_phases[app] = machine.generation, machine.phase
             self._out.put("run.instances", app, f"{machine.generation} {machine.phase}".encode())
+            self._note(in_instance(self.me, machine))
             if not machine.open:
                 self._remember(app, InstanceRecord(machine.generation, self.boot, False, machine.config, machine.failed,
                                                    machine.reason))  # fmt: skip

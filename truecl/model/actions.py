@@ -93,6 +93,13 @@ class ProgramDied(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ProgramAnswered(msgspec.Struct, frozen=True):
+    """`contract.Noted`: the monitor of a program that was started here had its first good answer."""
+
+    instance: Instance
+    step: str
+
+
 class ServiceStopping(msgspec.Struct, frozen=True):
     """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
 

@@ -73,20 +73,24 @@ class History:
             return Recorded(stamped, f"{self._path}: {error}")
         return Recorded(stamped)
 
-    def find(self, since: float, limit: int, app: AppName | None = None) -> Found:
-        """The latest `limit` at or after `since`, oldest first."""
+    def find(self, since: float, limit: int, app: AppName | None = None, marked: bool = False) -> Found:
+        """The latest `limit` at or after `since`, oldest first. `marked`: only those with a mark; the whole history is
+        read for them at most."""
         where, values = ("at >= ?", [since]) if app is None else ("app = ? AND at >= ?", [app, since])
         query = f"SELECT record FROM event WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"
+        events: list[EventRecord] = []
         try:
-            rows = self._open().execute(query, [*values, limit]).fetchall()
+            for (record,) in self._open().execute(query, [*values, self._max_events if marked else limit]):
+                with suppress(msgspec.MsgspecError):
+                    event = self._decoder.decode(record)
+                    if event.mark is not None or not marked:
+                        events.append(event)
+                if len(events) >= limit:
+                    break
         except sqlite3.Error as error:
             self._failed(error)
             return Found((), f"{self._path}: {error}")
-        events = []
-        for (record,) in reversed(rows):
-            with suppress(msgspec.MsgspecError):
-                events.append(self._decoder.decode(record))
-        return Found(tuple(events))
+        return Found(tuple(reversed(events[:limit])))
 
     def close(self) -> None:
         if self._database is not None:

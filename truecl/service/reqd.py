@@ -13,7 +13,7 @@ from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
-from truecl.model.actions import ConfigurationRead, ProgramDied, ServiceStopping
+from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
@@ -43,7 +43,10 @@ def main(daemon: Daemon) -> None:
     def noticed(instance: Instance, step: Step, reason: str) -> None:
         joint.feed(Noted(ProgramDied(instance, step.name, reason)))
 
-    hands = _hands(daemon, noticed)
+    def well(instance: Instance, step: Step) -> None:
+        joint.feed(Noted(ProgramAnswered(instance, step.name)))
+
+    hands = _hands(daemon, noticed, well)
 
     def terminate() -> None:
         joint.feed(Noted(ServiceStopping()))
@@ -64,7 +67,7 @@ def main(daemon: Daemon) -> None:
     )
 
 
-def _hands(daemon: Daemon, noticed: Any) -> Hands:
+def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
     # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
@@ -77,6 +80,7 @@ def _hands(daemon: Daemon, noticed: Any) -> Hands:
         groups,
         daemon.node,
         noticed,
+        well=well,
         run_directory=daemon.paths.run / "programs",
         log_directory=daemon.paths.log,
     )

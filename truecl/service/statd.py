@@ -20,8 +20,8 @@ def _work(history: History, action: Any) -> Callable[[], Any]:
     match action:
         case RecordEvents(events=events):
             return lambda: history.record(events)
-        case FindEvents(since=since, limit=limit, app=app):
-            return lambda: history.find(since, limit, app)
+        case FindEvents(since=since, limit=limit, app=app, marked=marked):
+            return lambda: history.find(since, limit, app, marked)
     raise AssertionError(f"statd has no driver for {type(action).__name__}")
 
 

@@ -137,6 +137,8 @@ class NodeView(msgspec.Struct, frozen=True, array_like=True):
     links: tuple[LinkView, ...]
     left: bool = False
     """It said goodbye."""
+    heard: float = 0.0
+    """Of one that fell silent: when the last of it came in, by this node's clock; 0 otherwise."""
 
 
 class View(Message, frozen=True):
@@ -497,6 +499,18 @@ class AskLog(Message, frozen=True):
     number: int = 0
     local: bool = False
     """Only this node's own events (asked by another statd)."""
+    marked: bool = False
+    """Only events with a mark, each node's own word of them and none sieved out: for a timeline."""
+
+
+class ClockReading(msgspec.Struct, frozen=True, array_like=True):
+    """`node`'s clock read `said` somewhen between `asked` and `heard` of the clock of `reader`."""
+
+    reader: NodeName
+    node: NodeName
+    asked: float
+    said: float
+    heard: float
 
 
 class LogLines(Message, frozen=True):
@@ -505,6 +519,10 @@ class LogLines(Message, frozen=True):
     last: bool = False
     missing: tuple[NodeName, ...] = ()
     """Nodes that did not answer."""
+    clock: float = 0.0
+    """A node's own clock as it answers another's statd."""
+    readings: tuple[ClockReading, ...] = ()
+    """To a command that asked for what is marked."""
 
 
 class Refused(Message, frozen=True):
