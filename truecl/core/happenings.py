@@ -217,7 +217,7 @@ def fitting(events: Iterable[EventRecord], budget: int) -> tuple[EventRecord, ..
     """The latest that fit into about `budget` bytes of one message, oldest first."""
     kept: list[EventRecord] = []
     for event in reversed(list(events)):
-        marked = 0 if event.mark is None else 60 + 40 * len(event.mark.spans) + 3 * len(event.mark.detail)
+        marked = 0 if event.mark is None else 100 + 60 * len(event.mark.spans) + 3 * len(event.mark.detail)
         budget -= 80 + 3 * len(event.text) + marked
         if budget < 0:
             break

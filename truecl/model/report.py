@@ -59,14 +59,14 @@ class Moment(StrEnum):
     GRANTED = "granted"
     """`generation` to `node`; `detail`: 'failover' or ''."""
     STARTED = "started"
-    """`generation` runs at `node`, its start began at `since`; `detail`: 'monitor' where a monitor has the last word."""
+    """`generation` runs at `node`, its start began at `since`; `detail`: 'monitor' where one has the last word."""
     ANSWERED = "answered"
     """The first good answer of a monitor of `generation`; `detail`: of which program."""
     STOPPED = "stopped"
     """`generation` is closed at `node`, its stop began at `since`; `detail`: why."""
 
 
-class Span(msgspec.Struct, frozen=True, array_like=True):
+class Span(msgspec.Struct, frozen=True):
     """All steps of one kind. Uptimes of the node that notes it, seconds."""
 
     name: str
@@ -74,7 +74,7 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
     ended: float
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class Mark(msgspec.Struct, frozen=True):
     """An event in figures. `what` is a Moment, as text: a newer truecl may have more of them."""
 
     what: str
