@@ -5,9 +5,9 @@ the log first; orders leave only for committed grants. On the other nodes it han
 instances' progress to the master, and operators' requests there and their replies back.
 """
 
-from collections import deque
 from typing import Any
 
+from truecl.core.account import Account
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.ledger import app_state
 from truecl.core.operation import Operation, Stage
@@ -66,7 +66,6 @@ MAX_COMMANDS = 500
 MAX_OUTCOMES = 256
 MAX_OPERATIONS = 64
 MAX_REQUESTS = 64
-PLANS_KEPT = 1000
 
 
 class Clusterd:
@@ -74,9 +73,8 @@ class Clusterd:
 
     def __init__(self, me: NodeName, configuration: Configuration) -> None:
         self.me, self.configuration = me, configuration
-        self.inputs: deque[PlanInput] = deque(maxlen=PLANS_KEPT)
-        """What was decided upon, the latest last: an incident can be planned again."""
         self._out = Outbox()
+        self._account = Account(self._out)
         self._ledger = Ledger()
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
@@ -139,6 +137,7 @@ class Clusterd:
                     self._began = now
                 if who == STATD:
                     self._out.tell(STATD, self._notes)
+                    self._account.begin(listened=True)
             case Left(who):
                 self._left(who)
             case _:
@@ -186,6 +185,8 @@ class Clusterd:
 
     def _left(self, who: str) -> None:
         self._acting.pop(who, None)
+        if who == STATD:
+            self._account.begin(listened=False)
         if who == LOCKD:
             self._lead_no_more()
         for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
@@ -211,6 +212,7 @@ class Clusterd:
     def _lead_no_more(self, leadership: Leadership | None = None) -> None:
         self._leadership = leadership or Leadership(self._leadership.term, None, False)
         self._master_since, self._proposal = None, None
+        self._account.begin()
         self._operations.clear()
         if self._leadership.leader != self.me:
             self._early.clear()
@@ -402,8 +404,7 @@ class Clusterd:
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
         given = self._input(now)
-        if not self.inputs or self.inputs[-1] != given:
-            self.inputs.append(given)
+        self._account.decided(given, self._leadership.term, now)
         self._plan = plan(given)
         commands = [*self._cold_start(now), *self._stale_locks(), *self._step_operations(), *self._plan.commands]
         if commands and self._proposal is None:

@@ -525,6 +525,56 @@ class LogLines(Message, frozen=True):
     """To a command that asked for what is marked."""
 
 
+class Decided(Message, frozen=True):
+    """clusterd (master) to statd: it decided upon this, for as long as nothing else is told (`truecl.core.account`)."""
+
+    term: Term
+    uptime: float
+    input: bytes
+    """A PlanInput without its configuration."""
+    digest: str
+    """Of the configuration."""
+    configuration: bytes = b""
+    """Itself, where it is another one than before."""
+    repeats: int = 0
+    """How often the one before was decided upon in all; 0: there was none since statd was there."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a master decided upon, and how often in a row."""
+
+    at: float
+    """Wall clock, seconds since the epoch; 0: not known yet."""
+    uptime: float
+    term: Term
+    digest: str
+    input: bytes
+    repeats: int = 1
+
+
+class AskInputs(Message, frozen=True):
+    """lha_simulate: the latest `limit` inputs of any master, at or before `until` (wall clock; 0: now)."""
+
+    limit: int = 1
+    until: float = 0.0
+    number: int = 0
+    local: bool = False
+    """Only what this node keeps (asked by another statd)."""
+
+
+class Inputs(Message, frozen=True):
+    """Oldest first. `master`: as this node knows it."""
+
+    number: int
+    inputs: tuple[Kept, ...] = ()
+    configurations: dict[str, bytes] = {}
+    """Digest to configuration, of all that the inputs name."""
+    missing: tuple[NodeName, ...] = ()
+    master: NodeName | None = None
+    reason: str = ""
+    """Why there are none, where the disk is to blame."""
+
+
 class Refused(Message, frozen=True):
     """To a command or daemon whose message cannot be taken: bad content, no right, too many."""
 
@@ -537,7 +587,7 @@ MESH: dict[DaemonName, object] = {
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
-    DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes],
+    DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
 """What may come from the same daemon on another node."""
 
@@ -545,7 +595,8 @@ LOCAL = Union[
     Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, InstanceProgress, Request, Reply, Form, Dissolve, Ready,
-    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines, Refused,
+    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines,
+    Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
 """What may come over a local socket."""
 
