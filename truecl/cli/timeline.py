@@ -22,7 +22,7 @@ def milliseconds(seconds: float) -> str:
 def title(timeline: Timeline, local: Callable[[float], time.struct_time] = time.localtime) -> str:
     """`web: failover n1 -> n2, 2026/11/22 17:08:00.294, 512 ms: n1 was lost`."""
     stamp = f"{time.strftime('%Y/%m/%d %H:%M:%S', local(timeline.at))}.{int(timeline.at * 1000) % 1000:03d}"
-    way = f"{timeline.app}: {timeline.kind} {timeline.origin} -> {timeline.target}"
+    way = f"{timeline.app}: {timeline.kind} {_short(timeline.origin)} -> {_short(timeline.target)}"
     return f"{way}, {stamp}, {milliseconds(timeline.total)} ms{'' if timeline.finished else ' so far'}"
 
 

@@ -243,10 +243,10 @@ class _Model:
 
     def _run(self) -> bool:
         """Until nothing is left to do; False when that takes too long."""
-        for _ in range(MAX_ROUNDS):
-            if not self._round(plan(self._given)):
-                return True
-        return False
+        rounds = 0
+        while rounds < MAX_ROUNDS and self._round(plan(self._given)):
+            rounds += 1
+        return rounds < MAX_ROUNDS
 
     def _round(self, found: Plan) -> bool:
         """What comes first of it; False: it rests."""
