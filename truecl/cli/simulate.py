@@ -140,7 +140,7 @@ def told(found: Forecast, width: int = WIDTH) -> str:
     """Each step with its reason below it; what is not done; and where everything is in the end."""
     lines = [f"If {found.fault} now, as the master {found.master} knows the cluster:", ""]
     for step in found.steps:
-        lines += _step(step, f"{step.at:5.1f} s  ", width)
+        lines += _step(step, f"{step.at:5.2f} s  ", width)
     lines += _not_done(found.not_done, width)
     rows = [
         (place.app, place.now or "-", place.then or "-", _comment(place.wanted, place.then)) for place in found.places

@@ -138,7 +138,8 @@ class _Model:
             self._step(f"nothing new: {node} is lost already", "it is not heard")
             return self._quorum(self._given.alive)
         self._step(f"{node} fails", "")
-        return self._lose(self._given.alive - {node}, f"no heartbeat of it for {self._timing.detection:g} s")
+        alive = self._given.alive - {node}
+        return self._lose(alive, alive, f"no heartbeat of it for {self._timing.detection:g} s")
 
     def _link_fails(self, link: LinkName) -> bool:
         cluster = self._given.configuration.cluster
@@ -165,7 +166,9 @@ class _Model:
             better = [node for node in cluster.voters if node in hearing and self._quorum(hearing[node])]
             if better:
                 heard = hearing[better[0]]
-        return self._lose(heard, f"no link to it is left, and no heartbeat came for {self._timing.detection:g} s")
+        return self._lose(
+            heard, self._given.alive, f"no link to it is left, and no heartbeat came for {self._timing.detection:g} s"
+        )
 
     def _app_fails(self, app: AppName, where: NodeName | None) -> None:
         known = tuple(sorted({*self._given.ledger.apps, *(each.name for each in self._given.configuration.apps)}))
@@ -186,15 +189,15 @@ class _Model:
             f"'{app}' is taken down on {grant.node}", "whatever failed, all its steps are stopped before it moves"
         )
 
-    def _lose(self, alive: frozenset[NodeName], why: str) -> bool:
-        """All others fall silent. Whether a quorum is left."""
+    def _lose(self, alive: frozenset[NodeName], powered: frozenset[NodeName], why: str) -> bool:
+        """All but `alive` fall silent; `powered`: who still runs what it ran. Whether a quorum is left."""
         given = self._given
         gone = given.alive - alive
         self._at = self._timing.detection
         for node in sorted(gone):
             self._step(f"{node} counts as lost", why)
         if not self._quorum(alive):
-            self._no_quorum(alive)
+            self._no_quorum(alive, powered)
             return False
         reports = given.reports
         me = given.me
@@ -221,14 +224,14 @@ class _Model:
         voters = self._given.configuration.cluster.voters
         return sum(voter in up for voter in voters), len(voters)
 
-    def _no_quorum(self, alive: frozenset[NodeName]) -> None:
+    def _no_quorum(self, alive: frozenset[NodeName], powered: frozenset[NodeName]) -> None:
         up, voters = self._votes(alive)
         self._step(
             "no quorum remains: nothing is decided any more",
             f"{up} of {voters} voters are up, {voters // 2 + 1} are needed",
         )
         self._at = max(self._at, self._timing.lease)
-        for node in sorted(alive):
+        for node in sorted(powered):
             for app, _ in ledgers.granted_to(self._given.ledger, node):
                 self._step(
                     f"'{app}' is stopped on {node} by the node itself", "its lease ends, and nobody can renew it"
