@@ -1,4 +1,4 @@
-"""lha_simulate as the operator sees it. Saved inputs and goldens are in testdata; `--rewrite` writes the goldens anew."""
+"""lha_simulate as the operator sees it. Saved inputs and goldens are in testdata; `--rewrite` writes goldens anew."""
 
 import json
 import time

@@ -498,3 +498,15 @@ def test_whatever_comes_the_view_holds(events: list[tuple[Event, float]]) -> Non
         now = max(now, output.wake_at)
     final = core.handle(Told("end", Subscribe()), now).tell[0].message
     assert not any(node.alive for node in final.nodes)
+
+
+def test_a_verdict_says_when_the_node_was_last_heard_and_no_other_time() -> None:
+    alone = Alone()
+    alone.feed(beat(1))
+    alone.until(50.1)
+    alone.feed(beat(2, link=B))
+    assert [node.heard for node in alone.view.nodes] == [0.0]
+    alone.until(51.0)
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1)]
+    alone.feed(beat(3, hears=False))  # a one-way cut: it is heard again, and the verdict stays what it was
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1)]

@@ -9,16 +9,39 @@ from msgspec.structs import replace
 from truecl.core.contract import Done, Noted, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
-from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
+from truecl.model.actions import (
+    FenceOff,
+    FenceOutcome,
+    KillGroup,
+    Leave,
+    ProgramAnswered,
+    ServiceStopping,
+    StepDown,
+    StepUp,
+)
 from truecl.model.config import Timing
-from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName, Term
-from truecl.model.report import Phase
-from truecl.model.step import Probe
+from truecl.model.ids import (
+    CLUSTERD,
+    LOCKD,
+    NETD,
+    NO_GENERATION,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.report import Mark, Phase
+from truecl.model.step import Instance, Probe
 from truecl.wire.messages import (
     AddressState,
     FenceResult,
     Leadership,
     NewConfiguration,
+    Note,
     OrderFenceOff,
     ReleaseAddress,
     Renew,
@@ -431,3 +454,39 @@ def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_be
     assert bench.request.number == before
     bench.feed(Told(LOCKD, Leadership(Term(2), N2, False)))
     assert bench.request.number > before
+
+
+def noted(bench: ReqdBench) -> list[Mark]:
+    """The marks of what it told statd, and forgets them."""
+    told = [each.message for output in bench.outputs for each in output.tell if each.who == STATD]
+    bench.outputs.clear()
+    return [note.event.mark for note in told if isinstance(note, Note) and note.event.mark is not None]
+
+
+@pytest.mark.parametrize("app", [DB, WEB, BARE])
+def test_a_whole_start_and_a_whole_stop_are_one_event_each(app: AppName) -> None:
+    bench = ReqdBench()
+    bench.started(app, 7)
+    (up,) = noted(bench)
+    kinds = {DB: ["storage", "program"], WEB: ["address"], BARE: []}[app]
+    assert (up.what, up.generation, [span.name for span in up.spans]) == ("started", 7, kinds)
+    bench.order("stop", app, 7)
+    bench.netd()
+    bench.answer_all()
+    (down,) = noted(bench)
+    assert (down.what, [span.name for span in down.spans]) == ("stopped", kinds[::-1])
+
+
+def test_a_restart_that_takes_over_what_runs_is_no_start() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.restart()
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.RUNNING and noted(bench) == []
+
+
+def test_the_first_good_answer_of_a_monitor_is_an_event() -> None:
+    bench = ReqdBench()
+    bench.feed(Noted(ProgramAnswered(Instance(DB, Generation(7)), "program dbd")))
+    (mark,) = noted(bench)
+    assert (mark.what, mark.node, mark.generation, mark.detail) == ("answered", "n1", 7, "program dbd")

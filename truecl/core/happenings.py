@@ -150,11 +150,11 @@ def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> 
 
 
 def in_instance(node: NodeName, machine: InstanceMachine) -> Happening | None:
-    """One event for a whole start or stop, with the times of its steps; None where nothing was done."""
-    if not machine.spans or machine.phase not in (Phase.RUNNING, Phase.CLOSED):
+    """One event for a whole start or stop, with the times of its steps; None where it was only taken over."""
+    if not machine.since or machine.phase not in (Phase.RUNNING, Phase.CLOSED):
         return None
     app, generation, spans = machine.config.name, int(machine.generation), tuple(machine.spans.values())
-    steps = ", ".join(f"{span.name} {(span.ended - span.began) * 1000:.0f} ms" for span in spans)
+    steps = ", ".join(f"{span.name} {(span.ended - span.began) * 1000:.0f} ms" for span in spans) or "no steps"
     if machine.phase is Phase.RUNNING:
         monitored = any(program.monitor is not None for program in machine.config.programs)
         mark = Mark(Moment.STARTED, node, generation, machine.since, spans, "monitor" if monitored else "")

@@ -76,7 +76,7 @@ class InstanceMachine:
     facts: dict[str, StepResult] = field(default_factory=dict)
     """Step name to its last result, for lha_stat."""
     since: float = 0.0
-    """When the start, or the stop, under way or last finished began."""
+    """When the start, or the stop, under way or last finished began; 0: it was taken over, and runs since then."""
     spans: dict[str, Span] = field(default_factory=dict)
     """What that took, by kind of step."""
     _began: dict[int, float] = field(default_factory=dict)
@@ -251,8 +251,9 @@ class InstanceMachine:
             return
         self.reason = self.reason or reason
         self.forced = self.forced or force
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
+            self._begin_spans(now)
         self._enter(Input.STOP)
-        self._begin_spans(now)
         self.probe_at = None
         self.deadline = now + self.config.stop_timeout
         self._begin_down(now)
