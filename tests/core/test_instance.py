@@ -295,7 +295,7 @@ def test_a_start_and_a_stop_say_what_each_kind_of_step_took() -> None:
     bench.machine.stop(20.5, force=True)
     bench.answer_all(now=21.0)
     assert bench.machine.phase is Phase.CLOSED and bench.machine.since == 20.0
-    assert list(bench.machine.spans) == ["program", "address", "filesystem", "storage"]
+    assert list(bench.machine.spans) == ["address", "program", "filesystem", "storage"], "by force"
     assert all(each.ended == 21.0 for each in bench.machine.spans.values())
 
 
