@@ -1,4 +1,4 @@
-"""Afterwards the operator reads what happened, and beforehand what would: on real daemons, a node of which is killed."""
+"""The operator reads afterwards what happened, and beforehand what would: real daemons, one node of which is killed."""
 
 import json
 import xml.etree.ElementTree as ElementTree
