@@ -7,13 +7,10 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from truecl.cli.options import Dial, app_option, parser, run
 from truecl.cli.output import Output, printable
-from truecl.cli.picture import drawn
-from truecl.cli.timeline import shown
-from truecl.commands.log import TIMEOUT, log, timeline
+from truecl.commands.log import TIMEOUT, log
 from truecl.commands.node import DONE, FAILED, USAGE, Ended, Node
 from truecl.model.report import EventRecord
 from truecl.wire.messages import AskLog
@@ -86,6 +83,9 @@ def _missing(nodes: Sequence[str], options: argparse.Namespace, out: Output) -> 
 
 
 def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
+    from truecl.cli.timeline import shown  # seldom asked for, and plain lha_log starts sooner without
+    from truecl.commands.timeline import timeline
+
     found = timeline(node, options.app, options.since, options.lines or DEFAULT_TIMELINES, options.timeout)
     if found.missing:
         _missing(found.missing, options, out)
@@ -99,6 +99,10 @@ def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
         else:
             out.text(("\n" if number else "") + shown(each, width))
     if options.svg is not None:
+        from pathlib import Path
+
+        from truecl.cli.picture import drawn
+
         try:
             Path(options.svg).write_text(drawn(found.latest_first), encoding="utf-8")
         except OSError as error:

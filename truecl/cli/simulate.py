@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from textwrap import wrap
 
 from truecl.cli.log import since
@@ -92,6 +91,8 @@ def _fault(options: argparse.Namespace) -> Fault | None:
 
 
 def _read(name: str) -> PlanInput:
+    from pathlib import Path  # slow to import, and seldom needed
+
     try:
         return from_text(Path(name).read_bytes())
     except OSError as error:
@@ -101,6 +102,8 @@ def _read(name: str) -> PlanInput:
 
 
 def _save(name: str, given: PlanInput) -> None:
+    from pathlib import Path
+
     try:
         Path(name).write_bytes(as_text(given))
     except OSError as error:
