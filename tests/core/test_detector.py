@@ -501,12 +501,14 @@ def test_whatever_comes_the_view_holds(events: list[tuple[Event, float]]) -> Non
 
 
 def test_a_verdict_says_when_the_node_was_last_heard_and_no_other_time() -> None:
-    alone = Alone()
+    alone = Alone("abc")
     alone.feed(beat(1))
     alone.until(50.1)
     alone.feed(beat(2, link=B))
-    assert [node.heard for node in alone.view.nodes] == [0.0]
+    alone.until(50.35)
+    assert [node.heard for node in alone.view.nodes] == [0.0, 0.0]
     alone.until(51.0)
-    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1)]
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (False, 0.0)]
     alone.feed(beat(3, hears=False))  # a one-way cut: it is heard again, and the verdict stays what it was
-    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1)]
+    alone.feed(Received(NodeName("c"), Heartbeat(A, BootId("c1"), 1, True)))
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (True, 0.0)]
