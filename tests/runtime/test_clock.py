@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock as Time
 
-from truecl.runtime.clock import Alarm, BootClock, new_reactor
+from truecl.runtime.clock import Alarm, BootClock, BootReactor, new_reactor
 
 
 class Apart:
@@ -67,3 +67,19 @@ def test_the_reactor_takes_its_timers_from_the_boot_clock() -> None:
     call = reactor.callLater(0, lambda: None)
     assert before <= call.getTime() <= BootClock().now()
     assert before <= reactor.seconds() <= BootClock().now()
+
+
+def test_the_reactor_does_not_wake_for_what_was_cancelled_or_put_off() -> None:
+    reactor = BootReactor()
+    try:
+        calls = [reactor.callLater(delay, lambda: None) for delay in (1.0, 2.0, 100.0)]
+        assert 0.0 < (reactor.timeout() or 0.0) <= 1.0
+        calls[0].cancel()
+        calls[1].reset(50.0)
+        assert 49.0 < (reactor.timeout() or 0.0) <= 50.0
+        calls[1].cancel()
+        calls[2].cancel()
+        assert set(reactor.getDelayedCalls()) == set()
+        assert reactor.timeout() is None
+    finally:
+        reactor.disconnectAll()

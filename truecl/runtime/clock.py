@@ -6,6 +6,7 @@ wall clock, so a step of NTP would stop them for as long as it went back: `BootR
 
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any, Protocol, cast
 
 from twisted.internet.epollreactor import EPollReactor
@@ -23,6 +24,7 @@ class BootClock:
 
 class Call(Protocol):
     def cancel(self) -> object: ...
+    def reset(self, delay: float) -> object: ...
     def active(self) -> object: ...
 
 
@@ -56,6 +58,19 @@ class BootReactor(EPollReactor):
 
     seconds = staticmethod(BootClock().now)
 
+    def timeout(self) -> float | None:
+        """Without Twisted's wakes for calls that were cancelled or put off since: an idle daemon costs what it wakes."""
+        self._insertNewDelayedCalls()
+        calls = self._pendingTimedCalls
+        while calls and (calls[0].cancelled or calls[0].delayed_time > 0.0):
+            call = heappop(calls)
+            if call.cancelled:
+                self._cancellations -= 1
+            else:
+                call.activate_delay()
+                heappush(calls, call)
+        return super().timeout()
+
 
 def new_reactor() -> Reactor:
     """A reactor that is not installed as Twisted's global one; nothing of the runtime uses the global one."""
@@ -78,10 +93,11 @@ class Alarm:
         self._at = at
         if at is None:
             self._disarm()
-        elif self._call is None or at < self._fires:
-            # A call that comes too early looks at the clock and is made again: cheaper than a new one at every output.
-            self._disarm()
+        elif self._call is None:
             self._arm(at)
+        elif at != self._fires:
+            self._fires = at
+            self._call.reset(max(0.0, at - self._clock.now()))
 
     def _arm(self, at: float) -> None:
         self._fires = at
