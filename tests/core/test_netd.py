@@ -326,7 +326,12 @@ def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
 
 @pytest.mark.parametrize(
     ("pace", "times"),
-    [(0.2, [0.0, 0.6, 1.2, 1.8]), (0.3, [0.0, 0.6, 1.2, 1.8]), (0.5, [0.0, 0.5, 1.0, 1.5, 2.0]), (0.9, [0.0, 0.9, 1.8])],
+    [
+        (0.2, [0.0, 0.6, 1.2, 1.8]),
+        (0.3, [0.0, 0.6, 1.2, 1.8]),
+        (0.5, [0.0, 0.5, 1.0, 1.5, 2.0]),
+        (0.9, [0.0, 0.9, 1.8]),
+    ],
 )
 def test_renewed_with_the_lease_and_twice_a_second_at_the_most(pace: float, times: list[float]) -> None:
     desk = Desk()

@@ -1,5 +1,6 @@
 """Timers only wake, the clock decides."""
 
+import pytest
 from twisted.internet.task import Clock as Time
 
 from truecl.runtime.clock import Alarm, BootClock, BootReactor, new_reactor
@@ -59,6 +60,23 @@ def test_the_past_wakes_from_the_reactor_and_not_from_set() -> None:
     assert woken == []
     time.advance(0)
     assert woken == [True]
+
+
+@pytest.mark.parametrize(("new", "wakes"), [(3.0, [5.0]), (5.0, [5.0]), (9.0, [9.0]), (None, [])])
+def test_what_is_called_first_may_set_another_time(new: float | None, wakes: list[float]) -> None:
+    """hbd reads its sockets there, and what it hears moves its timer."""
+    time = Time()
+    woken: list[float] = []
+
+    class Same:
+        def now(self) -> float:
+            return time.seconds()
+
+    alarm = Alarm(time, Same(), lambda: woken.append(time.seconds()), lambda: alarm.set(new))
+    alarm.set(5.0)
+    time.pump([1.0] * 12)
+    assert woken == wakes
+    assert not time.getDelayedCalls()
 
 
 def test_the_reactor_takes_its_timers_from_the_boot_clock() -> None:

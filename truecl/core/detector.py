@@ -344,7 +344,7 @@ class Detector:
         self._next_tick = max(self._next_tick, now)
 
     def _judge(self, now: float) -> None:
-        """Take down links and peers whose time is over. (Only when woken: what waits in the sockets was read before.)"""
+        """Take down links and peers whose time is over. Only when woken: what waited in the sockets is read by then."""
         self._deadline = float("inf")
         for peer in self._peers.values():
             for link in peer.links.values():

@@ -59,7 +59,7 @@ class BootReactor(EPollReactor):
     seconds = staticmethod(BootClock().now)
 
     def timeout(self) -> float | None:
-        """Without Twisted's wakes for calls that were cancelled or put off since: an idle daemon costs what it wakes."""
+        """Without wakes for calls that were cancelled or put off since: an idle daemon costs what it wakes."""
         self._insertNewDelayedCalls()
         calls = self._pendingTimedCalls
         while calls and (calls[0].cancelled or calls[0].delayed_time > 0.0):
@@ -78,9 +78,15 @@ def new_reactor() -> Reactor:
 
 
 class Alarm:
-    """Calls `wake` once when the clock has reached the time last set, however often it is set anew."""
+    """Calls `wake` once when the clock has reached the time last set, however often it is set anew.
 
-    def __init__(self, timers: Timers, clock: Clock, wake: Callable[[], None]) -> None:
+    `first` is called before every look at the clock; it may set another time.
+    """
+
+    def __init__(
+        self, timers: Timers, clock: Clock, wake: Callable[[], None], first: Callable[[], None] = lambda: None
+    ) -> None:
+        self._first = first
         self._timers = timers
         self._clock = clock
         self._wake = wake
@@ -110,10 +116,12 @@ class Alarm:
 
     def _fired(self) -> None:
         self._call = None
+        self._first()
         if self._at is None:
             return
         if self._clock.now() < self._at:
-            self._arm(self._at)
+            self.set(self._at)
             return
+        self._disarm()
         self._at = None
         self._wake()
