@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from truecl.core.contract import Done, Noted, Told
+from truecl.core.contract import Done, Joined, Noted, Put, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
 from truecl.model.actions import (
@@ -47,7 +47,7 @@ from truecl.wire.messages import (
     Renew,
 )
 
-from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, WEB, ReqdBench
+from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, RENEWAL, WEB, ReqdBench
 
 # ---- starts ---------------------------------------------------------------------------------------------------------
 
@@ -185,10 +185,10 @@ def test_a_lapse_stops_by_force_and_no_later_answer_revives() -> None:
 def test_the_lease_counts_from_when_the_request_was_sent() -> None:
     bench = ReqdBench()
     bench.started(DB, 7)
-    bench.wait(0.2)
-    bench.now += LEASE - 0.3
+    bench.wait(RENEWAL)
+    bench.now += LEASE - 0.4
     bench.lease((DB, 7))
-    bench.wait(0.29)
+    bench.wait(0.39)
     assert bench.line(DB).phase is Phase.RUNNING
     bench.wait(0.02)
     assert bench.line(DB).phase is Phase.STOPPING
@@ -211,7 +211,7 @@ def test_what_the_answer_does_not_name_is_stopped() -> None:
 def test_no_answer_of_an_earlier_life_counts() -> None:
     bench = ReqdBench()
     bench.started(DB, 7)
-    bench.wait(0.2)
+    bench.wait(RENEWAL)
     request = bench.request
     bench.now += 0.5
     bench.restart()
@@ -225,7 +225,7 @@ def test_the_lease_does_not_get_longer_than_the_running_lockds_reckon_with() -> 
     bench.core._supervisor.start((LOCKD,))
     longer = replace(CONFIGURATION, cluster=replace(CONFIGURATION.cluster, timing=Timing(lease=60.0)))
     bench.feed(Told(SYNCD, NewConfiguration(longer)))
-    bench.wait(LEASE / 2)
+    bench.wait(bench.core._lease.pace)
     bench.lease((DB, 7))
     assert bench.core._lease.end == pytest.approx(bench.now + LEASE)
 
@@ -441,9 +441,36 @@ def test_a_node_without_a_device_is_never_off(node: NodeName) -> None:
 def test_a_node_with_nothing_open_asks_less_often_and_at_once_again_when_it_is_given_something() -> None:
     bench = ReqdBench()
     bench.lease()
-    assert bench.core._lease.pace == LEASE / 2
+    assert bench.core._lease.pace == 2 * RENEWAL
     bench.order("start", DB, 7)
-    assert bench.core._lease.pace == CONFIGURATION.cluster.timing.renewal
+    assert bench.core._lease.pace == RENEWAL
+
+
+def test_the_lease_is_recorded_for_a_restart_only_while_something_is_open() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    assert not recorded_lease(bench)
+    bench.order("start", DB, 7)
+    assert recorded_lease(bench) == [repr(bench.core._lease.end).encode()]
+    bench.renew((DB, 7))
+    assert recorded_lease(bench)[1:] == [repr(bench.core._lease.end).encode()]
+
+
+def recorded_lease(bench: ReqdBench) -> list[bytes]:
+    saves = [save for output in bench.outputs for save in output.save]
+    return [save.value for save in saves if isinstance(save, Put) and save.bucket == "run.lease"]
+
+
+def test_a_status_waits_a_moment_for_the_wake_of_a_renewal() -> None:
+    bench = ReqdBench()
+    bench.lease()
+    bench.core._status_at = bench.now + 0.5
+    bench.core._lease.next_request = bench.now + 0.7
+    bench.feed(Joined("command-1"))
+    assert bench.outputs[-1].wake_at == bench.now + 0.7
+    bench.core._lease.next_request = bench.now + 0.9
+    bench.feed(Joined("command-2"))
+    assert bench.outputs[-1].wake_at == bench.now + 0.5
 
 
 def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_before_its_name() -> None:

@@ -86,6 +86,8 @@ from truecl.wire.messages import (
 )
 
 STATUS_EVERY = 1.0
+STATUS_PATIENCE = 0.3
+"""Seconds that a status waits to go out in one wake with a renewal."""
 LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
 ORDER_LIFETIME = 5.0
@@ -195,7 +197,8 @@ class Reqd:
     def _renewed(self, message: Renewed, now: float) -> None:
         if not self._lease.answer(message, now):
             return
-        self._out.put("run.lease", "end", repr(self._lease.end).encode())
+        if any(machine.open for machine in self._machines.values()):
+            self._remember_lease()
         for app, machine in sorted(self._machines.items()):
             if machine.open and not self._lease.names(app, machine.generation, now):
                 machine.stop(now, force=True, reason="the cluster no longer grants it to this node")
@@ -206,6 +209,10 @@ class Reqd:
             if self._lease.names(app, order.generation, now):
                 del self._orders[app]
                 self._start(order, now)
+
+    def _remember_lease(self) -> None:
+        """For a restart of this daemon: it goes on with what is open here."""
+        self._out.put("run.lease", "end", repr(self._lease.end).encode())
 
     def _ask_lease(self, now: float) -> None:
         if LOCKD in self._joined:
@@ -285,6 +292,7 @@ class Reqd:
             return
         machine = self._machine(config, order.generation)
         machine.takeover = order.takeover
+        self._remember_lease()
         self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config))
         if not order.takeover:
             self._floating.probe_conflicts(machine.instance, config.addresses)
@@ -489,9 +497,10 @@ class Reqd:
             self._out.tell(STATD, self._status(now))
         times = [each.wake_at for each in self._machines.values()]
         guard = self._lease.end if self._lease.holds(now) else None
+        status, renewal = self._status_at, self._lease.next_request
         return self._out.take(
-            *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
-            self._formation.deadline, self._status_at,
+            *times, guard, renewal, self._floating.wake_at, self._supervisor.wake_at, self._formation.deadline,
+            renewal if status < renewal < status + STATUS_PATIENCE else status,
             self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
             self._attendance.wake_at,
         )  # fmt: skip

@@ -23,7 +23,7 @@ class Timing(Value, frozen=True):
     election: float = 1.0
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
     lease: float = 1.0
-    renewal: float = 0.2
+    renewal: float = 0.3
     drift: float = 0.05
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
