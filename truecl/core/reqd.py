@@ -305,14 +305,13 @@ class Reqd:
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")
             return
+        machine.leftover = True
         self._lease.end = max(self._lease.end, self._old_lease)
         self._lease.named[app] = record.generation
         if not self._lease.holds(now):
             machine.clear(now, "reqd was away longer than the lease")
-        elif generation == record.generation and phase is Phase.RUNNING:
-            machine.adopt(now)
-        elif generation == record.generation and phase is Phase.STARTING:
-            machine.start(now)
+        elif generation == record.generation and phase in (Phase.STARTING, Phase.RUNNING):
+            machine.resume(phase, now)
         else:
             # A stop once begun is finished. Without a word on this generation: it may have been one never started here.
             machine.clear(now, "stopping")
