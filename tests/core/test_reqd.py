@@ -10,6 +10,7 @@ from truecl.core.contract import Done, Joined, Noted, Put, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
 from truecl.model.actions import (
+    EndTools,
     FenceOff,
     FenceOutcome,
     KillGroup,
@@ -286,7 +287,36 @@ def test_a_restart_goes_on_with_a_start() -> None:
     bench.lease((DB, 7))
     bench.order("start", DB, 7)
     bench.restart()
+    assert bench.line(DB).phase is Phase.STARTING and bench.ups() == []
+    assert isinstance(bench.answer(), EndTools)
     assert bench.line(DB).phase is Phase.STARTING and bench.ups() == ["volume d"]
+
+
+def test_a_tool_of_an_earlier_life_that_does_not_end_stops_a_start_and_nothing_counts_as_gone() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    bench.restart()
+    while bench.line(DB).phase is not Phase.NEEDS_FENCE:
+        action = bench.answer(Probe.UNKNOWN if isinstance(next(iter(bench.asked.values())), EndTools) else None)
+        assert not isinstance(action, StepUp)
+        bench.netd()
+    bench.wait(RETRY_AFTER)
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED, "it ended after all"
+
+
+def test_what_ran_runs_on_beside_a_tool_that_does_not_end_and_closes_only_after_it() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.restart()
+    bench.answer(Probe.UNKNOWN)
+    assert bench.line(DB).phase is Phase.RUNNING and bench.asked == {}
+    bench.wait(LEASE)
+    while bench.asked:
+        bench.answer(Probe.UNKNOWN if isinstance(next(iter(bench.asked.values())), EndTools) else None)
+        bench.netd()
+    assert bench.line(DB).phase is Phase.NEEDS_FENCE
 
 
 @pytest.mark.parametrize("running", [False, True])

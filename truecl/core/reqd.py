@@ -23,6 +23,7 @@ from truecl.core.instance import InstanceMachine
 from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
 from truecl.core.supervisor import PARENT, Supervisor
+from truecl.core.turns import Turns
 from truecl.model.actions import (
     Action,
     ConfigurationRead,
@@ -122,6 +123,7 @@ class Reqd:
         self._old_lease = float(records.get("run.lease", {}).get("end", b"0"))
         self._machines: dict[AppName, InstanceMachine] = {}
         self._saved_phases: dict[AppName, tuple[Generation, Phase]] = {}
+        self.turns = Turns(self._out, self._begun_late)
         self._floating = FloatingAddresses(self._out)
         self._supervisor = Supervisor(self._out)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
@@ -317,14 +319,13 @@ class Reqd:
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")
             return
+        machine.leftover = True
         self._lease.end = max(self._lease.end, self._old_lease)
         self._lease.named[app] = record.generation
         if not self._lease.holds(now):
             machine.clear(now, "reqd was away longer than the lease")
-        elif generation == record.generation and phase is Phase.RUNNING:
-            machine.adopt(now)
-        elif generation == record.generation and phase is Phase.STARTING:
-            machine.start(now)
+        elif generation == record.generation and phase in (Phase.STARTING, Phase.RUNNING):
+            machine.resume(phase, now)
         else:
             # A stop once begun is finished. Without a word on this generation: it may have been one never started here.
             machine.clear(now, "stopping")
@@ -337,7 +338,9 @@ class Reqd:
             if progress.severity is not Severity.LOG:
                 self._note(Happening(REQD, progress.severity, f"application '{app}': {progress.text}", app))
 
-        machine = InstanceMachine(config, generation, lambda action: self._ask(action, app), say, self.me)
+        machine = InstanceMachine(
+            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw
+        )
         self._machines[app] = machine
         return machine
 
@@ -350,7 +353,13 @@ class Reqd:
         if isinstance(action, StepUp | StepDown | StepProbe) and isinstance(action.step.spec, Address):
             takeover = self._machines[app].takeover
             return self._floating.ask(action, action.step.spec, self._lease.end, takeover, self._now)
-        return self._out.do(action)
+        return self.turns.ask(action, self._now)
+
+    def _begun_late(self, step: StepUp | StepDown, waited: float) -> None:
+        """The time that an instance waits for its turn is none of its own."""
+        machine = self._machines.get(step.instance.app)
+        if machine is not None and machine.generation == step.instance.generation:
+            machine.deadline += waited
 
     def _remember(self, app: AppName, record: InstanceRecord) -> None:
         self._records[app] = record
@@ -445,6 +454,7 @@ class Reqd:
                         self._reconfigure(fresh)
 
     def _step_done(self, id: int, result: StepResult, now: float) -> None:
+        self.turns.done(id, now)
         for machine in self._machines.values():
             if machine.done(id, result, now):
                 return
@@ -475,6 +485,7 @@ class Reqd:
     def _wake(self, now: float) -> None:
         for machine in list(self._machines.values()):
             machine.wake(now)
+        self.turns.wake(now)
         self._floating.wake(now)
         self._supervisor.wake(now)
         self._formation.wake(now)
@@ -499,8 +510,8 @@ class Reqd:
         guard = self._lease.end if self._lease.holds(now) else None
         status, renewal = self._status_at, self._lease.next_request
         return self._out.take(
-            *times, guard, renewal, self._floating.wake_at, self._supervisor.wake_at, self._formation.deadline,
-            renewal if status < renewal < status + STATUS_PATIENCE else status,
+            *times, guard, renewal, self.turns.wake_at, self._floating.wake_at, self._supervisor.wake_at,
+            self._formation.deadline, renewal if status < renewal < status + STATUS_PATIENCE else status,
             self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
             self._attendance.wake_at,
         )  # fmt: skip

@@ -49,6 +49,14 @@ class KillGroup(Action, frozen=True):
     timeout: float = 5.0
 
 
+class EndTools(Action, frozen=True):
+    """See the end of every tool that earlier lives of this daemon left at work, which were killed. Result: StepResult;
+    INACTIVE, for good, or one is still there (a task in uninterruptible sleep)."""
+
+    instance: Instance
+    timeout: float = 2.0
+
+
 class FenceOff(Action, frozen=True):
     """Ask the device for 'off' and verify. Result: FenceOutcome."""
 
@@ -104,4 +112,4 @@ class ServiceStopping(msgspec.Struct, frozen=True):
     """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
 
 
-AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, FenceOff, ReadConfiguration, Leave]
+AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, EndTools, FenceOff, ReadConfiguration, Leave]

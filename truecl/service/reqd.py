@@ -2,23 +2,25 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from truecl.config.reader import read
 from truecl.core.contract import Noted
 from truecl.core.lockd import DiskFull
 from truecl.core.supervisor import PARENT
-from truecl.drivers.contract import Driver
+from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
+from truecl.drivers.tools import Tools
 from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
 from truecl.runtime.loop import TwistedLoop
-from truecl.runtime.process import EXIT_ORPHAN, Daemon, ParentLink
+from truecl.runtime.process import EXIT_ORPHAN, CannotStart, Daemon, ParentLink
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
@@ -72,8 +74,7 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
     # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
     storage = FileStorageDriver(runner, loop, daemon.boot)
-    root, version = find()
-    groups = Groups(loop, root / "truecl", version)
+    groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
         loop,
@@ -89,8 +90,21 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
         StepKind.PROGRAM: programs,
     }
-    return Hands(drivers, groups, FenceDriver(runner, loop), loop, lambda: _read(daemon.paths.etc),
+    return Hands(drivers, groups, tools, FenceDriver(runner, loop), loop, lambda: _read(daemon.paths.etc),
                  lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+
+
+def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:
+    """Of the instances, and of this daemon's own tools, in which it lives from here on. Raises CannotStart."""
+    try:
+        root, version = find()
+        groups = Groups(loop, root / "truecl", version)
+        # An instance's group has a dot in its name, so it never meets this one.
+        tools = Tools(groups, root / "truecl" / "reqd" / quote(str(daemon.paths.run), safe=""))
+        tools.enter()
+    except StepFailed as failed:
+        raise CannotStart(failed.reason) from failed
+    return groups, tools
 
 
 def _ran(result: Any) -> str:

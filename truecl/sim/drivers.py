@@ -1,8 +1,9 @@
 """The drivers of reqd and netd on simulated kernels: slow, failing, hanging, and honest in what they probe.
 
 What is taken for granted of the real ones: a result is final. A tool that was given up either did its work by then or
-never will; one that not even KILL ends is *stuck*, and until it ends its step probes as UNKNOWN. When reqd dies,
-its tools are over (done or not) before the next reqd decides anything.
+never will; one that not even KILL ends is *stuck*, and until it ends its step probes as UNKNOWN. When reqd dies, its
+tools go on at their own pace beside the next reqd, until that has them ended (`EndTools`): killed, each has done its
+work by then or never will.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome
 from truecl.core.interfaces import Interfaces
 from truecl.model.actions import (
     ConfigurationRead,
+    EndTools,
     FenceOff,
     FenceOutcome,
     KillGroup,
@@ -52,12 +54,14 @@ class Witness(Protocol):
 
 
 class _Work:
-    """One action under way. `effect` happens once, at the latest when the work is over."""
+    """One action under way. `effect` happens once, at the latest when the work is over. `tool`: by a process of its
+    own, which outlives the daemon."""
 
-    __slots__ = ("effect", "over", "process")
+    __slots__ = ("effect", "over", "process", "tool")
 
-    def __init__(self, process: Process, effect: Callable[[], Any]) -> None:
+    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool) -> None:
         self.process = process
+        self.tool = tool
         self.effect: Callable[[], Any] | None = effect
         self.over = False
 
@@ -90,20 +94,23 @@ class SimulatedDrivers:
 
     def started(self, process: Process) -> None:
         machine = process.machine
-        self._settle(machine, process.daemon)
         if process.daemon == NETD:
             self._schedule.after(0.001, self._look, machine, process)
         elif process.daemon == REQD:
             machine.kernel.watched.clear()
 
     def died(self, process: Process) -> None:
-        """Its tools go on by themselves or die with it: `started` settles what they did."""
+        """What it did by itself is done or not. Its tools go on."""
+        self._settle(process.machine, process.daemon, lambda work: not work.tool)
 
-    def _settle(self, machine: "Machine", daemon: DaemonName) -> None:
-        for work in self._works.pop((machine.name, daemon), []):
+    def _settle(self, machine: "Machine", daemon: DaemonName, chosen: Callable[[_Work], bool]) -> None:
+        """These are over: each has had its effect by now, or has none any more."""
+        works = self._works.get((machine.name, daemon), [])
+        for work in [each for each in works if chosen(each)]:
             if work.effect is not None and not work.over and self._random.random() < 0.5:
                 work.effect()
             work.effect, work.over = None, True
+            works.remove(work)
 
     def _look(self, machine: "Machine", process: Process) -> None:
         if process.alive:
@@ -122,6 +129,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._probed(process, action))
             case KillGroup():
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
+            case EndTools():
+                self._work(process, order.id, self._time(), lambda: self._end_tools(process))
             case FenceOff():
                 self._fence(process, order.id, action.node)
             case ReadConfiguration():
@@ -140,9 +149,11 @@ class SimulatedDrivers:
     def _time(self) -> float:
         return self._random.expovariate(1.0) * self._cluster.faults.driver_time + 0.0005
 
-    def _work(self, process: Process, number: int, seconds: float, effect: Callable[[], Any]) -> None:
+    def _work(
+        self, process: Process, number: int, seconds: float, effect: Callable[[], Any], tool: bool = False
+    ) -> None:
         """Have the effect after `seconds` (later on a paused node) and answer with what it returns."""
-        work = _Work(process, effect)
+        work = _Work(process, effect, tool)
         works = self._works.setdefault((process.machine.name, process.daemon), [])
         works.append(work)
         if len(works) > 64:
@@ -170,7 +181,8 @@ class SimulatedDrivers:
         if draw() < faults.driver_hangs:
             effect = draw() < 0.5
             if draw() < 0.5:
-                stuck = Stuck(self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0, key)
+                until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
+                stuck = Stuck(until, key, process)
                 machine.kernel.stuck.append(stuck)
                 self._schedule.at(stuck.until, self._unstick, machine, machine.boot, stuck, action, effect)
                 effect = False
@@ -180,7 +192,7 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(Probe.UNKNOWN, "gave no answer in time")
 
-            self._work(process, number, action.timeout, give_up)
+            self._work(process, number, action.timeout, give_up, tool=True)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
 
@@ -189,9 +201,17 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(self._truth(machine, key), "failed")
 
-            self._work(process, number, self._time(), fail)
+            self._work(process, number, self._time(), fail, tool=True)
         else:
-            self._work(process, number, self._time(), lambda: change(machine, action))
+            self._work(process, number, self._time(), lambda: change(machine, action), tool=True)
+
+    def _end_tools(self, process: Process) -> StepResult:
+        """Those of earlier lives die, but for the ones that are stuck."""
+        machine = process.machine
+        self._settle(machine, REQD, lambda work: work.process is not process)
+        if any(each.process is not process for each in machine.kernel.stuck):
+            return StepResult(Probe.UNKNOWN, "a tool of an earlier life does not end")
+        return StepResult(Probe.INACTIVE)
 
     def _unstick(self, machine: "Machine", boot: str, stuck: Stuck, action: StepUp | StepDown, effect: bool) -> None:
         """The system call came back after all: what it was asked for happens now, or failed."""

@@ -159,4 +159,11 @@ def failing(faults: Faults) -> Faults:
     return replace(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing)
+def restarts(faults: Faults) -> Faults:
+    """Daemons die while their tools are at work, and the tools take their time."""
+    return replace(
+        faults, kills=2.0, driver_time=0.2, driver_hangs=0.1, cuts=max(faults.cuts, 0.3), cut_length=2.0, one_link=0.1
+    )  # fmt: skip
+
+
+AIMS = (gaps, elections, unfenced, repeated, failing, restarts)
