@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from truecl.core.contract import Joined, Told
+from truecl.core.contract import Told
 from truecl.model.ids import REQD, DaemonName
 from truecl.sim.process import Process
-from truecl.wire.messages import End, Exited, Fork, Forked, Ready
+from truecl.wire.messages import End, Exited, Fork, Forked, Living, Ready
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -71,7 +71,7 @@ class WarmParent:
                     self._fork_later(machine, daemon, 0.01, 0.05)
             case End(daemon, grace):
                 # TERM is obeyed soon or, now and then, only KILL helps.
-                patience = grace if self._cluster.random.random() < 0.1 else 0.02
+                patience = grace if self._cluster.random.random() < 0.1 else min(grace, 0.02)
                 victim = machine.processes.get(daemon)
                 if victim is not None:
                     self._cluster.schedule.after(patience * self._cluster.random.random(), self._end, victim)
@@ -100,14 +100,20 @@ class WarmParent:
         if not process.alive:
             return
         if daemon == REQD:
-            process.deliver(Joined(PARENT))
+            self._greet(machine, process)
             for other, alive in machine.processes.items():
                 if other != REQD:
-                    process.deliver(Told(PARENT, Forked(other, self._pids.get((machine.boot, other), 0))))
                     self._cluster.schedule.after(0.005, self._ready, alive)
         else:
             self._report(machine, Forked(daemon, self._next))
             self._cluster.schedule.after(0.002, self._ready, process)
+
+    def _greet(self, machine: "Machine", reqd: Process) -> None:
+        """The first word on a line between the two."""
+        living = [
+            Forked(other, self._pids.get((machine.boot, other), 0)) for other in machine.processes if other != REQD
+        ]
+        reqd.deliver(Told(PARENT, Living(tuple(living))))
 
     def _ready(self, process: Process) -> None:
         """Each daemon says so over reqd's socket, whenever it finds a new reqd there."""
