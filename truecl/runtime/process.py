@@ -251,7 +251,8 @@ def begin(
     else:
         log = Log(loaded.node, name, open_log(paths, name, own).write, clock)
     take_twisted(log)
-    lock = claim(lock_of(paths, name), f"{name} runs already", LOCK_PATIENCE, BY_HAND if foreground else __version__)
+    patience, note = (0.0, BY_HAND) if foreground else (LOCK_PATIENCE, __version__)
+    lock = claim(lock_of(paths, name), f"{name} runs already", patience, note)
     return Daemon(
         name=name,
         paths=paths,
