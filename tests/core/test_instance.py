@@ -301,6 +301,6 @@ def test_a_start_and_a_stop_say_what_each_kind_of_step_took() -> None:
 
 def test_what_was_taken_over_began_nowhere() -> None:
     bench = Bench()
-    bench.machine.adopt(30.0)
+    bench.machine.resume(Phase.RUNNING, 30.0)
     bench.answer_all(now=31.0)
     assert (bench.machine.since, bench.machine.spans) == (0.0, {})

@@ -71,6 +71,7 @@ from truecl.wire.messages import (
     InstanceProgress,
     InstanceStatus,
     Leadership,
+    Living,
     NewConfiguration,
     NodeStatus,
     Note,
@@ -177,10 +178,6 @@ class Reqd:
                 self._note(in_answer(instance, step, self.me))
             case Noted(ServiceStopping()):
                 self._begin_leaving(now)
-            case Noted(Exited() as message):
-                self._exited(message, now)
-            case Noted(Forked() as message):
-                self._supervisor.forked(message)
             case _:
                 pass
         self._wake(now)
@@ -381,8 +378,11 @@ class Reqd:
                 self._exited(message, now)
             case Forked() if who == PARENT:
                 self._supervisor.forked(message)
+            case Living() if who == PARENT:
+                self._supervisor.living(message, now)
+                self._attendance.answer_ripe()
             case Ready() if who == message.daemon:
-                self._supervisor.ready(message.daemon)
+                self._supervisor.ready(message.daemon, now)
                 self._attendance.answer_ripe()
             case Leadership() if who == LOCKD:
                 known = self._formation.leadership

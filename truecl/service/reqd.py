@@ -19,8 +19,9 @@ from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
+from truecl.runtime.line import ParentLink
 from truecl.runtime.loop import TwistedLoop
-from truecl.runtime.process import EXIT_ORPHAN, CannotStart, Daemon, ParentLink
+from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
@@ -62,9 +63,7 @@ def main(daemon: Daemon) -> None:
         hands,
         hands.failed,
         wrap_bus=lambda bus: _WithParent(bus, link),
-        on_start=lambda: link.start(
-            daemon.reactor, joint.feed, lambda: daemon.exit(EXIT_ORPHAN, "the warm parent is gone")
-        ),
+        on_start=lambda: link.start(daemon.reactor, joint.feed),
         on_terminate=terminate,
     )
 

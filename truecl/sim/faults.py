@@ -38,7 +38,7 @@ class Faults:
     off_length: float = 4.0
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
-    """kill -9 of one daemon."""
+    """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
     pauses: float = 0.0
     """All user space of a node stands still, its clock and kernel do not."""
     pause_length: float = 1.0

@@ -319,12 +319,25 @@ class Fork(Message, frozen=True):
 
 
 class Forked(Message, frozen=True):
+    """It runs. `outdated`: from an older life of the parent, and of another version of truecl than the present one."""
+
     daemon: DaemonName
     pid: int
+    outdated: bool = False
+
+
+class Living(Message, frozen=True):
+    """The warm parent's first word on every line: who lives. What is not named does not."""
+
+    daemons: tuple[Forked, ...]
+
+
+UNSEEN = 256
+"""A status that no process has: this one was no child of the present parent, how it ended nobody saw."""
 
 
 class Exited(Message, frozen=True):
-    """A child or an adopted orphan ended. `status`: exit code, or minus the signal."""
+    """A child or an adopted orphan ended. `status`: exit code, or minus the signal, or UNSEEN."""
 
     pid: int
     status: int
@@ -332,7 +345,7 @@ class Exited(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds."""
+    """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds; 0: KILL it at once."""
 
     daemon: DaemonName
     grace: float = 1.0
@@ -600,5 +613,5 @@ LOCAL = Union[
 ]  # fmt: skip
 """What may come over a local socket."""
 
-PARENT = Union[Fork, Forked, Exited, End]
+PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
