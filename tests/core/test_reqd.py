@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from truecl.core.contract import Done, Noted, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
-from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
+from truecl.model.actions import AskDevice, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
 from truecl.model.config import Timing
 from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName, Term
 from truecl.model.report import Phase
@@ -401,7 +401,7 @@ def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
     for _ in range(2):
         bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
     ((number, action),) = bench.asked.items()
-    assert isinstance(action, FenceOff)
+    assert isinstance(action, AskDevice)
     bench.feed(Done(number, FenceOutcome(False, "no answer")))
     assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
     bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))

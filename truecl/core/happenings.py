@@ -111,7 +111,8 @@ def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> 
             yield LOCKD, Severity.WARN, text, None, int(fence.index)
             past = None
         if fence.confirmed and (past is None or not past.confirmed):
-            text = f"node {node} is off, confirmed by its fence device (order {fence.index})"
+            by = f"{fence.vouched}, who vouches for it" if fence.vouched else "its fence device"
+            text = f"node {node} is off, confirmed by {by} (order {fence.index})"
             yield LOCKD, Severity.WARN, text, None, int(fence.index)
     for node, fence in old.items():
         if node not in new:

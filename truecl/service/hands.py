@@ -10,8 +10,8 @@ from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
 from truecl.model.actions import (
     AnyAction,
+    AskDevice,
     ConfigurationRead,
-    FenceOff,
     FenceOutcome,
     KillGroup,
     Leave,
@@ -51,8 +51,8 @@ class Hands:
                 return self._within(action.timeout, self._step(action))
             case KillGroup():
                 return self._within(action.timeout, self._kill(action))
-            case FenceOff():
-                return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
+            case AskDevice():
+                return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
                 self._leave()
                 return Deferred()
@@ -64,7 +64,7 @@ class Hands:
         reason = error.reason if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
         if isinstance(error, TimeoutError):
             reason = str(error)
-        if isinstance(action, FenceOff):
+        if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
         if isinstance(action, ReadConfiguration):
             return ConfigurationRead(None, (reason,))
