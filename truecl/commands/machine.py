@@ -52,10 +52,11 @@ def this_machine(root: Path = Path("/")) -> Machine:
 def _fence_agent(name: str) -> Metadata | str:
     """Its metadata are part of the program: no device is asked, and no secret needed."""
     path = shutil.which(name, path=SYSTEM_PATH) or name
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipe = subprocess.PIPE
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
     try:
         agent = subprocess.Popen(
-            [path], cwd="/", env={"PATH": SYSTEM_PATH, "LANG": "C"}, start_new_session=True, **pipes
+            [path], stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment, start_new_session=True
         )
     except OSError as error:
         return error.strerror or str(error)

@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from truecl.core.contract import NOTHING, Event, Output, Put
+from truecl.core.lockd import Lockd
 from truecl.model.config import (
     Address,
     AppConfig,
@@ -179,7 +180,8 @@ class Operators:
                 self._random.choice(("off", "reboot", "on")), AppName(""), self._random.choice(self._cluster.names)
             )
             return
-        lockds = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
+        cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
+        lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:
             seen = self._random.choice(lockds).ledger.index
             self._ask("confirm", AppName(""), self._random.choice(dark), seen)
