@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from realhost import RealHost
 
 from truecl.commands.machine import this_machine
-from truecl.drivers.contract import Result, StepFailed
+from truecl.drivers.contract import Result, StepFailed, eventually
 from truecl.drivers.fence import argv, parse
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.model.actions import FenceOutcome, Power
@@ -174,7 +174,14 @@ def test_a_hanging_agent_goes_with_all_its_children(real: RealHost, tmp_path: Pa
     outcome = real.do(FenceDriver(real.runner, real.loop).ask(NODE, config, Power.OFF))
     assert not outcome.done and "stopped after" in outcome.reason
     status = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/status")
-    assert not status.exists() or "State:\tZ" in status.read_text()
+
+    def gone() -> bool:
+        try:
+            return "State:\tZ" in status.read_text()
+        except OSError:
+            return True
+
+    assert real.do(eventually(real.loop, 5.0, gone))
 
 
 def test_on_is_verified_too(real: RealHost, tmp_path: Path) -> None:
