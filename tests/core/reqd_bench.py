@@ -27,7 +27,7 @@ CONFIGURATION = Configuration(
         name="c",
         links=(LinkConfig(name=LinkName("lan")),),
         nodes=tuple(
-            NodeConfig(name=name, addresses={}, fence=FenceConfig(agent="/bin/fence") if name == N2 else None)
+            NodeConfig(name=name, addresses={}, fence=((FenceConfig(agent="/bin/fence"),),) if name == N2 else ())
             for name in (N1, N2, N3)
         ),
     ),

@@ -10,8 +10,8 @@ from truecl.core.contract import Done, Joined, Noted, Put, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
 from truecl.model.actions import (
+    AskDevice,
     EndTools,
-    FenceOff,
     FenceOutcome,
     KillGroup,
     Leave,
@@ -454,7 +454,7 @@ def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
     for _ in range(2):
         bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
     ((number, action),) = bench.asked.items()
-    assert isinstance(action, FenceOff)
+    assert isinstance(action, AskDevice)
     bench.feed(Done(number, FenceOutcome(False, "no answer")))
     assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
     bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))

@@ -95,9 +95,10 @@ def without_secrets(configuration: Configuration) -> Configuration:
 
 
 def _without_parameters(node: NodeConfig) -> NodeConfig:
-    if node.fence is None:
-        return node
-    return msgspec.structs.replace(node, fence=msgspec.structs.replace(node.fence, parameters={}))
+    levels = tuple(
+        tuple(msgspec.structs.replace(device, parameters={}, secrets={}) for device in level) for level in node.fence
+    )
+    return msgspec.structs.replace(node, fence=levels)
 
 
 def _without_commands(app: AppConfig) -> AppConfig:

@@ -137,7 +137,8 @@ def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> 
             yield Happening(LOCKD, Severity.WARN, text, None, int(fence.index), mark)
             past = None
         if fence.confirmed and (past is None or not past.confirmed):
-            text = f"node {node} is off, confirmed by its fence device (order {fence.index})"
+            by = f"{fence.vouched}, who vouches for it" if fence.vouched else "its fence device"
+            text = f"node {node} is off, confirmed by {by} (order {fence.index})"
             mark = Mark(Moment.FENCED, node, int(fence.index))
             yield Happening(LOCKD, Severity.WARN, text, None, int(fence.index), mark)
     for node, fence in old.items():

@@ -7,14 +7,15 @@ remembers; it is asked again after every change. Ties end at the node's place in
 A grant ends only by a proof (SAFETY.md section 3), and each proof names the generation:
 
     released            the owner's reqd reports exactly this generation closed
-    fenced              the log holds a confirmed fence order that named it
+    fenced              the log holds a fence order that named it, confirmed by the device
+    vouched             the same, confirmed by the operator's word
     expired             the owner's lease, drift and stop allowance are over, and the application has no storage
 """
 
 from dataclasses import dataclass, field
 
-from truecl.core.ledger import app_state, fence_proves, granted_to
-from truecl.model.config import AppConfig, Configuration, FenceConfig, NodeConfig
+from truecl.core.ledger import app_state, fence_proof, granted_to
+from truecl.model.config import AppConfig, Configuration, FenceLevel, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
     AnyCommand,
@@ -48,6 +49,8 @@ class PlanInput:
     expired: frozenset[NodeName]
     fence_trouble: dict[NodeName, str]
     """What the device last said, for nodes whose fence order was tried and not confirmed."""
+    unwanted: frozenset[NodeName] = frozenset()
+    """Nodes that an operator has asked to switch off."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def plan(given: PlanInput) -> Plan:
             _granted(draft, app, state, state.grant)
         elif state.wanted is Wanted.RUNNING:
             _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
+    _fence_unwanted(draft)
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(
@@ -129,9 +133,10 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
     report = _report_of(draft.given, grant.node, app)
     if report is not None and report.generation == grant.generation and report.phase is Phase.CLOSED:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.RELEASED, report.reason, report.failed))
-    elif fence_proves(draft.given.ledger, grant.node, grant.generation):
+    elif (proof := fence_proof(draft.given.ledger, grant.node, grant.generation)) is not None:
         # Even if the node is back: since the order was written, no lease names what it names, so it cannot start.
-        _end(draft, app, state, EndGrant(app, grant.generation, Proof.FENCED, f"{grant.node} was fenced"))
+        text = f"{grant.node} was fenced" if proof is Proof.FENCED else f"{grant.node} is off, the operator says"
+        _end(draft, app, state, EndGrant(app, grant.generation, proof, text))
     elif grant.node in draft.given.lost:
         _owner_lost(draft, app, state, grant)
     elif grant.node not in draft.given.alive:
@@ -190,7 +195,7 @@ def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> N
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if config is not None and without_storage(config) and _fence_device(draft.given, grant.node) is None:
+    if config is not None and without_storage(config) and not _fence_levels(draft.given, grant.node):
         draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
 
 
@@ -200,11 +205,13 @@ def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None
         draft.step_down = True
         draft.note(app, f"{text}; another node must lead to fence this one")
         return
-    if _fence_device(given, grant.node) is None:
-        draft.note(app, f"{text} and has no fence device: power it off and boot it, it reports what it released")
+    if not _fence_levels(given, grant.node):
+        helps = f"power it off, then lha_fence {grant.node} --confirm, or boot it: it reports what it released"
+        draft.note(app, f"{text} and has no fence device: {helps}")
         return
     trouble = given.fence_trouble.get(grant.node)
-    draft.note(app, f"{text}: being fenced" + (f"; the device: {trouble}" if trouble else ""))
+    helps = f"; the device: {trouble}; if {grant.node} is off for certain: lha_fence {grant.node} --confirm"
+    draft.note(app, f"{text}: being fenced" + (helps if trouble else ""))
     draft.to_fence[grant.node] = text
 
 
@@ -294,7 +301,7 @@ def _chosen(state: AppState, node: NodeName, previous: NodeName | None, skipped:
 def _may_run(given: PlanInput, node: NodeName) -> bool:
     """Not on a witness, and not on a node under a fence order: it may be switched off at any moment."""
     config = _node(given, node)
-    return config is not None and not config.witness and node not in given.ledger.fences
+    return config is not None and not config.witness and node not in given.ledger.fences and node not in given.unwanted
 
 
 def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
@@ -302,12 +309,21 @@ def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
     return next((each for each in given.configuration.cluster.nodes if each.name == name), None)
 
 
-def _fence_device(given: PlanInput, name: NodeName) -> FenceConfig | None:
+def _fence_levels(given: PlanInput, name: NodeName) -> tuple[FenceLevel, ...]:
     config = _node(given, name)
-    return config.fence if config is not None else None
+    return config.fence if config is not None else ()
 
 
 # ---- fences ---------------------------------------------------------------------------------------------------------
+
+
+def _fence_unwanted(draft: _Draft) -> None:
+    """By the operator's wish, whatever runs there. No node orders its own end: it would not live to log the proof."""
+    for node in sorted(draft.given.unwanted):
+        if node == draft.given.me:
+            draft.step_down = True
+        else:
+            draft.to_fence.setdefault(node, "the operator asked for it")
 
 
 def _order_fences(draft: _Draft) -> None:

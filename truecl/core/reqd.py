@@ -16,6 +16,8 @@ import msgspec
 
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
+from truecl.core.fence_questions import FenceQuestions
+from truecl.core.fencing import Fences
 from truecl.core.floating import FloatingAddresses
 from truecl.core.formation import Formation
 from truecl.core.happenings import Happening, in_answer, in_instance
@@ -27,7 +29,6 @@ from truecl.core.turns import Turns
 from truecl.model.actions import (
     Action,
     ConfigurationRead,
-    FenceOff,
     FenceOutcome,
     Leave,
     ProgramAnswered,
@@ -61,11 +62,12 @@ from truecl.wire.messages import (
     AddressState,
     Applied,
     AskDaemons,
+    AskFences,
     Compared,
     DaemonsUp,
     Dissolve,
     Exited,
-    FenceResult,
+    FencesSeen,
     Forked,
     Form,
     InstanceProgress,
@@ -77,6 +79,7 @@ from truecl.wire.messages import (
     Note,
     Order,
     OrderFenceOff,
+    OrderPowerOn,
     Ready,
     Refused,
     Renewed,
@@ -131,7 +134,8 @@ class Reqd:
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._orders: dict[AppName, tuple[Order, float]] = {}
         self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
-        self._fences: dict[int, OrderFenceOff] = {}
+        self._fences = Fences(self._out, configuration)
+        self._questions = FenceQuestions(me, self._out, configuration)
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -167,6 +171,7 @@ class Reqd:
             case Left(who):
                 self._joined.discard(who)
                 self._acting.discard(who)
+                self._questions.left(who)
                 self._formation_presence()
             case Done(id, result):
                 self._done(id, result, now)
@@ -373,7 +378,14 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 self._order(message, now)
             case OrderFenceOff() if who == CLUSTERD:
-                self._fence(message)
+                self._fences.off(message, now)
+            case OrderPowerOn() if who == CLUSTERD:
+                self._fences.on(message, now)
+            case AskFences():
+                if who in self._acting:
+                    self._questions.told(who, message)
+                else:
+                    self._out.tell(who, Refused("only root asks fence devices"))
             case Exited() if who == PARENT:
                 self._exited(message, now)
             case Forked() if who == PARENT:
@@ -414,6 +426,8 @@ class Reqd:
                 self._attendance.ask(node, message)
             case DaemonsUp():
                 self._formation.answered(node, message, now)
+            case AskFences() | FencesSeen():
+                self._questions.received(node, message)
 
     def _join(self, who: str, root: bool, now: float) -> None:
         self._joined.add(who)
@@ -444,9 +458,8 @@ class Reqd:
             case StepResult():
                 self._step_done(id, result, now)
             case FenceOutcome():
-                order = self._fences.pop(id, None)
-                if order is not None:
-                    self._out.tell(CLUSTERD, FenceResult(order.node, order.index, result.off, result.reason))
+                if not self._fences.done(id, result, now):
+                    self._questions.done(id, result)
             case ConfigurationRead():
                 if not self._formation.configuration_read(id, result, now):
                     fresh = self._attendance.configuration_read(id, result)
@@ -463,17 +476,9 @@ class Reqd:
         self._supervisor.exited(message, now)
         self._attendance.answer_ripe()
 
-    def _fence(self, order: OrderFenceOff) -> None:
-        if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
-            return
-        device = next((node.fence for node in self.configuration.cluster.nodes if node.name == order.node), None)
-        if device is None:
-            self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
-            return
-        self._fences[self._out.do(FenceOff(order.node, device))] = order
-
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = configuration
+        self._fences.configuration = self._questions.configuration = configuration
         timing = configuration.cluster.timing
         self._lease.interval = timing.renewal
         if not self._supervisor.alive():
@@ -487,6 +492,7 @@ class Reqd:
             machine.wake(now)
         self.turns.wake(now)
         self._floating.wake(now)
+        self._fences.wake(now)
         self._supervisor.wake(now)
         self._formation.wake(now)
         for app in [each for each, (_, until) in self._orders.items() if now >= until]:
@@ -511,7 +517,8 @@ class Reqd:
         status, renewal = self._status_at, self._lease.next_request
         return self._out.take(
             *times, guard, renewal, self.turns.wake_at, self._floating.wake_at, self._supervisor.wake_at,
-            self._formation.deadline, renewal if status < renewal < status + STATUS_PATIENCE else status,
+            self._fences.wake_at, self._formation.deadline,
+            renewal if status < renewal < status + STATUS_PATIENCE else status,
             self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
             self._attendance.wake_at,
         )  # fmt: skip

@@ -11,9 +11,9 @@ from truecl.drivers.program.cgroup import Groups
 from truecl.drivers.tools import Tools
 from truecl.model.actions import (
     AnyAction,
+    AskDevice,
     ConfigurationRead,
     EndTools,
-    FenceOff,
     FenceOutcome,
     KillGroup,
     Leave,
@@ -57,8 +57,8 @@ class Hands:
                 return self._within(action.timeout, self._kill(action))
             case EndTools():
                 return Deferred.fromCoroutine(self._end_tools(action))
-            case FenceOff():
-                return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
+            case AskDevice():
+                return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
                 self._leave()
                 return Deferred()
@@ -70,7 +70,7 @@ class Hands:
         reason = error.reason if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
         if isinstance(error, TimeoutError):
             reason = str(error)
-        if isinstance(action, FenceOff):
+        if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
         if isinstance(action, ReadConfiguration):
             return ConfigurationRead(None, (reason,))

@@ -14,11 +14,12 @@ from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
 from truecl.model.actions import (
+    AskDevice,
     ConfigurationRead,
     EndTools,
-    FenceOff,
     FenceOutcome,
     KillGroup,
+    Power,
     ProgramDied,
     ReadConfiguration,
     StepDown,
@@ -76,6 +77,8 @@ class SimulatedDrivers:
         self._witness = witness
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
+        self._feeds: dict[NodeName, set[str]] = {}
+        """Which of the two power feeds of each node are on."""
         self._slow_fence = {
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
@@ -84,6 +87,8 @@ class SimulatedDrivers:
     # ---- power and life ---------------------------------------------------------------------------------------------
 
     def powered_on(self, machine: "Machine") -> None:
+        """Whoever switched it on saw to both of its feeds."""
+        self._feeds[machine.name] = {"a", "b"}
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
 
     def powered_off(self, machine: "Machine") -> None:
@@ -131,8 +136,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
             case EndTools():
                 self._work(process, order.id, self._time(), lambda: self._end_tools(process))
-            case FenceOff():
-                self._fence(process, order.id, action.node)
+            case AskDevice():
+                self._fence(process, order.id, action)
             case ReadConfiguration():
                 self._work(process, order.id, 0.01, lambda: ConfigurationRead(self._cluster.configuration))
             case Configure():
@@ -349,16 +354,27 @@ class SimulatedDrivers:
 
     # ---- fences -----------------------------------------------------------------------------------------------------
 
-    def _fence(self, process: Process, number: int, target: NodeName) -> None:
-        """The device does not lie: 'off' means that the power was off after the order came in."""
-        victim = self._cluster.machines[target]
-        seconds = self._random.random() * self._slow_fence[target] + 0.05
+    def _fence(self, process: Process, number: int, action: AskDevice) -> None:
+        """A device does not lie: 'off' means that what it feeds was off after the order came in. One without a `feed`
+        cuts all power; those with one leave the node running while another feed is on."""
+        victim = self._cluster.machines[action.node]
+        feed = action.device.parameters.get("feed")
+        seconds = self._random.random() * self._slow_fence[action.node] + 0.05
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
 
-        def off() -> FenceOutcome:
-            if effect and victim.powered:
-                self._cluster.power_cut(victim)
+        def switch() -> FenceOutcome:
+            if effect and action.wanted is Power.OFF:
+                self._cut(victim, feed)
+            elif effect and action.wanted is Power.ON:
+                self._cluster.power_on(victim)
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
-        self._work(process, number, seconds, off)
+        self._work(process, number, seconds, switch)
+
+    def _cut(self, victim: "Machine", feed: str | None) -> None:
+        feeds = self._feeds[victim.name]
+        if feed is not None:
+            feeds.discard(feed)
+        if victim.powered and (feed is None or not feeds):
+            self._cluster.power_cut(victim)

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from truecl.core import assemble
 from truecl.core.clusterd import Clusterd
-from truecl.core.contract import Core, Records
+from truecl.core.contract import Core, Output, Records
+from truecl.core.fencing import Course, Fences, Verdict
 from truecl.core.instance import InstanceMachine
 from truecl.core.leases import Leases
 from truecl.core.lockd import Lockd
@@ -20,7 +21,7 @@ from truecl.core.netd import Netd
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
-from truecl.model.actions import Action, StepResult
+from truecl.model.actions import Action, FenceOutcome, StepResult
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -240,6 +241,24 @@ def _other_reqd(reqd: type[Reqd]) -> Assemble:
         me, configuration, boot, records, now))  # fmt: skip
 
 
+class _OneFeedWillDo(Course):
+    """Whatever the other power feed of the node does."""
+
+    def done(self, id: int, outcome: FenceOutcome, now: float) -> Verdict | None:
+        verdict = super().done(id, outcome, now)
+        return Verdict(True, "") if outcome.done else verdict
+
+
+class _OneFeedFences(Fences):
+    _course = _OneFeedWillDo
+
+
+class _OneFeedReqd(Reqd):
+    def start(self, now: float) -> Output:
+        self._fences.__class__ = _OneFeedFences
+        return super().start(now)
+
+
 # ---- clusterd and netd ----------------------------------------------------------------------------------------------
 
 
@@ -279,6 +298,7 @@ MUTANTS = (
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
     Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
         CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
+    Mutant("one power feed will do", "SAFETY.md 3", assemble=_other_reqd(_OneFeedReqd), adjust=faults.failing),
     Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
         NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip

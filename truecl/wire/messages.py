@@ -9,6 +9,7 @@ from typing import Union
 
 import msgspec
 
+from truecl.model.actions import Power
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AnyCommand, Ledger
@@ -227,10 +228,53 @@ class OrderFenceOff(Message, frozen=True):
 
 
 class FenceResult(Message, frozen=True):
+    """`over` False: a level failed, the next one is being tried."""
+
     node: NodeName
     index: Index
     off: bool
     reason: str = ""
+    level: int = 0
+    """Which of the node's levels confirmed, from 0."""
+    over: bool = True
+
+
+class OrderPowerOn(Message, frozen=True):
+    """Master's clusterd to its own reqd: switch this node on again, trying the level `first` before the others."""
+
+    node: NodeName
+    first: int = 0
+
+
+class PoweredOn(Message, frozen=True):
+    node: NodeName
+    on: bool
+    reason: str = ""
+
+
+class AskFences(Message, frozen=True):
+    """lha_fence to its reqd, and reqd to reqd: what do the fence devices of `node` say to `asker`? Nothing is cut."""
+
+    number: int
+    asker: NodeName
+    node: NodeName
+
+
+class FenceView(msgspec.Struct, frozen=True, array_like=True):
+    """One device as one node sees it."""
+
+    level: int
+    agent: str
+    power: Power
+    reason: str = ""
+    """Why `power` is unknown."""
+
+
+class FencesSeen(Message, frozen=True):
+    number: int
+    asker: NodeName
+    node: NodeName
+    devices: tuple[FenceView, ...]
 
 
 class InstanceProgress(Message, frozen=True):
@@ -246,13 +290,16 @@ class InstanceProgress(Message, frozen=True):
 
 
 class Request(Message, frozen=True):
-    """An operator's wish: verb 'start', 'stop' or 'move'. `id` is unique at its origin."""
+    """An operator's wish: verb 'start', 'stop' or 'move' for an application, or 'off', 'on', 'reboot' or 'confirm' (the
+    operator vouches that it is off) for a node, with app ''. `id` is unique at its origin."""
 
     id: str
     verb: str
     app: AppName
     node: NodeName | None = None
     operator: str = ""
+    seen: Index = Index(0)
+    """For 'confirm': the log index that the operator looked at. What was granted later is not vouched for."""
 
 
 class Reply(Message, frozen=True):
@@ -597,7 +644,7 @@ class Refused(Message, frozen=True):
 MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
     DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed],
-    DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons],
+    DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
@@ -607,7 +654,8 @@ MESH: dict[DaemonName, object] = {
 LOCAL = Union[
     Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
-    Order, OrderFenceOff, FenceResult, InstanceProgress, Request, Reply, Form, Dissolve, Ready,
+    Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
+    InstanceProgress, Request, Reply, Form, Dissolve, Ready,
     Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines,
     Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
