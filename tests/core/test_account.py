@@ -36,7 +36,7 @@ def with_secrets() -> PlanInput:
     (app,), cluster = given.configuration.apps, given.configuration.cluster
     program = Program(name="p", run=("/bin/p", "--password=hidden1"), environment={"TOKEN": "hidden2"})
     fence = FenceConfig(agent="fence_x", parameters={"password": "hidden3"})
-    nodes = (changed(cluster.nodes[0], fence=fence), *cluster.nodes[1:])
+    nodes = (changed(cluster.nodes[0], fence=((fence,),)), *cluster.nodes[1:])
     secret = changed(
         given.configuration, cluster=changed(cluster, nodes=nodes), apps=(changed(app, programs=(program,)),)
     )
@@ -57,7 +57,7 @@ def test_what_is_told_leads_to_the_same_plan_and_holds_no_secret() -> None:
     assert b"hidden" not in bare(given) + packed(given.configuration) + as_text(given)
     for again in (joined(bare(given), packed(given.configuration)), from_text(as_text(given))):
         assert plan(again) == plan(given) and again.alive == given.alive
-        assert again.configuration.cluster.nodes[0].fence is not None
+        assert again.configuration.cluster.nodes[0].fence != ()
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\x01", b"{}", b'{"me": 1}', b"\xff" * 40])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truecl.core.instance import PROBE_EVERY, RETRY_AFTER, TRANSITIONS, Input, InstanceMachine
-from truecl.model.actions import Action, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, EndTools, KillGroup, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import Address, AppConfig, FileStorage, FileSystem, Program, Volume
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.report import Phase, Progress
@@ -57,6 +57,8 @@ class Bench:
 def label(action: Action) -> str:
     if isinstance(action, KillGroup):
         return "kill"
+    if isinstance(action, EndTools):
+        return "end tools"
     assert isinstance(action, StepUp | StepDown | StepProbe)
     return f"{type(action).__name__[4:].lower()} {action.step.name}" + (" force" * getattr(action, "force", False))
 
