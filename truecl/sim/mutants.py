@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from truecl.core import assemble
 from truecl.core.clusterd import Clusterd
-from truecl.core.contract import Core, Records
+from truecl.core.contract import Core, Output, Records
+from truecl.core.fencing import Course, Fences, Verdict
 from truecl.core.instance import InstanceMachine
 from truecl.core.leases import Leases
 from truecl.core.lockd import Lockd
@@ -20,7 +21,7 @@ from truecl.core.netd import Netd
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
-from truecl.model.actions import StepResult
+from truecl.model.actions import Action, FenceOutcome, StepResult
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -60,7 +61,15 @@ def production(
     """The cores that run in production, but for the two that only report and copy files."""
     if daemon in (STATD, SYNCD):
         return Quiet()
-    return assemble.build(daemon, me, configuration, boot, records, random, now)
+    core = assemble.build(daemon, me, configuration, boot, records, random, now)
+    return _few_turns(core, random)
+
+
+def _few_turns(core: Core, random: Random) -> Core:
+    """Three applications would hardly ever wait for one another."""
+    if isinstance(core, Reqd):
+        core.turns.limit = random.randint(1, 3)
+    return core
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
         now: float,
     ) -> Core:
         if which == daemon:
-            return build(me, configuration, boot, records, random, now)
+            return _few_turns(build(me, configuration, boot, records, random, now), random)
         return production(which, me, configuration, boot, records, random, now)
 
     return assembled
@@ -201,6 +210,16 @@ class _Impatient(InstanceMachine):
         super()._all_stages_done(now)
 
 
+class _Hasty(InstanceMachine):
+    """Takes the tools of an earlier life for ended."""
+
+    def _await_tools(self, now: float) -> None:
+        self._tools_done(StepResult(Probe.INACTIVE), now)
+
+    def _tools_first(self) -> list[list[Action]]:
+        return []
+
+
 class _Lazy(InstanceMachine):
     def clear(self, now: float, reason: str) -> None:
         """Whatever an earlier life left is taken for gone."""
@@ -220,6 +239,24 @@ def _with_machine(machine: type[InstanceMachine]) -> Assemble:
 def _other_reqd(reqd: type[Reqd]) -> Assemble:
     return _instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
         me, configuration, boot, records, now))  # fmt: skip
+
+
+class _OneFeedWillDo(Course):
+    """Whatever the other power feed of the node does."""
+
+    def done(self, id: int, outcome: FenceOutcome, now: float) -> Verdict | None:
+        verdict = super().done(id, outcome, now)
+        return Verdict(True, "") if outcome.done else verdict
+
+
+class _OneFeedFences(Fences):
+    _course = _OneFeedWillDo
+
+
+class _OneFeedReqd(Reqd):
+    def start(self, now: float) -> Output:
+        self._fences.__class__ = _OneFeedFences
+        return super().start(now)
 
 
 # ---- clusterd and netd ----------------------------------------------------------------------------------------------
@@ -256,9 +293,12 @@ MUTANTS = (
     Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=faults.failing),
     Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=faults.failing),
+    Mutant("begin beside the tools of an earlier life", "SAFETY.md 4", assemble=_with_machine(_Hasty),
+           adjust=faults.restarts),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
     Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
         CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
+    Mutant("one power feed will do", "SAFETY.md 3", assemble=_other_reqd(_OneFeedReqd), adjust=faults.failing),
     Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
         NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip

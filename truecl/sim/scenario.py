@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from truecl.core.contract import NOTHING, Event, Output, Put
+from truecl.core.lockd import Lockd
 from truecl.model.config import (
     Address,
     AppConfig,
@@ -19,7 +20,7 @@ from truecl.model.config import (
     Timing,
     Volume,
 )
-from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
+from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, Index, LinkName, NodeName
 from truecl.sim.cluster import Plan
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
@@ -41,6 +42,7 @@ PLAN = Plan(
 )  # fmt: skip
 """(client, server) as on real nodes."""
 
+_NOTHING = Index(0)
 _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
@@ -50,7 +52,9 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
     fenced = random.random() < 0.6
-    device = FenceConfig(agent="fence_simulated")
+    board = (FenceConfig(agent="fence_board"),)
+    feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
+    levels = random.choice(((board,), (board,), (feeds,), (board, feeds)))
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
@@ -60,7 +64,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
-                    fence=device if fenced or random.random() < 0.2 else None,
+                    fence=levels if fenced or random.random() < 0.2 else (),
                     witness=witness and name == names[-1],
                 )
                 for place, name in enumerate(names, 1)
@@ -161,20 +165,38 @@ class Operators:
         if not self._on:
             return
         verb = self._random.choice(("start", "start", "stop", "move", "move"))
+        if self._random.random() < 0.08:
+            self._ask_for_power()
+            self._next()
+            return
         app = self._random.choice(self._cluster.configuration.apps)
         node = self._random.choice((None, *app.nodes)) if verb != "stop" else None
         self._ask(verb, app.name, node)
         self._next()
 
+    def _ask_for_power(self) -> None:
+        """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
+        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
+        if not dark:
+            self._ask(
+                self._random.choice(("off", "reboot", "on")), AppName(""), self._random.choice(self._cluster.names)
+            )
+            return
+        cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
+        lockds = [core for core in cores if isinstance(core, Lockd)]
+        if lockds:
+            seen = self._random.choice(lockds).ledger.index
+            self._ask("confirm", AppName(""), self._random.choice(dark), seen)
+
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
             self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
 
-    def _ask(self, verb: str, app: AppName, node: NodeName | None) -> bool:
+    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING) -> bool:
         machine = self._cluster.machines[self._random.choice(self._cluster.names)]
         self._number += 1
         who = f"command-{self._number}"
-        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator")
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen)
 
         def read(message: Any) -> None:
             if isinstance(message, Reply):
