@@ -1,4 +1,4 @@
-"""What masters ask of locks, and operators of applications, in one simulated world: histories for `truecl.sim.linear`."""
+"""What masters ask of locks, and operators of applications, in one simulated world: for `truecl.sim.linear`."""
 
 from dataclasses import replace
 from math import inf
@@ -32,8 +32,7 @@ class Histories:
     def judge(self) -> None:
         """Raises Violation."""
         left = [call for open in self._proposed.values() for _, calls in open.values() for call in calls]
-        for calls, model in ((self.locks + left, LOCK), (self.wishes, WISH)):
-            wrong = unexplained(calls, model)  # type: ignore[arg-type]
+        for wrong in (unexplained(self.locks + left, LOCK), unexplained(self.wishes, WISH)):
             if wrong is not None:
                 story = "\n  ".join(str(call) for call in wrong)
                 raise Violation(f"S4: no order explains the history of {wrong[0].object}:\n  {story}")
@@ -133,6 +132,8 @@ class Wish:
             self._text = reply.progress.text
         if reply.code is not None:
             histories = self._histories
-            call = histories.wishes[self._place] = replace(self._call, ended=now, answer=said(self._text) if self._text else None)
+            call = histories.wishes[self._place] = replace(
+                self._call, ended=now, answer=said(self._text) if self._text else None
+            )
             if histories.term != self._term:  # the next master began it again
                 histories.wishes.append(retried(call))

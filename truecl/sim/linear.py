@@ -1,4 +1,4 @@
-"""Linearizability: whether one order of all calls, each at a moment between its begin and its end, explains every answer.
+"""Linearizability: whether one order of all calls, each at a moment between its begin and end, explains every answer.
 
 The search of Wing and Gong (1993), with Lowe's memory of the configurations that were tried ("Testing for
 linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Two objects are
@@ -60,7 +60,7 @@ def unexplained(calls: Iterable[Call], model: Model[S]) -> list[Call] | None:
 
 
 def _explained(history: Sequence[Call], model: Model[S]) -> bool:
-    """Depth first over (calls that took effect, state). A call may be next if none that is left ended before it began."""
+    """Depth first over (calls that took effect, state). Next may be what began before all that is left ended."""
     answered = sum([1 << place for place, call in enumerate(history) if call.answer is not None])
     ends = [call.ended if call.answer is not None else inf for call in history]
     tried: set[tuple[int, S]] = set()

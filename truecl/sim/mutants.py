@@ -84,7 +84,7 @@ class Mutant:
     """Aims the faults at the gap that the mutant opens."""
 
 
-def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
+def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
     """The production cores, but `daemon`'s from `build`, with the same arguments."""
 
     def assembled(
@@ -156,7 +156,7 @@ def _lockd(raft: type[Raft]) -> Assemble:
         core.raft.__class__ = raft
         return core
 
-    return _instead(LOCKD, build)
+    return instead(LOCKD, build)
 
 
 class _AnswersWithoutARound(Lockd):
@@ -178,7 +178,7 @@ class _HastyLockd(Lockd):
 
 
 def _other_lockd(lockd: type[Lockd]) -> Assemble:
-    return _instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
+    return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
         me, configuration, records, random))  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def _with_machine(machine: type[InstanceMachine]) -> Assemble:
 
 
 def _other_reqd(reqd: type[Reqd]) -> Assemble:
-    return _instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
+    return instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
         me, configuration, boot, records, now))  # fmt: skip
 
 
@@ -296,9 +296,9 @@ MUTANTS = (
     Mutant("begin beside the tools of an earlier life", "SAFETY.md 4", assemble=_with_machine(_Hasty),
            adjust=faults.restarts),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
-    Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
+    Mutant("believe any fence", "SAFETY.md 3", assemble=instead(
         CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=_other_reqd(_OneFeedReqd), adjust=faults.failing),
-    Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
+    Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=instead(
         NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip
