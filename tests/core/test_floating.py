@@ -14,7 +14,8 @@ INSTANCE = Instance(AppName("web"), Generation(7))
 
 
 def _state(held: bool, reason: str = "") -> AddressState:
-    return AddressState(INSTANCE.app, INSTANCE.generation, "10.9.0.100", held, reason=reason)
+    where = "eth0" if held else ""
+    return AddressState(INSTANCE.app, INSTANCE.generation, "10.9.0.100", held, reason=reason, interface=where)
 
 
 def test_a_stop_that_overtakes_a_start_answers_it() -> None:
@@ -39,5 +40,6 @@ def test_an_address_that_netd_gave_up_is_found_inactive_and_asked_for_again() ->
     floating.ask(probe, ADDRESS, 10.0, False, 3.0)
     answers = [result for _, result in floating.take_results()]
     assert [each.probe for each in answers] == [Probe.ACTIVE, Probe.ACTIVE, Probe.INACTIVE]
+    assert [each.facts for each in answers] == [{"interface": "eth0"}, {"interface": "eth0"}, {}]
     assert answers[-1].reason == "somebody else configured it"
     assert [type(told.message) for told in out.take().tell] == [HoldAddress]

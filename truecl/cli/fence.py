@@ -76,7 +76,10 @@ def _consent(options: argparse.Namespace, target: NodeName, status: Status, read
     warning = _ASKED_FIRST[options.verb].format(node=target)
     sys.stderr.write(f"lha_fence: --{options.verb} {warning}.\nType the node's name to go on: ")
     sys.stderr.flush()
-    if read().strip() != target:
+    typed = read()
+    if not typed.endswith("\n"):
+        sys.stderr.write("\n")
+    if typed.strip() != target:
         raise Ended(FAILED, f"nothing was done: that was not '{target}'")
 
 

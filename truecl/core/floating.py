@@ -86,7 +86,7 @@ class FloatingAddresses:
         if held is None or held.state is None:
             return StepResult(Probe.UNKNOWN)
         if held.state.held:
-            return StepResult(Probe.ACTIVE)
+            return StepResult(Probe.ACTIVE, facts=_facts(held.state))
         self._order(key, until)
         return StepResult(Probe.INACTIVE, held.state.reason)
 
@@ -132,7 +132,7 @@ class FloatingAddresses:
             )
         if not pending.up and message.held:
             reason = message.reason or "still configured"
-        facts = {"interface": message.interface} if message.interface else {}
+        facts = _facts(message)
         if pending.up and message.held and message.reason:
             facts["warning"] = message.reason
         self._results.append((pending.id, StepResult(probe, reason, facts, now - pending.since)))
@@ -141,3 +141,7 @@ class FloatingAddresses:
         for key in [each for each, pending in self._pending.items() if now >= pending.deadline]:
             pending = self._pending.pop(key)
             self._results.append((pending.id, StepResult(Probe.UNKNOWN, "netd did not answer in time")))
+
+
+def _facts(state: AddressState) -> dict[str, str]:
+    return {"interface": state.interface} if state.interface else {}
