@@ -126,6 +126,7 @@ def test_steps_travel_only_where_they_are_asked_for() -> None:
     assert [each.steps for each in bench.status("n3").reports[N2].instances] == [(), ()]
     only = bench.status("n3", AskStatus(app=WEB)).reports[N2].instances
     assert only == (RUNNING,)
+    assert bench.status("n3").here == "n3"  # the master answers, for the node that was asked
     assert bench.status("n3", AskStatus(node=N2)).reports[N2].instances[0] == RUNNING
 
 

@@ -69,7 +69,7 @@ def _work(options: argparse.Namespace, node: Node, out: Output, read: Read) -> i
 
 def _consent(options: argparse.Namespace, target: NodeName, status: Status, read: Read) -> None:
     """Raises Ended unless the operator means it."""
-    if target == status.answered_by and not options.force:
+    if target == status.here and not options.force:
         raise Ended(FAILED, f"this is {target} itself: run it on another node, or with --force")
     if options.yes:
         return

@@ -71,7 +71,7 @@ def wish(node: Node, verb: str, target: NodeName, status: Status, timeout: float
 
 def status_of(node: Node, target: NodeName, status: Status, timeout: float) -> Answers:
     """What the devices of one node say to this one."""
-    answers = yield from _ask(node, status.answered_by, target, timeout)
+    answers = yield from _ask(node, status.here, target, timeout)
     return answers
 
 

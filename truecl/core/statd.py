@@ -228,7 +228,7 @@ class Statd:
         if question is None:
             return
         if status.answered_by == status.master:
-            status = msgspec.structs.replace(status, number=question.request.number)
+            status = msgspec.structs.replace(status, number=question.request.number, here=self.me)
         else:
             # It is no master any more; it knows no more than this node.
             status = self._answer(question.request, now)
@@ -271,6 +271,7 @@ class Statd:
             number=request.number,
             state=state,
             silent=self._silent_statds(ledger, now),
+            here=self.me,
         )
 
     def _silent_statds(self, ledger: Ledger, now: float) -> tuple[NodeName, ...]:

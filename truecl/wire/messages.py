@@ -541,6 +541,8 @@ class Status(Message, frozen=True):
     """UP, NO MASTER (voters enough, none elected yet) or NO QUORUM."""
     silent: tuple[NodeName, ...] = ()
     """Nodes that hbd hears and whose statd has not reported to the master for long."""
+    here: NodeName = NodeName("")
+    """The node on which the question was asked, whoever answered it."""
 
 
 class Note(Message, frozen=True):
