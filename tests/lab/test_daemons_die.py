@@ -129,7 +129,8 @@ def test_the_parent_is_killed_while_a_cluster_forms(cluster: Cluster) -> None:
         formed = pool.submit(cluster.form)
         assert formed.result(timeout=30).code == 0
     cluster.wait_up()
-    assert cluster.master() == "n1"
+    # Not surely n1: its own daemons come with its next parent, and the others' log may not wait for them.
+    assert cluster.master() in cluster.nodes
 
 
 def test_a_second_service_by_hand_is_refused(cluster: Cluster) -> None:
