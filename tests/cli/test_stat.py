@@ -11,7 +11,8 @@ from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Ledger
-from truecl.wire.messages import Refused, Status, StepStatus
+from truecl.model.standing import StepStatus
+from truecl.wire.messages import Refused, Status
 
 TESTDATA = Path(__file__).parent / "testdata"
 

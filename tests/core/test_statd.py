@@ -13,6 +13,7 @@ from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
 from truecl.model.report import EventRecord, Severity
+from truecl.model.standing import StepStatus
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -28,7 +29,6 @@ from truecl.wire.messages import (
     Notes,
     Refused,
     Status,
-    StepStatus,
     Subscribe,
     View,
 )
