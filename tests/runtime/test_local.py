@@ -230,6 +230,14 @@ def test_noise_after_the_hello_ends_the_connection(node: Node, noise: bytes) -> 
         node.until(lambda: events == [Joined("command-1"), Left("command-1")])
 
 
+def test_what_is_no_message_is_refused_in_words_that_a_command_reads(node: Node) -> None:
+    node.bus(HBD)
+    for request in (["Nonsense"], ["AskLog", "soon"], ["AskStanding", "\udcff"]):
+        outcome = node.in_thread(lambda request=request: list(client.ask(HBD, request, 5.0, "lha_stat", node.run)))
+        assert isinstance(outcome, client.NoDaemon)
+        assert "hbd refuses: " in str(outcome) and "no message of this channel" in str(outcome)
+
+
 def test_a_command_that_does_not_read_is_dropped(node: Node) -> None:
     bus, events = node.bus(HBD)
     with raw(node) as connection:
