@@ -23,8 +23,10 @@ class Talk:
     def __init__(self, replies: Iterable[Any], sent: list[Any]) -> None:
         self._replies = iter(replies)
         self._sent = sent
+        self._asked = ""
 
     def send(self, message: Any) -> None:
+        self._asked = message[0]
         self._sent.append(PLAIN.decode(json.dumps(message).encode()))
 
     def receive(self, timeout: float | None) -> Any:
@@ -35,7 +37,7 @@ class Talk:
             raise NoDaemon("clusterd closed the connection")
         if isinstance(reply, BaseException):
             raise reply
-        if isinstance(reply, Status):
+        if isinstance(reply, Status) and self._asked == "AskStanding":
             reply = Standing(standing(reply))
         return json.loads(PLAIN.pack(reply))
 

@@ -28,9 +28,10 @@ EVENT = EventRecord(1.5, 2.0, NodeName("n1"), "lockd", Severity.WARN, "caf\u00e9
     ],
 )
 def test_a_message_is_an_array_with_its_name_first(message: Any, written: list[Any]) -> None:
-    assert json.loads(PLAIN.pack(message)) == written
+    """What is written may be longer: fields are added at the end."""
+    assert json.loads(PLAIN.pack(message))[: len(written)] == written
     assert PLAIN.decode(json.dumps(written).encode()) == message
-    assert json.loads(json.dumps(plain(message))) == written
+    assert json.loads(json.dumps(plain(message))) == json.loads(PLAIN.pack(message))
     assert typed(written) == message
 
 

@@ -81,7 +81,7 @@ def _missing(nodes: Sequence[str], options: argparse.Namespace, out: Output) -> 
 
 
 def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
-    from truecl.cli.timeline import shown  # seldom asked for, and plain lha_log starts sooner without
+    from truecl.cli.timeline import as_json, shown  # seldom asked for, and plain lha_log starts sooner without
     from truecl.commands.timeline import timeline
 
     found = timeline(node, options.app, options.since, options.lines or DEFAULT_TIMELINES, options.timeout)
@@ -93,7 +93,7 @@ def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
     width = os.get_terminal_size().columns if sys.stdout.isatty() else None
     for number, each in enumerate(found.latest_first):
         if options.json:
-            out.json(each)
+            out.json(as_json(each))
         else:
             out.text(("\n" if number else "") + shown(each, width))
     if options.svg is not None:
