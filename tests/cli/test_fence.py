@@ -11,7 +11,7 @@ from truecl.model.ids import NodeName
 from truecl.wire.messages import AskFences, AskStatus, FencesSeen, FenceView, Reply, Request
 
 N1, N2 = NodeName("slack10s1"), NodeName("slack10s2")
-SEEN = FencesSeen(1, (FenceView(0, "fence_ipmilan", Power.ON, ""),))
+SEEN = FencesSeen(1, N1, N2, (FenceView(0, "fence_ipmilan", Power.ON, ""),))
 
 
 def test_status_shows_what_the_devices_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_a_wish_names_the_log_that_the_operator_saw() -> None:
     assert main([N2, "--off", "--yes"], told) == 0
     request = told.sent[1]
     assert isinstance(request, Request)
-    assert (request.verb, request.node, request.index) == ("off", N2, 9)
+    assert (request.verb, request.node, request.seen) == ("off", N2, 9)
 
 
 @pytest.mark.parametrize(
