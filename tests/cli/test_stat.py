@@ -11,7 +11,8 @@ from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Ledger
-from truecl.wire.messages import Refused, Status, StepStatus
+from truecl.model.standing import StepStatus
+from truecl.wire.messages import Refused, Status
 
 TESTDATA = Path(__file__).parent / "testdata"
 
@@ -139,13 +140,18 @@ def test_a_cell_cannot_move_the_cursor() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["-A", "removed"], "lha_stat: ERROR unknown application 'removed': there is test1\n"),
+        (["-A", "test1", "-N", "slack10s2"], "lha_stat: ERROR application 'test1' is not on node 'slack10s2'; "
+         "lha_stat -A test1 shows where it is\n"),
         (["-A", "test2"], "lha_stat: ERROR unknown application 'test2': did you mean 'test1'?\n"),
         (["-A", "zzz"], "lha_stat: ERROR unknown application 'zzz': there is test1\n"),
         (["-N", "slack10s"], "lha_stat: ERROR unknown node 'slack10s': did you mean 'slack10s4'?\n"),
     ],
-)
+)  # fmt: skip
 def test_unknown_names_get_a_suggestion(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments, Told(statd=[[status()]])) == 1
+    ledger = status().ledger
+    known = status(ledger=Ledger(apps=ledger.apps | {AppName("removed"): AppState()}))
+    assert main(arguments, Told(statd=[[known]])) == 1
     assert capsys.readouterr().err == text
 
 

@@ -1,12 +1,19 @@
-"""Daemons that a test speaks for, and states of a cluster to render."""
+"""Daemons that a test speaks for, and states of a cluster to render.
 
+The test speaks in messages, the command in JSON: each comes to the other by way of the codec that the daemons use.
+"""
+
+import json
 from collections.abc import Iterable
 from typing import Any
 
+from truecl.core.standing import standing
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, NodeName, Term
 from truecl.model.ledger import AppState, Failure, Grant, Ledger, Wanted
+from truecl.model.standing import StepStatus
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import InstanceStatus, NodeStatus, Status, StepStatus
+from truecl.wire.messages import InstanceStatus, NodeStatus, Standing, Status
+from truecl.wire.plain import PLAIN
 
 MISSING, SILENT = object(), object()
 """As a reply: the daemon goes away; it does not answer in time."""
@@ -16,9 +23,11 @@ class Talk:
     def __init__(self, replies: Iterable[Any], sent: list[Any]) -> None:
         self._replies = iter(replies)
         self._sent = sent
+        self._asked = ""
 
     def send(self, message: Any) -> None:
-        self._sent.append(message)
+        self._asked = message[0]
+        self._sent.append(PLAIN.decode(json.dumps(message).encode()))
 
     def receive(self, timeout: float | None) -> Any:
         reply = next(self._replies, SILENT)
@@ -28,7 +37,9 @@ class Talk:
             raise NoDaemon("clusterd closed the connection")
         if isinstance(reply, BaseException):
             raise reply
-        return reply
+        if isinstance(reply, Status) and self._asked == "AskStanding":
+            reply = Standing(standing(reply))
+        return json.loads(PLAIN.pack(reply))
 
     def close(self) -> None:
         pass
@@ -75,6 +86,7 @@ def status(**changed: Any) -> Status:
         "master": names[0],
         "term": Term(3),
         "answered_by": names[0],
+        "here": names[0],
         "nodes": dict.fromkeys(names, "UP"),
         "ledger": Ledger(apps={AppName("test1"): granted(names[0], 5)}, index=Index(9), term=Term(3)),
         "reports": {name: node_report(name, *([instance("test1", 5)] if name == names[0] else [])) for name in names},

@@ -13,10 +13,12 @@ from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
 from truecl.model.report import EventRecord, Severity
+from truecl.model.standing import StepStatus
 from truecl.wire.messages import (
     Applied,
     AppNote,
     AskLog,
+    AskStanding,
     AskStatus,
     InstanceStatus,
     Leadership,
@@ -27,8 +29,8 @@ from truecl.wire.messages import (
     Note,
     Notes,
     Refused,
+    Standing,
     Status,
-    StepStatus,
     Subscribe,
     View,
 )
@@ -128,6 +130,21 @@ def test_steps_travel_only_where_they_are_asked_for() -> None:
     assert only == (RUNNING,)
     assert bench.status("n3").here == "n3"  # the master answers, for the node that was asked
     assert bench.status("n3", AskStatus(node=N2)).reports[N2].instances[0] == RUNNING
+
+
+def test_an_operator_reads_the_masters_word_as_rows() -> None:
+    bench = Bench()
+    bench.lead(N1)
+    bench.tell("n2", "reqd", report(N2, RUNNING))
+    bench.tell("n1", "lockd", Applied(granted()))
+    for request, steps in ((AskStanding(), ()), (AskStanding(app=WEB), RUNNING.steps)):
+        for node in (N1, N3):
+            bench.tell(node, "command-9", request)
+            bench.wait(MASTER_TIME)
+            (answer,) = bench.heard(node, "command-9", Standing)
+            stat = answer.stat
+            assert (stat.answered_by, stat.complete, stat.nodes_total) == (N1, True, 3)
+            assert [(row.name, row.status, row.node, row.steps) for row in stat.apps] == [(WEB, "UP", N2, steps)]
 
 
 def test_a_silent_master_is_waited_for_300_ms_and_no_longer() -> None:

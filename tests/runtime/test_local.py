@@ -18,9 +18,10 @@ from truecl.runtime import client
 from truecl.runtime.clock import BootClock, new_reactor
 from truecl.runtime.local import MAX_UNREAD, LocalBus, LocalClient, LocalServer, Rights
 from truecl.runtime.log import Log
-from truecl.wire.codec import MAX_FRAME, Codec
+from truecl.wire.codec import Codec
+from truecl.wire.frame import MAX_FRAME, MAX_HELLO
 from truecl.wire.messages import LOCAL, Refused, Subscribe
-from truecl.wire.session import LOCAL_HELLO, MAX_HELLO, LocalHello
+from truecl.wire.session import LOCAL_HELLO, LocalHello
 
 CODEC = Codec(LOCAL)
 LOOKING = 64123
@@ -155,35 +156,35 @@ def test_a_command_asks_and_hears_until_it_goes(node: Node) -> None:
     answer()
 
     def work() -> list[Any]:
-        replies = client.ask(HBD, Subscribe(), 5.0, "lha_stat", node.run)
+        replies = client.ask(HBD, ["Subscribe"], 5.0, "lha_stat", node.run)
         return [next(replies), next(replies)]
 
-    assert node.in_thread(work) == [Refused("one"), Refused("two")]
+    assert node.in_thread(work) == [["Refused", "one"], ["Refused", "two"]]
     node.until(lambda: len(events) == 3)
     assert events == [Joined("command-1"), Told("command-1", Subscribe()), Left("command-1")]
 
 
 def test_a_command_without_a_daemon_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(client.NoDaemon, match="statd is not running on this node") as raised:
-        list(client.ask(STATD, Subscribe(), 1.0, "lha_stat", tmp_path))
+        list(client.ask(STATD, ["Subscribe"], 1.0, "lha_stat", tmp_path))
     assert raised.value.exit_code == 3
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(tmp_path / "statd.sock"))
     stale.close()
     with pytest.raises(client.NoDaemon, match="is not running"):
-        list(client.ask(STATD, Subscribe(), 1.0, "lha_stat", tmp_path))
+        list(client.ask(STATD, ["Subscribe"], 1.0, "lha_stat", tmp_path))
 
 
 def test_a_silent_daemon_is_waited_for_only_so_long(node: Node) -> None:
     node.bus(HBD)
-    outcome = node.in_thread(lambda: list(client.ask(HBD, Subscribe(), 0.1, "lha_stat", node.run)))
+    outcome = node.in_thread(lambda: list(client.ask(HBD, ["Subscribe"], 0.1, "lha_stat", node.run)))
     assert isinstance(outcome, client.NoAnswer)
 
 
 def test_a_daemon_that_goes_away_is_said(node: Node) -> None:
     bus, events = node.bus(HBD)
     node.reactor.callLater(0.2, bus.stop)
-    outcome = node.in_thread(lambda: list(client.ask(HBD, Subscribe(), 5.0, "lha_stat", node.run)))
+    outcome = node.in_thread(lambda: list(client.ask(HBD, ["Subscribe"], 5.0, "lha_stat", node.run)))
     assert isinstance(outcome, client.NoDaemon)
     assert "hbd" in str(outcome)
     assert events[:1] == [Joined("command-1")]
@@ -227,6 +228,14 @@ def test_noise_after_the_hello_ends_the_connection(node: Node, noise: bytes) -> 
     with raw(node) as connection:
         connection.send(LOCAL_HELLO.encode(LocalHello("lha_stat", "command")) + noise)
         node.until(lambda: events == [Joined("command-1"), Left("command-1")])
+
+
+def test_what_is_no_message_is_refused_in_words_that_a_command_reads(node: Node) -> None:
+    node.bus(HBD)
+    for request in (["Nonsense"], ["AskLog", "soon"], ["AskStanding", "\udcff"]):
+        outcome = node.in_thread(lambda request=request: list(client.ask(HBD, request, 5.0, "lha_stat", node.run)))
+        assert isinstance(outcome, client.NoDaemon)
+        assert "hbd refuses: " in str(outcome) and "no message of this channel" in str(outcome)
 
 
 def test_a_command_that_does_not_read_is_dropped(node: Node) -> None:

@@ -23,7 +23,8 @@ from truecl.runtime.credentials import Credentials
 from truecl.runtime.log import Log
 from truecl.runtime.mesh import MAX_QUEUED, MAX_UNKNOWN_EACH, AddressTaken, Mesh
 from truecl.runtime.tls import Context
-from truecl.wire.codec import MAX_FRAME, Codec
+from truecl.wire.codec import Codec
+from truecl.wire.frame import MAX_FRAME
 from truecl.wire.seal import KeyRing
 from truecl.wire.session import Identity
 

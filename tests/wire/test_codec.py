@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truecl.wire.codec import BadMessage, Codec, Framer, FrameTooLarge, ProtocolFault, brief, frame
+from truecl.wire.codec import BadMessage, Codec
+from truecl.wire.frame import Framer, FrameTooLarge, ProtocolFault, brief, frame
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truecl.wire.codec import FrameTooLarge
+from truecl.wire.frame import FrameTooLarge
 from truecl.wire.seal import HEADER_BYTES, MAX_DATAGRAM, TAG_BYTES, KeyRing, Seal, SealBroken
 
 OLD, NEW = b"o" * 32, b"n" * 32

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truecl.model.ids import HBD, LOCKD, BootId, NodeName
-from truecl.wire.codec import Codec, FrameTooLarge, ProtocolFault
+from truecl.wire.codec import Codec
+from truecl.wire.frame import MAX_HELLO, FrameTooLarge, ProtocolFault
 from truecl.wire.session import (
     HELLO,
-    MAX_HELLO,
     TRANSITIONS,
     Hello,
     Identity,

@@ -7,7 +7,6 @@ from truecl.cli.options import Dial, parser, run
 from truecl.cli.output import Output
 from truecl.commands.dissolve import TIMEOUT, dissolve
 from truecl.commands.node import Node
-from truecl.wire.messages import Dissolve
 
 _EXAMPLES = """\
   lha_dissolve -V           stop the cluster on all nodes; refused while applications run
@@ -22,4 +21,4 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
 
 
 def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
-    return out.drive(dissolve(node, Dissolve(options.force), options.timeout, options.wait))
+    return out.drive(dissolve(node, options.force, options.timeout, options.wait))

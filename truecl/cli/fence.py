@@ -90,7 +90,7 @@ def _tested(options: argparse.Namespace, node: Node, out: Output, status: Status
         answers = _followed(status_of(node, options.node, status, options.timeout), out)
     outcome = judged(answers) if options.verb == "test" else _own(answers)
     if options.json:
-        rows = [msgspec.structs.asdict(each) | {"ok": each.ok} for each in answers]
+        rows = [msgspec.to_builtins(each) | {"ok": each.ok} for each in answers]
         out.json({"command": "lha_fence", "code": outcome.code, "result": outcome.text, "answers": rows})
         return outcome.code
     width = os.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -7,7 +7,6 @@ from truecl.cli.options import Dial, parser, run
 from truecl.cli.output import Output
 from truecl.commands.form import TIMEOUT, form
 from truecl.commands.node import Node
-from truecl.wire.messages import Form
 
 _EXAMPLES = """\
   lha_form -V               start the cluster on all nodes, showing each step
@@ -22,4 +21,4 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
 
 
 def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
-    return out.drive(form(node, Form(options.sync), options.timeout, options.wait))
+    return out.drive(form(node, options.sync, options.timeout, options.wait))

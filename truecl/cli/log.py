@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 
 from truecl.cli.options import Dial, app_option, parser, run
 from truecl.cli.output import Output, printable
-from truecl.commands.log import TIMEOUT, log
+from truecl.commands.log import TIMEOUT, Event, log
 from truecl.commands.node import DONE, FAILED, USAGE, Ended, Node
-from truecl.model.report import EventRecord
-from truecl.wire.messages import AskLog
 
 _EXAMPLES = """\
   lha_log                        the last 50 events of the cluster
@@ -59,15 +57,15 @@ def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
         if options.follow:
             raise Ended(USAGE, "--timeline shows what was; it does not go with --follow")
         return _timelines(options, node, out)
-    request = AskLog(options.since, options.lines or DEFAULT, options.follow, options.app)
     day = ""
-    for found in log(node, request, options.timeout, _still_read):
-        if isinstance(found, tuple):
+    wanted = (options.since, options.lines or DEFAULT, options.follow, options.app)
+    for found in log(node, *wanted, options.timeout, _still_read):
+        if isinstance(found, list):
             _missing(found, options, out)
         elif options.json:
             out.json(found)
         else:
-            moment = time.localtime(found.at)
+            moment = time.localtime(found["at"])
             if time.strftime("%Y/%m/%d", moment) != day:
                 day = time.strftime("%Y/%m/%d", moment)
                 out.text(f"Date: {day}")
@@ -83,7 +81,7 @@ def _missing(nodes: Sequence[str], options: argparse.Namespace, out: Output) -> 
 
 
 def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
-    from truecl.cli.timeline import shown  # seldom asked for, and plain lha_log starts sooner without
+    from truecl.cli.timeline import as_json, shown  # seldom asked for, and plain lha_log starts sooner without
     from truecl.commands.timeline import timeline
 
     found = timeline(node, options.app, options.since, options.lines or DEFAULT_TIMELINES, options.timeout)
@@ -95,7 +93,7 @@ def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
     width = os.get_terminal_size().columns if sys.stdout.isatty() else None
     for number, each in enumerate(found.latest_first):
         if options.json:
-            out.json(each)
+            out.json(as_json(each))
         else:
             out.text(("\n" if number else "") + shown(each, width))
     if options.svg is not None:
@@ -118,12 +116,13 @@ def _still_read() -> None:
         raise BrokenPipeError
 
 
-def line(event: EventRecord, verbose: bool, local: Callable[[float], time.struct_time] = time.localtime) -> str:
+def line(event: Event, verbose: bool, local: Callable[[float], time.struct_time] = time.localtime) -> str:
     """`HHMMSS.mmm node daemon LEVEL text`; verbose: with the node's uptime and the log index."""
-    milliseconds = int(event.at * 1000) % 1000
-    extra = f" [up {event.uptime:.3f}{f', index {event.index}' if event.index else ''}]" if verbose else ""
-    stamp = f"{time.strftime('%H%M%S', local(event.at))}.{milliseconds:03d}"
-    return printable(f"{stamp} {event.node} {event.daemon} {event.severity.value} {event.text}{extra}")
+    milliseconds = int(event["at"] * 1000) % 1000
+    index = f", index {event['index']}" if event["index"] else ""
+    extra = f" [up {event['uptime']:.3f}{index}]" if verbose else ""
+    stamp = f"{time.strftime('%H%M%S', local(event['at']))}.{milliseconds:03d}"
+    return printable(f"{stamp} {event['node']} {event['daemon']} {event['severity']} {event['text']}{extra}")
 
 
 def _lines(text: str) -> int:

@@ -8,15 +8,13 @@ Texts are folded at 60 columns. Without --verbose only problems and results are 
 the prefix: problems on standard error. With --json one object says all at the end.
 """
 
+import json
 import time
 from collections.abc import Callable
 from textwrap import wrap
 from typing import Any, TextIO
 
-import msgspec
-
-from truecl.commands.node import FAILED, NO_DAEMON, USAGE, Outcome, Steps
-from truecl.model.report import Progress, Severity
+from truecl.commands.node import ERROR, FAILED, LOG, NO_DAEMON, USAGE, WARN, Line, Outcome, Steps
 
 WIDTH = 60
 
@@ -61,21 +59,19 @@ class Output:
         """Shows each step as it happens and how it ended. The exit code."""
         while True:
             try:
-                progress = next(steps)
+                line = next(steps)
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return self.end(outcome)
-            self.step(progress)
+            self.step(line)
 
-    def step(self, progress: Progress) -> None:
-        self._say(progress.severity, progress.text, progress.verbose)
+    def step(self, line: Line) -> None:
+        self._say(line.severity, line.text, line.verbose)
 
     def end(self, outcome: Outcome) -> int:
         if outcome.text:
             problem = outcome.code in (FAILED, USAGE, NO_DAEMON)
-            self._say(
-                Severity.ERROR if problem else Severity.WARN if outcome.code else Severity.LOG, outcome.text, False
-            )
+            self._say(ERROR if problem else WARN if outcome.code else LOG, outcome.text, False)
         if self._json:
             result = self._lines[-1]["text"] if self._lines else ""
             self.json({"command": self._command, "code": outcome.code, "result": result, "lines": self._lines})
@@ -83,25 +79,25 @@ class Output:
 
     def json(self, value: Any) -> None:
         """One object on one line, flushed: a reader may wait for it."""
-        self._out.write(msgspec.json.encode(value).decode() + "\n")
+        self._out.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
         self._out.flush()
 
     def text(self, text: str) -> None:
         self._out.write(text + "\n")
         self._out.flush()
 
-    def _say(self, severity: Severity, text: str, verbose: bool) -> None:
+    def _say(self, severity: str, text: str, verbose: bool) -> None:
         moment = self._wall()
         if self._json:
             at = time.strftime("%Y-%m-%dT%H:%M:%S", moment)
-            self._lines.append({"at": at, "severity": severity.value, "text": text})
+            self._lines.append({"at": at, "severity": severity, "text": text})
         elif self._verbose:
             day = time.strftime("Date: %Y/%m/%d", moment)
-            lines = prefixed(moment, self._pid, severity.value, text)
+            lines = prefixed(moment, self._pid, severity, text)
             self.text("\n".join(lines if day == self._day else [day, *lines]))
             self._day = day
-        elif severity is not Severity.LOG:
-            self._err.write(f"{self._command}: {severity.value} {printable(text)}\n")
+        elif severity != LOG:
+            self._err.write(f"{self._command}: {severity} {printable(text)}\n")
             self._err.flush()
         elif not verbose:
             self.text(printable(text))

@@ -1,19 +1,18 @@
 """lha_stat's tables, in the look of the announcement."""
 
 from collections.abc import Iterator
-
-import msgspec
+from typing import Any
 
 from truecl.cli.table import table
-from truecl.commands.stat import AppRow, NodeRow, Stat
-from truecl.model.step import StepKind
-from truecl.wire.messages import StepStatus
+from truecl.commands.stat import Stat
 
+Row = dict[str, Any]
+"""A node, an application or a step: of `truecl.model.standing`, as JSON has them."""
 NONE = "-"
 
 
 def of_cluster(stat: Stat, width: int | None) -> str:
-    parts = [_top(stat), _nodes(stat.nodes), _apps(stat.apps, width)]
+    parts = [_top(stat), _nodes(stat["nodes"]), _apps(stat["apps"], width)]
     troubles = list(_troubles(stat))
     if troubles:
         parts.append("\n".join(troubles))
@@ -22,120 +21,127 @@ def of_cluster(stat: Stat, width: int | None) -> str:
 
 def of_node(stat: Stat, width: int | None) -> str:
     """One node: its daemons, then what runs there."""
-    node = stat.nodes[0]
-    facts = [f"lease {node.lease_left:.1f} s"] if node.reported else ["no fresh report"]
-    if node.master:
-        facts.insert(0, f"master of cluster {stat.cluster} (term {stat.term})")
-    parts = [f"node: {node.name} - {node.status}\n{', '.join(facts)}"]
-    if node.daemons:
+    node = stat["nodes"][0]
+    facts = [f"lease {node['lease_left']:.1f} s"] if node["reported"] else ["no fresh report"]
+    if node["master"]:
+        facts.insert(0, f"master of cluster {stat['cluster']} (term {stat['term']})")
+    parts = [f"node: {node['name']} - {node['status']}\n{', '.join(facts)}"]
+    if node["daemons"]:
         rows = [(name, "YES" if state == "up" else "NO", "" if state == "up" else state) for name, state in
-                node.daemons.items()]  # fmt: skip
+                node["daemons"].items()]  # fmt: skip
         parts.append(table(("Daemon", "Up", "Why not"), rows, width=width))
-    parts += [of_app(msgspec.structs.replace(stat, apps=(app,)), width) for app in stat.apps]
-    if not stat.apps:
+    parts += [of_app({**stat, "apps": [app]}, width) for app in stat["apps"]]
+    if not stat["apps"]:
         parts.append("no application runs here")
     return "\n\n".join(parts)
 
 
 def of_app(stat: Stat, width: int | None) -> str:
     """One application: what it is, its file systems, its addresses and programs."""
-    app = stat.apps[0]
-    status = "RUNNING" if app.status == "UP" else app.status
-    storage = [step for step in app.steps if step.kind == StepKind.STORAGE]
-    kinds = ",".join(dict.fromkeys(step.facts.get("type", "file") for step in storage)) or NONE
-    row = (app.name, status, app.node or NONE, kinds, "Y" if app.configured else "N", ",".join(app.nodes) or NONE)
+    app = stat["apps"][0]
+    status = "RUNNING" if app["status"] == "UP" else app["status"]
+    storage = [step for step in app["steps"] if step["kind"] == "storage"]
+    kinds = ",".join(dict.fromkeys(step["facts"].get("type", "file") for step in storage)) or NONE
+    row = (
+        app["name"],
+        status,
+        app["node"] or NONE,
+        kinds,
+        "Y" if app["configured"] else "N",
+        ",".join(app["nodes"]) or NONE,
+    )
     parts = [table(("Application", "Status", "Node", "Storage", "Validated", "Valid Nodes"), [row], width=width)]
-    mounts = [step for step in app.steps if step.kind == StepKind.FILESYSTEM]
+    mounts = [step for step in app["steps"] if step["kind"] == "filesystem"]
     if mounts or storage:
         parts.append(_storage(mounts, storage, width))
-    others = [step for step in app.steps if step.kind in (StepKind.ADDRESS, StepKind.PROGRAM)]
+    others = [step for step in app["steps"] if step["kind"] in ("address", "program")]
     if others:
-        rows = [(step.kind.capitalize(), _bare(step), _status(step), _facts(step)) for step in others]
+        rows = [(step["kind"].capitalize(), _bare(step), _status(step), _facts(step)) for step in others]
         parts.append(table(("Kind", "Name", "Status", "Details"), rows, width=width))
-    if app.note:
-        parts.append(f"{app.name}: {app.note}")
-    if not stat.complete:
+    if app["note"]:
+        parts.append(f"{app['name']}: {app['note']}")
+    if not stat["complete"]:
         parts.append(_not_the_master(stat))
     return "\n\n".join(parts)
 
 
 def _top(stat: Stat) -> str:
-    down = stat.nodes_total - stat.nodes_up
+    down = stat["nodes_total"] - stat["nodes_up"]
     lines = [
-        f"cluster: {stat.cluster} - {stat.state}",
-        f"nodes: {stat.nodes_total} [{down} DOWN/{stat.nodes_up} UP]",
+        f"cluster: {stat['cluster']} - {stat['state']}",
+        f"nodes: {stat['nodes_total']} [{down} DOWN/{stat['nodes_up']} UP]",
     ]
     return "\n".join(lines)
 
 
-def _nodes(nodes: tuple[NodeRow, ...]) -> str:
-    return table(("Node", "Status", "Apps"), [(node.name, node.status, str(node.apps)) for node in nodes])
+def _nodes(nodes: list[Row]) -> str:
+    return table(("Node", "Status", "Apps"), [(node["name"], node["status"], str(node["apps"])) for node in nodes])
 
 
-def _apps(apps: tuple[AppRow, ...], width: int | None) -> str:
+def _apps(apps: list[Row], width: int | None) -> str:
     if not apps:
         return ""
-    rows = [(app.name, app.status, app.node or NONE, str(app.failovers), app.note) for app in apps]
+    rows = [(app["name"], app["status"], app["node"] or NONE, str(app["failovers"]), app["note"]) for app in apps]
     return table(("Appname", "Status", "Node", "F/O", "Notes"), rows, width=width)
 
 
 def _troubles(stat: Stat) -> Iterator[str]:
     """What the tables have no column for."""
-    if not stat.complete:
+    if not stat["complete"]:
         yield _not_the_master(stat)
-    for node in stat.nodes:
-        for daemon, state in node.daemons.items():
+    for node in stat["nodes"]:
+        for daemon, state in node["daemons"].items():
             if state != "up":
-                yield f"{node.name}: {daemon} is not up: {state}"
-        if node.silent:
-            yield f"{node.name}: its statd does not report; lha_form starts what is missing there"
+                yield f"{node['name']}: {daemon} is not up: {state}"
+        if node["silent"]:
+            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
 
 
 def _not_the_master(stat: Stat) -> str:
-    if stat.master is None:
-        return f"there is no master; this is what {stat.answered_by} knows by itself, and it may be old"
-    return f"the master {stat.master} did not answer; this is what {stat.answered_by} knows by itself"
+    if stat["master"] is None:
+        return f"there is no master; this is what {stat['answered_by']} knows by itself, and it may be old"
+    return f"the master {stat['master']} did not answer; this is what {stat['answered_by']} knows by itself"
 
 
-def _storage(mounts: list[StepStatus], storage: list[StepStatus], width: int | None) -> str:
+def _storage(mounts: list[Row], storage: list[Row], width: int | None) -> str:
     rows = [
         (
-            mount.facts.get("device", NONE),
-            mount.facts.get("type", NONE),
+            mount["facts"].get("device", NONE),
+            mount["facts"].get("type", NONE),
             _bare(mount),
             _kibibytes(mount),
             _status(mount),
         )
         for mount in mounts
     ]
-    devices = [mount.facts.get("device") for mount in mounts]
+    devices = [mount["facts"].get("device") for mount in mounts]
     # A volume that carries no file system of ours, or whose file system is not mounted.
     rows += [
-        (f"{_bare(each)} {each.facts.get('device', '')}".strip(), NONE, NONE, _kibibytes(each), _status(each))
+        (f"{_bare(each)} {each['facts'].get('device', '')}".strip(), NONE, NONE, _kibibytes(each), _status(each))
         for each in storage
-        if each.facts.get("device") not in devices or "device" not in each.facts
+        if each["facts"].get("device") not in devices or "device" not in each["facts"]
     ]
     return table(("VG/LV", "Type", "Mount Point", "Size", "Status"), rows, right=(3,), width=width)
 
 
-def _bare(step: StepStatus) -> str:
+def _bare(step: Row) -> str:
     """A step's name without its kind: 'file system /data' is /data."""
-    return step.name.rsplit(" ", 1)[-1]
+    return str(step["name"]).rsplit(" ", 1)[-1]
 
 
-def _kibibytes(step: StepStatus) -> str:
-    size = step.facts.get("size", "")
+def _kibibytes(step: Row) -> str:
+    size = step["facts"].get("size", "")
     return str(int(size) // 1024) if size.isdigit() else NONE
 
 
-def _status(step: StepStatus) -> str:
-    words = [step.state.capitalize() or "Pending"]
-    if "used" in step.facts:
-        words.append(f"{step.facts['used']}% used")
-    if "note" in step.facts:
-        words.append(step.facts["note"])
+def _status(step: Row) -> str:
+    words = [step["state"].capitalize() or "Pending"]
+    if "used" in step["facts"]:
+        words.append(f"{step['facts']['used']}% used")
+    if "note" in step["facts"]:
+        words.append(step["facts"]["note"])
     return ",".join(words)
 
 
-def _facts(step: StepStatus) -> str:
-    return ", ".join(f"{name} {value}" for name, value in step.facts.items() if name != "note")
+def _facts(step: Row) -> str:
+    return ", ".join(f"{name} {value}" for name, value in step["facts"].items() if name != "note")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
+import msgspec
+
 from truecl.cli.log import since
 from truecl.cli.options import Dial, app_option, node_option, parser, run
 from truecl.cli.output import Output, printable
@@ -74,7 +76,7 @@ def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
         return DONE
     found = simulate(given, fault)
     if options.json:
-        out.json(found)
+        out.json(msgspec.to_builtins(found))
     else:
         out.text(told(found, _width()))
     return DONE
@@ -122,7 +124,7 @@ def _replay(options: argparse.Namespace, node: Node, out: Output) -> int:
     day = ""
     for each in decisions:
         if options.json:
-            out.json(each)
+            out.json(msgspec.to_builtins(each))
             continue
         moment = time.localtime(each.at)
         if time.strftime("%Y/%m/%d", moment) != day:

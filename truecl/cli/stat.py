@@ -10,7 +10,6 @@ from truecl.cli.output import Output
 from truecl.cli.render import of_app, of_cluster, of_node
 from truecl.commands.node import DONE, Node
 from truecl.commands.stat import TIMEOUT, stat
-from truecl.wire.messages import AskStatus
 
 _EXAMPLES = """\
   lha_stat                  the cluster, its nodes and applications
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
 
 
 def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
-    found = stat(node, AskStatus(options.app, options.node), options.timeout)
+    found = stat(node, options.app, options.node, options.timeout)
     if options.json:
         out.json(found)
         return DONE

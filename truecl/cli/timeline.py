@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from truecl.cli.output import printable
 from truecl.cli.table import table
@@ -13,6 +16,10 @@ BAR = 34
 LEAST_BAR = 10
 LONGEST_NODE = 16
 _MARGIN = 2
+
+
+def as_json(timeline: Timeline) -> Any:
+    return msgspec.to_builtins(timeline)
 
 
 def milliseconds(seconds: float) -> str:

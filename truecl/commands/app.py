@@ -1,10 +1,9 @@
 """lha_startapp, lha_stopapp, lha_moveapp: an operator's wish for one application."""
 
 from truecl.commands.node import FAILED, Ended, Node, Outcome, Steps, carry_out, closest
-from truecl.commands.stat import ask_status
+from truecl.commands.stat import ask_standing, names
 from truecl.model.ids import CLUSTERD, AppName, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon, NotAllowed
-from truecl.wire.messages import AskStatus, Request
 
 START_TIMEOUT = 120.0
 """Two nodes may be tried, each with the application's own 60 s."""
@@ -27,7 +26,7 @@ def move(node: Node, app: AppName, where: NodeName | None, timeout: float = STAR
 
 def _wish(node: Node, verb: str, app: AppName, where: NodeName | None, timeout: float, wait: bool) -> Steps:
     """Raises Ended and NotAllowed. A move to 'the next node' is not repeated: it would move on once more."""
-    request = Request(f"{node.token}-{verb}-{app}", verb, app, where, node.operator)
+    request = ["Request", f"{node.token}-{verb}-{app}", verb, app, where, node.operator]
     repeatable = verb != "move" or where is not None
     outcome = yield from carry_out(node, CLUSTERD, request, timeout, wait, repeatable)
     if outcome.code == FAILED and not outcome.text:
@@ -38,12 +37,12 @@ def _wish(node: Node, verb: str, app: AppName, where: NodeName | None, timeout: 
 def _suggestion(node: Node, app: AppName, where: NodeName | None) -> str:
     """After a refusal, which was told: what was meant by a wrong name. '' if none is wrong, or nobody knows."""
     try:
-        status = ask_status(node, AskStatus(), 2.0)
+        found = ask_standing(node, None, None, 2.0)
     except (Ended, NoAnswer, NoDaemon, NotAllowed):
         return ""
-    name = ""
-    if app not in status.apps and app not in status.ledger.apps:
-        name = closest(app, status.apps)
-    elif where is not None and where not in status.nodes:
-        name = closest(where, status.nodes)
+    name, apps, nodes = "", names(found["apps"]), names(found["nodes"])
+    if app not in apps:
+        name = closest(app, apps)
+    elif where is not None and where not in nodes:
+        name = closest(where, nodes)
     return f"did you mean '{name}'?" if name else ""

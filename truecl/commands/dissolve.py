@@ -2,11 +2,10 @@
 
 from truecl.commands.node import Node, Steps, carry_out
 from truecl.model.ids import REQD
-from truecl.wire.messages import Dissolve
 
 TIMEOUT = 180.0
 
 
-def dissolve(node: Node, request: Dissolve, timeout: float = TIMEOUT, wait: bool = True) -> Steps:
+def dissolve(node: Node, force: bool, timeout: float = TIMEOUT, wait: bool = True) -> Steps:
     """Raises Ended and NotAllowed."""
-    return carry_out(node, REQD, request, timeout, wait, repeatable=True)
+    return carry_out(node, REQD, ["Dissolve", force], timeout, wait, repeatable=True)

@@ -7,22 +7,24 @@ import msgspec
 from truecl.commands.node import (
     DONE,
     FAILED,
+    LOG,
     NO_DAEMON,
     UNFINISHED,
+    WARN,
     Ended,
+    Line,
     Node,
     Outcome,
     Steps,
     carry_out,
-    dialogue,
     meant,
 )
-from truecl.commands.stat import ask_status
+from truecl.commands.typed import ask
 from truecl.model.actions import Power
-from truecl.model.ids import CLUSTERD, REQD, AppName, NodeName
-from truecl.model.report import Progress, Severity
+from truecl.model.ids import CLUSTERD, REQD, STATD, AppName, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import AskFences, AskStatus, FencesSeen, FenceView, Refused, Request, Status
+from truecl.wire.messages import AskFences, AskStatus, FencesSeen, Request, Status
+from truecl.wire.plain import plain
 
 TIMEOUT = 180.0
 """Seconds; for --test and --status, each question to a node."""
@@ -44,13 +46,13 @@ class Answer(msgspec.Struct, frozen=True):
         return self.level > 0 and self.power is not Power.UNKNOWN
 
 
-Answers = Generator[Progress, None, tuple[Answer, ...]]
+Answers = Generator[Line, None, tuple[Answer, ...]]
 
 
 def look(node: Node, target: NodeName | None, timeout: float) -> Status:
     """What the operator sees before a word is given. Raises Ended for an unknown node, or if nobody answers."""
     try:
-        status = ask_status(node, AskStatus(), timeout)
+        status = ask(node, STATD, AskStatus(), Status, timeout)
     except NoAnswer as error:
         raise Ended(UNFINISHED, str(error)) from error
     except NoDaemon as error:
@@ -65,7 +67,7 @@ def wish(node: Node, verb: str, target: NodeName, status: Status, timeout: float
     request = Request(
         f"{node.token}-{verb}-{target}", verb, AppName(""), target, node.operator, status.ledger.index
     )  # fmt: skip
-    outcome = yield from carry_out(node, CLUSTERD, request, timeout, wait, repeatable=True)
+    outcome = yield from carry_out(node, CLUSTERD, plain(request), timeout, wait, repeatable=True)
     return outcome
 
 
@@ -81,7 +83,7 @@ def test(node: Node, target: NodeName | None, status: Status, timeout: float) ->
     answers: list[Answer] = []
     for asker, word in status.nodes.items():
         if word != "UP":
-            yield Progress(f"{asker} is {word}: not asked", Severity.WARN)
+            yield Line(f"{asker} is {word}: not asked", WARN)
             continue
         for each in status.nodes if target is None else (target,):
             answers += yield from _ask(node, asker, each, timeout)
@@ -97,9 +99,9 @@ def judged(answers: tuple[Answer, ...]) -> Outcome:
 
 
 def _ask(node: Node, asker: NodeName, target: NodeName, timeout: float) -> Answers:
-    yield Progress(f"{asker} asks the fence devices of {target} for their status ...")
+    yield Line(f"{asker} asks the fence devices of {target} for their status ...", LOG)
     try:
-        seen = _seen(node, AskFences(1, asker, target), timeout)
+        seen = ask(node, REQD, AskFences(1, asker, target), FencesSeen, timeout).devices
     except NoAnswer:
         return (Answer(asker, target, 0, "", Power.UNKNOWN, f"{asker} gave no answer within {timeout:g} s"),)
     except NoDaemon as error:
@@ -107,19 +109,3 @@ def _ask(node: Node, asker: NodeName, target: NodeName, timeout: float) -> Answe
     if not seen:
         return (Answer(asker, target, 0, "", Power.UNKNOWN, "no fence device is configured"),)
     return tuple(Answer(asker, target, each.level + 1, each.agent, each.power, each.reason) for each in seen)
-
-
-def _seen(node: Node, question: AskFences, timeout: float) -> tuple[FenceView, ...]:
-    """Raises Ended, NotAllowed, NoAnswer, NoDaemon."""
-    talk = dialogue(node, REQD)
-    try:
-        talk.send(question)
-        end = node.now() + timeout
-        while True:
-            message = talk.receive(max(0.0, end - node.now()))
-            if isinstance(message, Refused):
-                raise Ended(FAILED, message.reason)
-            if isinstance(message, FencesSeen):
-                return message.devices
-    finally:
-        talk.close()

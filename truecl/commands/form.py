@@ -2,11 +2,10 @@
 
 from truecl.commands.node import Node, Steps, carry_out
 from truecl.model.ids import REQD
-from truecl.wire.messages import Form
 
 TIMEOUT = 60.0
 
 
-def form(node: Node, request: Form, timeout: float = TIMEOUT, wait: bool = True) -> Steps:
+def form(node: Node, sync: bool, timeout: float = TIMEOUT, wait: bool = True) -> Steps:
     """Forming a formed cluster is harmless. Raises Ended and NotAllowed."""
-    return carry_out(node, REQD, request, timeout, wait, repeatable=True)
+    return carry_out(node, REQD, ["Form", sync], timeout, wait, repeatable=True)

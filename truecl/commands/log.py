@@ -1,23 +1,31 @@
 """lha_log: the cluster's history from all nodes, and its events as they happen."""
 
 from collections.abc import Callable, Generator
+from typing import Any
 
 from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, Outcome, dialogue
 from truecl.model.ids import STATD, NodeName
-from truecl.model.report import EventRecord
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import AskLog, LogLines, Refused
 
 TIMEOUT = 5.0
 
-Lines = Generator[EventRecord | tuple[NodeName, ...], None, Outcome]
-
+Event = dict[str, Any]
+"""`truecl.model.report.EventRecord` as JSON has it."""
+Lines = Generator[Event | list[NodeName], None, Outcome]
 
 IDLE = 1.0
 """Seconds without an event after which a follower looks whether it is still wanted."""
 
 
-def log(node: Node, request: AskLog, timeout: float = TIMEOUT, idle: Callable[[], None] = lambda: None) -> Lines:
+def log(
+    node: Node,
+    since: float,
+    limit: int,
+    follow: bool,
+    app: str | None,
+    timeout: float = TIMEOUT,
+    idle: Callable[[], None] = lambda: None,
+) -> Lines:
     """Yields events, oldest first, and (once, if there are any) the nodes that did not answer. With `follow` it goes on
     until it is closed. Raises Ended and NotAllowed.
 
@@ -25,27 +33,27 @@ def log(node: Node, request: AskLog, timeout: float = TIMEOUT, idle: Callable[[]
     """
     talk = dialogue(node, STATD)
     try:
-        talk.send(request)
+        talk.send(["AskLog", since, limit, follow, app])
         end = node.now() + timeout
         begun = False
         while True:
             try:
-                message = talk.receive(IDLE if begun and request.follow else max(0.0, end - node.now()))
+                message = talk.receive(IDLE if begun and follow else max(0.0, end - node.now()))
             except NoAnswer as error:
-                if begun and request.follow:
+                if begun and follow:
                     idle()
                     continue
                 raise Ended(UNFINISHED, str(error)) from error
-            if isinstance(message, Refused):
-                raise Ended(FAILED, message.reason)
-            if not isinstance(message, LogLines):
-                continue
-            begun = True
-            yield from message.events
-            if message.missing:
-                yield message.missing
-            if message.last:
-                return Outcome(0)
+            match message:
+                case ["Refused", reason, *_]:
+                    raise Ended(FAILED, reason)
+                case ["LogLines", _, events, last, missing, *_]:
+                    begun = True
+                    yield from events
+                    if missing:
+                        yield missing
+                    if last:
+                        return Outcome(0)
     except NoDaemon as error:
         raise Ended(NO_DAEMON, str(error)) from error
     finally:

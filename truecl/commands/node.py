@@ -1,15 +1,14 @@
-"""What an operator command has of its node: a way to the daemons, a clock, and who the operator is."""
+"""What an operator command has of its node: a way to the daemons, a clock, and who the operator is.
+
+Commands know messages as JSON has them (truecl/runtime/client.py): what would check their types costs more than all
+else that a command does, and the daemons check what commands say.
+"""
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any, NamedTuple, Protocol
 
 from truecl.model.ids import REQD, DaemonName
-from truecl.model.report import Progress, Severity
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import Refused, Reply
 
 DONE, FAILED, USAGE, NO_DAEMON, UNFINISHED = 0, 1, 2, 3, 4
 """Exit codes (DESIGN.md section 7)."""
@@ -21,13 +20,24 @@ RETRY_EVERY = 0.1
 class Dialogue(Protocol):
     """`truecl.runtime.client.Conversation`. Raises NoDaemon and NoAnswer."""
 
-    def send(self, message: Any) -> None: ...
-    def receive(self, timeout: float | None) -> Any: ...
+    def send(self, message: list[Any]) -> None: ...
+    def receive(self, timeout: float | None) -> list[Any]: ...
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Node:
+LOG, WARN, ERROR = "LOG", "WARN", "ERROR"
+"""`truecl.model.report.Severity`."""
+
+
+class Line(NamedTuple):
+    """`truecl.model.report.Progress`."""
+
+    text: str
+    severity: str
+    verbose: bool = True
+
+
+class Node(NamedTuple):
     """dial -- opens a dialogue with a daemon of this node; raises NoDaemon, NotAllowed, NoAnswer.
     now, pause -- monotonic seconds, and to let some pass.
     operator -- who asks, for the history. token -- unique to this run of the command.
@@ -40,7 +50,7 @@ class Node:
     token: str
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(NamedTuple):
     """How a command ended. `text`: what is left to be said, '' if the progress said it."""
 
     code: int
@@ -55,7 +65,7 @@ class Ended(Exception):
         self.outcome = Outcome(code, text)
 
 
-Steps = Generator[Progress, None, Outcome]
+Steps = Generator[Line, None, Outcome]
 
 
 def dialogue(node: Node, daemon: DaemonName) -> Dialogue:
@@ -79,7 +89,9 @@ def _what_helps(node: Node, daemon: DaemonName) -> str:
     return "no cluster on this node: lha_form forms it, or takes this node in"
 
 
-def carry_out(node: Node, daemon: DaemonName, request: Any, timeout: float, wait: bool, repeatable: bool) -> Steps:
+def carry_out(
+    node: Node, daemon: DaemonName, request: list[Any], timeout: float, wait: bool, repeatable: bool
+) -> Steps:
     """Sends `request`, yields what is reported, and returns how it ended. Raises Ended and NotAllowed.
 
     timeout -- seconds until the end. wait -- False: be content when it was accepted. repeatable -- the same request
@@ -99,21 +111,21 @@ def carry_out(node: Node, daemon: DaemonName, request: Any, timeout: float, wait
                 talk.close()
                 if not repeatable:
                     raise Ended(NO_DAEMON, f"{error}; it may go on: lha_stat shows how far") from error
-                yield Progress(f"{error}; asking again", Severity.WARN)
+                yield Line(f"{error}; asking again", WARN)
                 talk = _again(node, daemon, min(end, node.now() + RETRY_TIME), error)
                 talk.send(request)
                 continue
-            if isinstance(message, Refused):
-                return Outcome(FAILED, message.reason)
-            if not isinstance(message, Reply):
-                continue
-            if message.progress is not None:
-                accepted = accepted or message.progress.severity is not Severity.ERROR
-                yield message.progress
-            if message.code is not None:
-                return Outcome(message.code)
-            if accepted and not wait:
-                return Outcome(DONE, "accepted; lha_stat shows how far it is")
+            match message:
+                case ["Refused", reason, *_]:
+                    return Outcome(FAILED, reason)
+                case ["Reply", _, progress, code, *_]:
+                    if progress is not None:
+                        accepted = accepted or progress["severity"] != ERROR
+                        yield Line(progress["text"], progress["severity"], progress["verbose"])
+                    if code is not None:
+                        return Outcome(code)
+                    if accepted and not wait:
+                        return Outcome(DONE, "accepted; lha_stat shows how far it is")
     except NoDaemon as error:
         raise Ended(NO_DAEMON, f"{error}; it may go on: lha_stat shows how far") from error
     finally:

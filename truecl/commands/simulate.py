@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, dialogue, meant
+from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, meant
+from truecl.commands.typed import ask
 from truecl.core.account import Unreadable, joined
 from truecl.core.forecast import Fault, Forecast, NotDone, Step, Unknown, changes, decided, forecast
 from truecl.core.planner import PlanInput
 from truecl.model.ids import STATD, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import AskInputs, Inputs, Refused
+from truecl.wire.messages import AskInputs, Inputs
 
 TIMEOUT = 5.0
 MOST = 1000
@@ -73,21 +74,12 @@ def _readable(answer: Inputs) -> Iterator[PlanInput]:
 
 def ask_inputs(node: Node, request: AskInputs, timeout: float) -> Inputs:
     """Raises Ended and NotAllowed."""
-    talk = dialogue(node, STATD)
     try:
-        talk.send(request)
-        end = node.now() + timeout
-        while True:
-            message = talk.receive(max(0.0, end - node.now()))
-            if isinstance(message, Refused):
-                raise Ended(FAILED, message.reason)
-            if isinstance(message, Inputs):
-                if message.reason and not message.inputs:
-                    raise Ended(FAILED, message.reason)
-                return message
+        answer = ask(node, STATD, request, Inputs, timeout)
     except NoAnswer as error:
         raise Ended(UNFINISHED, str(error)) from error
     except NoDaemon as error:
         raise Ended(NO_DAEMON, str(error)) from error
-    finally:
-        talk.close()
+    if answer.reason and not answer.inputs:
+        raise Ended(FAILED, answer.reason)
+    return answer

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, dialogue
+from truecl.commands.node import NO_DAEMON, UNFINISHED, Ended, Node
+from truecl.commands.typed import ask_all
 from truecl.core.clocks import Clocks
 from truecl.core.timeline import Timeline, timelines
 from truecl.model.ids import STATD, AppName, NodeName
 from truecl.model.report import EventRecord
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import AskLog, ClockReading, LogLines, Refused
+from truecl.wire.messages import AskLog, ClockReading, LogLines
 
 MOST_MARKS = 1000
 """Events of each node that timelines are made of: some hundred failovers."""
@@ -23,26 +24,16 @@ class Timelines:
 
 def timeline(node: Node, app: AppName | None, since: float, most: int, timeout: float) -> Timelines:
     """The `most` latest failovers and moves. Raises Ended and NotAllowed."""
-    talk = dialogue(node, STATD)
-    events: list[EventRecord] = []
+    question = AskLog(since, MOST_MARKS, marked=True)
     try:
-        talk.send(AskLog(since, MOST_MARKS, marked=True))
-        end = node.now() + timeout
-        while True:
-            message = talk.receive(max(0.0, end - node.now()))
-            if isinstance(message, Refused):
-                raise Ended(FAILED, message.reason)
-            if not isinstance(message, LogLines):
-                continue
-            events += message.events
-            if message.last:
-                return Timelines(_of(events, message.readings, app, most), message.missing)
+        answers = ask_all(node, STATD, question, LogLines, timeout)
     except NoAnswer as error:
         raise Ended(UNFINISHED, str(error)) from error
     except NoDaemon as error:
         raise Ended(NO_DAEMON, str(error)) from error
-    finally:
-        talk.close()
+    events = [event for answer in answers for event in answer.events]
+    last = answers[-1]
+    return Timelines(_of(events, last.readings, app, most), last.missing)
 
 
 def _of(

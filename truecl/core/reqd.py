@@ -57,6 +57,7 @@ from truecl.model.ids import (
     Term,
 )
 from truecl.model.report import InstanceReport, Phase, Progress, Severity
+from truecl.model.standing import StepStatus
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
@@ -85,7 +86,6 @@ from truecl.wire.messages import (
     Renewed,
     Reply,
     StartDaemons,
-    StepStatus,
     StopDaemons,
     Subscribe,
 )

@@ -14,6 +14,7 @@ from truecl.core.chronicle import Chronicle
 from truecl.core.contract import Connected, Disconnected, Done, Event, Joined, Left, Output, Received, Told, Woke
 from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
+from truecl.core.standing import standing
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
@@ -21,6 +22,7 @@ from truecl.wire.messages import (
     Applied,
     AskInputs,
     AskLog,
+    AskStanding,
     AskStatus,
     Decided,
     Inputs,
@@ -32,6 +34,7 @@ from truecl.wire.messages import (
     Note,
     Notes,
     Refused,
+    Standing,
     Status,
     Subscribe,
     View,
@@ -52,7 +55,7 @@ SERVERS = (HBD, LOCKD, SYNCD)
 @dataclass
 class _Question:
     who: str
-    request: AskStatus
+    request: AskStatus | AskStanding
     deadline: float
 
 
@@ -143,7 +146,7 @@ class Statd:
                 self._minutes.decided(message)
             case AskInputs():
                 self._minutes.ask(who, message, now)
-            case AskStatus():
+            case AskStatus() | AskStanding():
                 self._ask(who, message, now)
             case AskLog():
                 self._chronicle.ask(who, message, now)
@@ -211,10 +214,10 @@ class Statd:
 
     # ---- lha_stat --------------------------------------------------------------------------------------------------
 
-    def _ask(self, who: str, request: AskStatus, now: float) -> None:
+    def _ask(self, who: str, request: AskStatus | AskStanding, now: float) -> None:
         master = self._master()
         if master is None or master == self.me or self._seen(master) is False:
-            self._out.tell(who, self._answer(request, now))
+            self._tell(who, request, self._answer(request, now))
             return
         if len(self._questions) >= MAX_QUESTIONS:
             self._out.tell(who, Refused("too many lha_stat at once on this node; try again"))
@@ -228,24 +231,30 @@ class Statd:
         if question is None:
             return
         if status.answered_by == status.master:
-            status = msgspec.structs.replace(status, number=question.request.number, here=self.me)
+            status = msgspec.structs.replace(status, here=self.me)
         else:
             # It is no master any more; it knows no more than this node.
             status = self._answer(question.request, now)
-        self._out.tell(question.who, status)
+        self._tell(question.who, question.request, status)
 
     def _answer_all(self, now: float, overdue_only: bool = False) -> None:
         for number, question in list(self._questions.items()):
             if not overdue_only or now >= question.deadline:
                 del self._questions[number]
-                self._out.tell(question.who, self._answer(question.request, now))
+                self._tell(question.who, question.request, self._answer(question.request, now))
+
+    def _tell(self, who: str, request: AskStatus | AskStanding, status: Status) -> None:
+        if isinstance(request, AskStanding):
+            self._out.tell(who, Standing(standing(status)))
+        else:
+            self._out.tell(who, msgspec.structs.replace(status, number=request.number))
 
     def _wake(self, now: float) -> None:
         self._answer_all(now, overdue_only=True)
         self._chronicle.wake(now)
         self._minutes.wake(now, self._master())
 
-    def _answer(self, request: AskStatus, now: float) -> Status:
+    def _answer(self, request: AskStatus | AskStanding, now: float) -> Status:
         """What this node knows. Without a filter the steps are left out: the summary has no use for them."""
         ledger = self._ledger or Ledger()
         state, notes = self._state(), dict(self._notes)
@@ -268,7 +277,7 @@ class Statd:
             },
             notes=notes,
             apps={app.name: app.nodes for app in self.configuration.apps},
-            number=request.number,
+            number=request.number if isinstance(request, AskStatus) else 0,
             state=state,
             silent=self._silent_statds(ledger, now),
             here=self.me,
@@ -339,7 +348,7 @@ def _alike(one: NodeStatus, other: NodeStatus) -> bool:
     return msgspec.structs.replace(one, lease_left=0.0) == msgspec.structs.replace(other, lease_left=0.0)
 
 
-def _filtered(status: NodeStatus, request: AskStatus) -> NodeStatus:
+def _filtered(status: NodeStatus, request: AskStatus | AskStanding) -> NodeStatus:
     if request.node is not None:
         whole = status.node == request.node
         instances = status.instances if whole else tuple(_without_steps(each) for each in status.instances)

@@ -18,7 +18,8 @@ from truecl.core.contract import Event, Received
 from truecl.model.config import ClusterConfig
 from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.log import Level, Log
-from truecl.wire.codec import Codec, ProtocolFault
+from truecl.wire.codec import Codec
+from truecl.wire.frame import ProtocolFault
 from truecl.wire.messages import Goodbye, Heartbeat
 from truecl.wire.seal import MAX_DATAGRAM, Seal
 

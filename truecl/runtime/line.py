@@ -20,7 +20,8 @@ from truecl.core.supervisor import PARENT as NAME
 from truecl.runtime.clock import Reactor
 from truecl.runtime.local import credentials_of
 from truecl.runtime.log import Level, Log
-from truecl.wire.codec import Codec, Framer, ProtocolFault, brief
+from truecl.wire.codec import Codec
+from truecl.wire.frame import Framer, ProtocolFault, brief
 from truecl.wire.messages import PARENT
 
 RETRY = 0.05

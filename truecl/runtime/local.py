@@ -2,8 +2,8 @@
 
 The kernel says who connects (SO_PEERCRED): root and user truecl act, members of group truecl may look, others are
 refused with a reason. Only root and user truecl may be a daemon. After the hello (truecl/wire/session.py) both sides
-send messages of `truecl.wire.messages.LOCAL`. The core sees one bus: Joined, Left and Told name the other side, whoever
-of the two dialled. Whoever does not read what it is told is dropped.
+send messages of `truecl.wire.messages.LOCAL`, with a command in JSON (truecl/wire/plain.py). The core sees one bus:
+Joined, Left and Told name the other side, whoever of the two dialled. Whoever does not read what it is told is dropped.
 """
 
 import grp
@@ -26,17 +26,10 @@ from truecl.core.contract import Event, Joined, Left, Told
 from truecl.model.ids import DAEMONS, DaemonName
 from truecl.runtime.clock import Call, Reactor
 from truecl.runtime.log import Level, Log
-from truecl.wire.codec import MAX_FRAME, Codec, Framer, FrameTooLarge, ProtocolFault, brief
-from truecl.wire.session import (
-    LOCAL_HELLO,
-    MAX_HELLO,
-    VERSIONS,
-    LocalHello,
-    LocalWelcome,
-    Refusal,
-    SessionRefused,
-    agreed_version,
-)
+from truecl.wire.codec import Codec
+from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS, Framer, FrameTooLarge, ProtocolFault, brief
+from truecl.wire.plain import PLAIN
+from truecl.wire.session import LOCAL_HELLO, LocalHello, LocalWelcome, Refusal, SessionRefused, agreed_version
 
 HELLO_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
@@ -132,6 +125,8 @@ class Channel(protocol.Protocol):
         """The other side's name on the bus, once it is open."""
         self.root = False
         self.uid = -1
+        self.codec = PLAIN
+        """The other side's language, once it is open."""
         self._end = end
         self._reactor = reactor
         self._framer = Framer(MAX_HELLO)
@@ -145,10 +140,11 @@ class Channel(protocol.Protocol):
     def raw(self) -> socket.socket:
         return self._socket.getHandle()
 
-    def open(self, who: str, root: bool) -> None:
+    def open(self, who: str, root: bool, codec: Codec) -> None:
         """The hello is done."""
         self.who = who
         self.root = root
+        self.codec = codec
         self._framer.limit = MAX_FRAME
         self._cancel()
 
@@ -242,7 +238,7 @@ class Channel(protocol.Protocol):
 
 
 class LocalServer:
-    """RUN/DAEMON.sock of one daemon. `feed` takes Joined, Left and Told; `codec` is that of LOCAL."""
+    """RUN/DAEMON.sock of one daemon. `feed` takes Joined, Left and Told; `codec`: between daemons, of LOCAL."""
 
     def __init__(
         self,
@@ -290,7 +286,7 @@ class LocalServer:
         channel = self._named.get(who)
         if channel is None:
             return False
-        _write(channel, self._codec, message, self._log)
+        _write(channel, message, self._log)
         return True
 
     def stop(self) -> None:
@@ -329,13 +325,13 @@ class LocalServer:
         else:
             self._commands += 1
             who = f"command-{self._commands}"
-        channel.open(who, channel.root)
+        channel.open(who, channel.root, self._codec if message.kind == "daemon" else PLAIN)
         self._named[who] = channel
         channel.write(LOCAL_HELLO.encode(LocalWelcome(self._daemon, who, version)))
         self._feed(Joined(who, channel.root))
 
     def told(self, channel: Channel, payload: bytes) -> None:
-        self._feed(Told(channel.who, self._codec.decode(payload)))
+        self._feed(Told(channel.who, channel.codec.decode(payload)))
 
     def closed(self, channel: Channel, why: str) -> None:
         self._channels.pop(channel, None)
@@ -405,7 +401,7 @@ class LocalClient:
         channel = self._channel
         if channel is None:
             return False
-        _write(channel, self._codec, message, self._log)
+        _write(channel, message, self._log)
         return True
 
     def stop(self) -> None:
@@ -428,13 +424,13 @@ class LocalClient:
             raise SessionRefused(f"{self.server} refused: {brief(SessionRefused(message.reason))}")
         if not isinstance(message, LocalWelcome) or message.daemon != self.server:
             raise SessionRefused(f"no welcome of {self.server}")
-        channel.open(self.server, True)
+        channel.open(self.server, True, self._codec)
         self._channel = channel
         self._delay = FIRST_RETRY
         self._feed(Joined(self.server))
 
     def told(self, channel: Channel, payload: bytes) -> None:
-        self._feed(Told(self.server, self._codec.decode(payload)))
+        self._feed(Told(self.server, channel.codec.decode(payload)))
 
     def closed(self, channel: Channel, why: str) -> None:
         if why:
@@ -537,8 +533,8 @@ class _ClientFactory(protocol.ClientFactory):
         self._client.later()
 
 
-def _write(channel: Channel, codec: Codec, message: Any, log: Log) -> None:
+def _write(channel: Channel, message: Any, log: Log) -> None:
     try:
-        channel.write(codec.encode(message))
+        channel.write(channel.codec.encode(message))
     except FrameTooLarge as fault:
         log.error(f"{type(message).__name__} for {channel.who} is not sent: {fault}")

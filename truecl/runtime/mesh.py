@@ -26,7 +26,8 @@ from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.clock import Call, Clock, Reactor, Timers
 from truecl.runtime.log import Level, Log
 from truecl.runtime.tls import Connection, Context
-from truecl.wire.codec import Codec, FrameTooLarge, brief
+from truecl.wire.codec import Codec
+from truecl.wire.frame import FrameTooLarge, brief
 from truecl.wire.session import Hello, Identity, Role, Session
 
 CONNECT_TIMEOUT = 1.0

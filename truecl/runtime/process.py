@@ -29,7 +29,7 @@ from truecl.runtime.host import EXIT_DEFECT, EXIT_JOURNAL
 from truecl.runtime.journal import JournalFault
 from truecl.runtime.line import ParentLink
 from truecl.runtime.log import Log, LogFile, take_twisted, to_stderr
-from truecl.wire.codec import brief
+from truecl.wire.frame import brief
 
 EXIT_BUSY = 75
 """EX_TEMPFAIL: the same daemon runs already."""

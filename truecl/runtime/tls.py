@@ -26,7 +26,7 @@ from zope.interface import implementer
 from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.clock import Call, Timers
 from truecl.runtime.credentials import Credentials
-from truecl.wire.codec import ProtocolFault, brief
+from truecl.wire.frame import ProtocolFault, brief
 from truecl.wire.session import Hello, Role, Session, State
 
 HELLO_TIMEOUT = 5.0

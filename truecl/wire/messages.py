@@ -14,6 +14,7 @@ from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AnyCommand, Ledger
 from truecl.model.report import EventRecord, InstanceReport, Progress
+from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
 
 
@@ -474,14 +475,6 @@ class NewConfiguration(Message, frozen=True):
 # ---- statd ----------------------------------------------------------------------------------------------------------
 
 
-class StepStatus(msgspec.Struct, frozen=True):
-    name: str
-    kind: str
-    state: str
-    facts: dict[str, str] = {}
-    """For people: 'device', 'size' (bytes), 'used' (percent), 'pid' …"""
-
-
 class InstanceStatus(msgspec.Struct, frozen=True):
     app: AppName
     generation: Generation
@@ -501,8 +494,21 @@ class NodeStatus(Message, frozen=True):
     lease_left: float = 0.0
 
 
+class AskStanding(Message, frozen=True):
+    """lha_stat; steps only of the one application or node that is named."""
+
+    app: AppName | None = None
+    node: NodeName | None = None
+
+
+class Standing(Message, frozen=True):
+    """The answer to AskStanding."""
+
+    stat: Stat
+
+
 class AskStatus(Message, frozen=True):
-    """lha_stat."""
+    """The same, for whoever wants to know how it came to be: another statd, a benchmark."""
 
     app: AppName | None = None
     node: NodeName | None = None
@@ -658,8 +664,8 @@ LOCAL = Union[
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
     InstanceProgress, Request, Reply, Form, Dissolve, Ready,
-    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines,
-    Decided, AskInputs, Inputs, Refused,
+    Compare, Compared, NewConfiguration, NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
+    AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
 """What may come over a local socket."""
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from truecl.wire.codec import FrameTooLarge, ProtocolFault
+from truecl.wire.frame import FrameTooLarge, ProtocolFault
 
 MAGIC = b"TCL\x01"
 KEY_BYTES = 32

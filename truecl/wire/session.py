@@ -12,7 +12,8 @@ The server's hello answers the client's, so a client that is OPEN knows that the
 (in TLS 1.3 a client's own handshake is over before the server has looked at its certificate). States and what leads
 from one to the next are a table; what the table lacks is a fault and changes nothing. Nothing here does I/O.
 
-The hello on a node's own sockets is here too: there the kernel says who speaks (SO_PEERCRED), so a name is enough.
+The hello on a node's own sockets is here too: there the kernel says who speaks (SO_PEERCRED), so a name is enough. It
+is JSON, since commands read nothing else.
 """
 
 from collections.abc import Collection
@@ -23,13 +24,10 @@ from typing import Annotated, Literal, Union
 import msgspec
 
 from truecl.model.ids import BootId, DaemonName, NodeName
-from truecl.wire.codec import MAX_FRAME, BadMessage, Codec, Framer, ProtocolFault, brief
+from truecl.wire.codec import BadMessage, Codec
+from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS, Framer, ProtocolFault, brief
 
 PROTOCOL = "truecl"
-VERSIONS = (1, 1)
-"""Lowest and highest version that this code speaks."""
-MAX_HELLO = 2048
-"""Bytes of a frame until the session is open."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -69,7 +67,7 @@ class LocalWelcome(msgspec.Struct, frozen=True, tag="local-welcome"):
 
 
 HELLO = Codec(Union[Hello, Refusal], MAX_HELLO)
-LOCAL_HELLO = Codec(Union[LocalHello, LocalWelcome, Refusal], MAX_HELLO)
+LOCAL_HELLO = Codec(Union[LocalHello, LocalWelcome, Refusal], MAX_HELLO, json=True)
 
 
 class SessionRefused(ProtocolFault):

@@ -12,6 +12,7 @@ from truecl.model.ids import STATD, AppName, NodeName
 from truecl.model.report import EventRecord
 from truecl.runtime.client import Conversation, NoAnswer, NoDaemon
 from truecl.wire.messages import AskLog, AskStatus, LogLines, Status
+from truecl.wire.plain import plain, typed
 
 PATIENCE = 60.0
 """Seconds to wait for a state of the cluster; a benchmark that waits longer gives up."""
@@ -58,8 +59,8 @@ class Cluster:
         try:
             run = Path(f"/proc/{self.lab.pid(node)}/root/run/truecl")
             with Conversation(STATD, "bench", run) as conversation:
-                conversation.send(question)
-                return conversation.receive(2.0)
+                conversation.send(plain(question))
+                return typed(conversation.receive(2.0))
         except (NoDaemon, NoAnswer, LabError):
             return None
 

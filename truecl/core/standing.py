@@ -1,0 +1,86 @@
+"""What an operator reads out of statd's word: a row a node, and a row an application."""
+
+from truecl.model.ids import AppName
+from truecl.model.ledger import AppState, Wanted
+from truecl.model.standing import AppRow, NodeRow, Stat
+from truecl.wire.messages import InstanceStatus, Status
+
+_WORDS = {"starting": "STARTING", "running": "UP", "stopping": "STOPPING", "needs fence": "NEEDS FENCE"}
+"""Phase of an instance to what an operator reads."""
+
+
+def standing(status: Status) -> Stat:
+    """Rows of all nodes, and of all applications that are configured or granted."""
+    apps = tuple(
+        _app(status, AppName(name))
+        for name in sorted({*status.apps, *(name for name, app in status.ledger.apps.items() if app.grant)})
+    )
+    counts = [state.grant.node for state in status.ledger.apps.values() if state.grant is not None]
+    nodes = tuple(
+        NodeRow(
+            name,
+            word,
+            counts.count(name),
+            name == status.master,
+            name in status.reports,
+            name in status.silent,
+            status.reports[name].daemons if name in status.reports else {},
+            status.reports[name].lease_left if name in status.reports else 0.0,
+        )
+        for name, word in status.nodes.items()
+    )
+    return Stat(
+        status.cluster,
+        status.state,
+        status.master,
+        status.term,
+        status.answered_by,
+        status.answered_by == status.master,
+        nodes,
+        apps,
+        sum(word == "UP" for word in status.nodes.values()),
+        len(status.nodes),
+    )
+
+
+def _app(status: Status, name: AppName) -> AppRow:
+    state = status.ledger.apps.get(name, AppState())
+    instance = _instance(status, name, state)
+    note = status.notes.get(name, "") or (instance.reason if instance is not None else "")
+    if not note and state.grant is None and state.failures:
+        note = f"{state.failures[-1].node}: {state.failures[-1].reason}"
+    return AppRow(
+        name,
+        _word(status, state, instance),
+        state.grant.node if state.grant is not None else None,
+        state.failovers,
+        note,
+        state.wanted.value,
+        state.grant.generation if state.grant is not None else 0,
+        status.apps.get(name, ()),
+        name in status.apps,
+        instance.steps if instance is not None else (),
+    )
+
+
+def _instance(status: Status, name: AppName, state: AppState) -> InstanceStatus | None:
+    """What the node that has the grant says of that generation."""
+    if state.grant is None or state.grant.node not in status.reports:
+        return None
+    for instance in status.reports[state.grant.node].instances:
+        if instance.app == name and instance.generation == state.grant.generation:
+            return instance
+    return None
+
+
+def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> str:
+    if state.grant is None:
+        if state.wanted is Wanted.STOPPED:
+            return "DOWN"
+        return "FAILED" if state.failures else "WAITING"
+    if instance is not None:
+        # Closed at its node, and the log does not know yet.
+        return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")
+    if state.grant.node not in status.reports or status.nodes.get(state.grant.node) != "UP":
+        return "UNKNOWN"
+    return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"

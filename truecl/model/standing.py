@@ -1,0 +1,62 @@
+"""What `lha_stat` shows, and what it prints as JSON: fields are only ever added."""
+
+import msgspec
+
+from truecl.model.ids import AppName, DaemonName, NodeName
+
+
+class StepStatus(msgspec.Struct, frozen=True):
+    name: str
+    kind: str
+    state: str
+    facts: dict[str, str] = {}
+    """For people: 'device', 'size' (bytes), 'used' (percent), 'pid' …"""
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    name: NodeName
+    status: str
+    """UP, DOWN, FENCING, FENCED or UNKNOWN."""
+    apps: int
+    """Applications granted to it."""
+    master: bool
+    reported: bool
+    """Its statd's word is fresh and known to who answered."""
+    silent: bool
+    """hbd hears it, and its statd should have reported long ago."""
+    daemons: dict[DaemonName, str]
+    """'up', or why not."""
+    lease_left: float
+    """Seconds, at the time of its report."""
+
+
+class AppRow(msgspec.Struct, frozen=True):
+    name: AppName
+    status: str
+    """UP, STARTING, STOPPING, DOWN, WAITING, FAILED, NEEDS FENCE or UNKNOWN."""
+    node: NodeName | None
+    failovers: int
+    note: str
+    wanted: str
+    generation: int
+    """0: it has no grant."""
+    nodes: tuple[NodeName, ...]
+    """Where it may run."""
+    configured: bool
+    steps: tuple[StepStatus, ...]
+    """Only of the one application or node that was asked for, and of what has a grant."""
+
+
+class Stat(msgspec.Struct, frozen=True):
+    cluster: str
+    state: str
+    """UP, NO MASTER or NO QUORUM."""
+    master: NodeName | None
+    term: int
+    answered_by: NodeName
+    complete: bool
+    """The master's own word. False: only what the answering node knows by itself."""
+    nodes: tuple[NodeRow, ...]
+    apps: tuple[AppRow, ...]
+    nodes_up: int
+    nodes_total: int
