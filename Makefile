@@ -11,10 +11,12 @@ PREFIX ?= /opt/truecl
 # What the daemons, the drivers, the lab and the tests call. `make setup` installs those that are missing.
 PACKAGES := python3-venv iproute2 iputils-ping e2fsprogs xfsprogs util-linux mount kmod procps nftables openssl \
 	ca-certificates curl
+# Real fence agents, which the drivers' tests run.
+TEST_PACKAGES := fence-agents
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint bench soak install clean root packages user
+.PHONY: help setup demo test test-fast lint bench soak install clean root packages test-packages user
 .DEFAULT_GOAL := help
 
 help:
@@ -33,8 +35,8 @@ setup: root packages user $(VENV)/.installed
 root:
 	@test "$$(id -u)" = 0 || { echo "make: this needs root (packages, namespaces, loop devices); make test-fast does not" >&2; exit 1; }
 
-packages:
-	@missing=; for package in $(PACKAGES); do \
+define install_missing
+	@missing=; for package in $(1); do \
 		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -42,6 +44,13 @@ packages:
 		apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+endef
+
+packages:
+	$(call install_missing,$(PACKAGES))
+
+test-packages: packages
+	$(call install_missing,$(TEST_PACKAGES))
 
 user:
 	@getent passwd truecl >/dev/null || \
@@ -57,7 +66,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 demo: setup
 	@$(RUN)/lha_lab demo
 
-test: setup
+test: setup test-packages
 	@$(RUN)/python -m pytest
 
 test-fast: $(VENV)/.installed
