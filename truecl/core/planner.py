@@ -8,15 +8,19 @@ A grant ends only by a proof (SAFETY.md section 3), and each proof names the gen
 
     released            the owner's reqd reports exactly this generation closed
     fenced              the log holds a confirmed fence order that named it
-    expired             the owner's lease, drift and stop allowance are over, and the application has no storage
+    expired + watchdog  the owner's lease and its watchdog's time are over, and its grant was given for that
+    expired             the owner's lease, drift and stop allowance are over, and its grant was given for that
+
+What ends a grant is written into it when it is given: what is running was started with the configuration of that time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from truecl.core.ledger import app_state, fence_proves, granted_to
+from truecl.core.ledger import app_state, fence_proves, granted_to, watchdog_proves
 from truecl.model.config import AppConfig, Configuration, FenceConfig, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
+    ALWAYS,
     AnyCommand,
     AppState,
     CancelFence,
@@ -26,9 +30,12 @@ from truecl.model.ledger import (
     Ledger,
     OrderFence,
     Proof,
+    RecordWatchdog,
     Wanted,
+    Watchdog,
 )
-from truecl.model.report import InstanceReport, Phase
+from truecl.model.report import InstanceReport, Phase, WatchdogReport
+from truecl.model.step import accepted
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class PlanInput:
     expired: frozenset[NodeName]
     fence_trouble: dict[NodeName, str]
     """What the device last said, for nodes whose fence order was tried and not confirmed."""
+    watchdogs: dict[NodeName, WatchdogReport] = field(default_factory=dict)
+    reset: frozenset[Generation] = frozenset()
+    """Live generations whose node was surely reset by its watchdog."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,9 @@ class NodeOrder:
     generation: Generation
     takeover: bool = False
     """It follows a generation that was ended without its owner's own word."""
+    proofs: tuple[Proof, ...] = ALWAYS
+    watchdog: float = 0.0
+    """Both as in the grant."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,7 @@ class _Draft:
 def plan(given: PlanInput) -> Plan:
     """Everything that can be done now, in order of the applications' names."""
     draft = _Draft(given)
+    _record_watchdogs(draft)
     for app in sorted(set(given.ledger.apps) | {each.name for each in given.configuration.apps}):
         state = app_state(given.ledger, app)
         if state.grant is not None:
@@ -152,7 +166,7 @@ def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, re
 def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState) -> None:
     # SAFETY.md section 7: a duplicate address refuses a start and what follows 'released'; a takeover only warns of it.
     takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
-    draft.orders.append(NodeOrder(grant.node, verb, app, grant.generation, takeover))
+    draft.orders.append(NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog))
 
 
 def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
@@ -165,17 +179,23 @@ def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, rep
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    config = draft.given.configuration.app(app)
-    if config is not None and without_storage(config) and grant.node in draft.given.expired:
+    if Proof.EXPIRED in grant.proofs and grant.node in draft.given.expired:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED, f"the lease of {grant.node} ran out"))
+        return
+    if grant.generation in draft.given.reset:
+        reason = f"the lease of {grant.node} ran out, and its watchdog has reset it"
+        _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED_WATCHDOG, reason))
         return
     text = f"{grant.node} is silent"
     if state.wanted is Wanted.STOPPED and draft.given.ledger.fences.get(grant.node) is None:
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if config is not None and without_storage(config) and _fence_device(draft.given, grant.node) is None:
-        draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
+    if _fence_device(draft.given, grant.node) is None:
+        if Proof.EXPIRED in grant.proofs:
+            draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
+        elif watchdog_proves(draft.given.ledger, grant):
+            draft.notes[-1] = (app, f"{text}: taken over when its watchdog has surely reset it")
 
 
 def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None:
@@ -190,11 +210,6 @@ def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None
     trouble = given.fence_trouble.get(grant.node)
     draft.note(app, f"{text}: being fenced" + (f"; the device: {trouble}" if trouble else ""))
     draft.to_fence[grant.node] = text
-
-
-def without_storage(app: AppConfig) -> bool:
-    """Nothing of it can be written in two places: addresses (which the kernel takes down) and programs alone."""
-    return not app.volumes and not app.filesystems
 
 
 def _end(draft: _Draft, app: AppName, state: AppState, command: EndGrant) -> None:
@@ -230,7 +245,7 @@ def _place(
         if node is None or node in failures or not _may_run(given, node):
             continue
         if node in given.alive:
-            draft.commands.append(GiveGrant(app, node, after, failover))
+            draft.commands.append(GiveGrant(app, node, after, failover, _proofs(given, config, node)))
             return False
         if node in given.awaited:
             draft.note(app, f"waiting for the first report of {node}")
@@ -240,15 +255,53 @@ def _place(
         draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
     else:
-        away = ", ".join(node for node in config.nodes if node not in failures)
-        draft.note(app, f"waiting for one of its nodes: {away} not up")
+        draft.note(app, "waiting for one of its nodes: " + _why_none(given, config, failures))
     return False
 
 
+def _why_none(given: PlanInput, config: AppConfig, failures: dict[NodeName, str]) -> str:
+    unguarded = {node: each for node, each in sorted(given.watchdogs.items()) if each.missing and node in given.alive}
+    left = [node for node in config.nodes if node not in failures]
+    away = ", ".join(node for node in left if node not in unguarded)
+    reasons = [f"{away} not up"] if away else []
+    reasons += [
+        f"{node} must have a watchdog and has none ({unguarded[node].text})" for node in left if node in unguarded
+    ]
+    return "; ".join(reasons)
+
+
 def _may_run(given: PlanInput, node: NodeName) -> bool:
-    """Not on a witness, and not on a node under a fence order: it may be switched off at any moment."""
-    config = _node(given, node)
-    return config is not None and not config.witness and node not in given.ledger.fences
+    """Not on a witness, not on a node under a fence order (it may be switched off at any moment), and not where a
+    watchdog is required and missing."""
+    config, watchdog = _node(given, node), given.watchdogs.get(node)
+    unguarded = watchdog is not None and watchdog.missing
+    return config is not None and not config.witness and not unguarded and node not in given.ledger.fences
+
+
+def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof, ...]:
+    """What may end the new grant. 'Expired + watchdog' only by a watchdog that counts, as the node reports it in this
+    boot (the log has it before the grant); and not where 'expired', which comes sooner, is good enough."""
+    proofs, watchdog = accepted(config), _reported_watchdog(given, node)
+    if Proof.EXPIRED in proofs or watchdog is None or not watchdog.survives_pause:
+        proofs = tuple(proof for proof in proofs if proof is not Proof.EXPIRED_WATCHDOG)
+    return proofs
+
+
+# ---- watchdogs ------------------------------------------------------------------------------------------------------
+
+
+def _reported_watchdog(given: PlanInput, node: NodeName) -> Watchdog | None:
+    report, (boot, _) = given.watchdogs.get(node), given.reports.get(node, (BootId(""), ()))
+    return Watchdog(boot, report.timeout, report.survives_pause) if report is not None and report.armed else None
+
+
+def _record_watchdogs(draft: _Draft) -> None:
+    """What the nodes report goes into the log, before a grant leans on it."""
+    given = draft.given
+    for node in sorted(given.reports):
+        reported = _reported_watchdog(given, node)
+        if reported != given.ledger.watchdogs.get(node):
+            draft.commands.append(RecordWatchdog(node, reported))
 
 
 def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:

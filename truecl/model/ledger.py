@@ -22,6 +22,10 @@ class Proof(StrEnum):
     VOUCHED = "vouched"
 
 
+ALWAYS = (Proof.RELEASED, Proof.FENCED, Proof.VOUCHED)
+"""Proofs that rest on no clock: good for everything."""
+
+
 class Wanted(StrEnum):
     """What the operator asked for."""
 
@@ -34,6 +38,10 @@ class Grant(msgspec.Struct, frozen=True):
 
     node: NodeName
     generation: Generation
+    proofs: tuple[Proof, ...] = ALWAYS
+    """What may end it: decided when it was given, by what was to be started. The node starts nothing that needs more."""
+    watchdog: float = 0.0
+    """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -78,6 +86,16 @@ class Fence(msgspec.Struct, frozen=True):
     confirmed: bool = False
 
 
+class Watchdog(msgspec.Struct, frozen=True):
+    """A node's armed watchdog, as its reqd reported it in that boot."""
+
+    boot: BootId
+    timeout: float
+    """Seconds, read back from the device."""
+    survives_pause: bool
+    """Its clock runs while the node is stopped, so that it counts in a proof."""
+
+
 class Lock(msgspec.Struct, frozen=True):
     """An operator's lock, held while one operation on `name` goes on."""
 
@@ -96,6 +114,8 @@ class Ledger(msgspec.Struct, frozen=True):
     locks: dict[str, Lock] = {}
     boots: dict[NodeName, BootId] = {}
     """Each node's boot as the master last recorded it."""
+    watchdogs: dict[NodeName, Watchdog] = {}
+    """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
     index: Index = Index(0)
@@ -137,6 +157,8 @@ class GiveGrant(Command, frozen=True):
     node: NodeName
     after: Generation = NO_GENERATION
     failover: bool = False
+    proofs: tuple[Proof, ...] = ALWAYS
+    """EXPIRED_WATCHDOG is left out where the log knows no watchdog of the node that counts."""
 
 
 class OrderFence(Command, frozen=True):
@@ -175,6 +197,13 @@ class RecordBoot(Command, frozen=True):
     boot: BootId
 
 
+class RecordWatchdog(Command, frozen=True):
+    """What the node's reqd says of its watchdog; None: it has none that is armed."""
+
+    node: NodeName
+    watchdog: Watchdog | None
+
+
 class Configure(Command, frozen=True):
     """A new configuration is in force (the text itself is kept by syncd on every node)."""
 
@@ -183,7 +212,7 @@ class Configure(Command, frozen=True):
 
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
-    TakeLock, FreeLock, RecordBoot, Configure,
+    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure,
 ]  # fmt: skip
 
 

@@ -13,6 +13,9 @@ from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
+from truecl.drivers.watchdog.api import KernelCalls
+from truecl.drivers.watchdog.driver import WatchdogDriver
+from truecl.drivers.watchdog.virtual import virtual
 from truecl.model.actions import ConfigurationRead, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
@@ -85,7 +88,8 @@ def _hands(daemon: Daemon, noticed: Any) -> Hands:
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
         StepKind.PROGRAM: programs,
     }
-    return Hands(drivers, groups, FenceDriver(runner, loop), loop, lambda: _read(daemon.paths.etc),
+    watchdog = WatchdogDriver(KernelCalls(), virtual())
+    return Hands(drivers, groups, FenceDriver(runner, loop), watchdog, loop, lambda: _read(daemon.paths.etc),
                  lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from truecl.model.ids import LinkName, NodeName
+from truecl.model.actions import ServiceStopping
+from truecl.model.ids import REQD, LinkName, NodeName
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -29,6 +30,7 @@ class Chaos:
             (faults.kills, self._kill),
             (faults.pauses, self._pause),
             (faults.hangs, self._hang),
+            (faults.service_stops, self._service_stop),
             (faults.slow_disks, self._slow_disk),
         ]
         cluster.on_power_cut = self._boot_later
@@ -150,6 +152,11 @@ class Chaos:
                 victim.machine.let_go(victim)
 
         self._for(self._cluster.faults.pause_length or 1.0, resume)
+
+    def _service_stop(self) -> None:
+        machine = self._machine()
+        self._cluster.note(machine.name, "SERVICE STOPS")
+        machine.noted(REQD, ServiceStopping())
 
     def _slow_disk(self) -> None:
         machine = self._machine()

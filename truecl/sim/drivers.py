@@ -12,27 +12,36 @@ from typing import TYPE_CHECKING, Any, Protocol
 from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
+from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
+    ArmWatchdog,
     ConfigurationRead,
+    DisarmWatchdog,
+    FeedWatchdog,
     FenceOff,
     FenceOutcome,
     KillGroup,
+    Leave,
     ProgramDied,
     ReadConfiguration,
     StepDown,
     StepProbe,
     StepResult,
     StepUp,
+    WatchdogTrouble,
 )
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
 from truecl.sim.process import Process
+from truecl.sim.watchdog import Device
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
     from truecl.sim.machine import Machine
 
+WATCHDOGS = (("Simulated Hardware", "", True), (SOFTDOG, "", False), ("Virtual Device", "KVM", False))
+"""Identity, what says that the machine is virtual, and whether its clock runs while the machine stands still."""
 _PAUSED = 0.02
 """How often a tool of a paused node looks whether it may go on."""
 
@@ -76,11 +85,16 @@ class SimulatedDrivers:
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
         }
+        kinds = (WATCHDOGS[0], WATCHDOGS[0], *WATCHDOGS[1:])
+        self._watchdogs = {name: self._random.choice(kinds) for name in cluster.names}
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
     def powered_on(self, machine: "Machine") -> None:
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
+        required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
+        if required or self._random.random() >= self._cluster.faults.no_watchdog:
+            machine.watchdog = Device(machine, *self._watchdogs[machine.name])
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
@@ -124,6 +138,13 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
             case FenceOff():
                 self._fence(process, order.id, action.node)
+            case ArmWatchdog() | FeedWatchdog():
+                self._watch(process, order.id, action)
+            case DisarmWatchdog():
+                if process.machine.watchdog is not None:
+                    process.machine.watchdog.disarm()
+            case Leave():
+                self._cluster.supervision.left(process.machine)
             case ReadConfiguration():
                 self._work(process, order.id, 0.01, lambda: ConfigurationRead(self._cluster.configuration))
             case Configure():
@@ -268,6 +289,35 @@ class SimulatedDrivers:
         del kernel.active[key]
         if key in kernel.watched:
             machine.noted(REQD, ProgramDied(instance, step.name, "killed by signal 11"))
+
+    # ---- the watchdog -----------------------------------------------------------------------------------------------
+
+    def _watch(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
+        """A system call of reqd itself. It may be held just before, for about as long as the watchdog has patience."""
+        device = process.machine.watchdog
+        if device is not None and device.timeout and self._random.random() < self._cluster.faults.late_feeds:
+            process.hold()
+            late = device.timeout * self._random.random() * 1.2
+            self._schedule.after(late, self._call, process, number, action, True)
+        else:
+            self._schedule.after(0.0001, self._call, process, number, action, False)
+
+    def _call(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog, held: bool) -> None:
+        machine, device = process.machine, process.machine.watchdog
+        if not process.alive:
+            return
+        if process.held > held or machine.stalled:
+            self._schedule.after(_PAUSED, self._call, process, number, action, held)
+            return
+        if device is None:
+            result: Any = WatchdogTrouble("there is no such device")
+        elif isinstance(action, ArmWatchdog):
+            result = device.arm(process, float(action.timeout))
+        else:
+            result = device.feed(process)
+        machine.done(process, number, result)
+        if held:
+            machine.let_go(process)
 
     # ---- addresses --------------------------------------------------------------------------------------------------
 

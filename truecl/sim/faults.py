@@ -44,6 +44,12 @@ class Faults:
     pause_length: float = 1.0
     hangs: float = 0.0
     """The same for one daemon."""
+    service_stops: float = 0.0
+    """Somebody stops the service on a node in good order, and starts it again later."""
+    no_watchdog: float = 0.0
+    """Probability that a node whose watchdog is not required boots without one."""
+    late_feeds: float = 0.0
+    """Probability that reqd is held between its decision to feed the watchdog and the feed."""
     gap: float = 0.0
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
@@ -103,6 +109,9 @@ def draw(random: Random) -> Faults:
         pauses=spread(0.05, 0.5),
         pause_length=spread(0.1, 6.0),
         hangs=spread(0.05, 0.3),
+        service_stops=spread(0.02, 0.2),
+        no_watchdog=random.random() * 0.4,
+        late_feeds=spread(0.002, 0.05),
         gap=spread(0.0005, 0.02),
         gap_power=random.random(),
         drift=random.random(),

@@ -18,6 +18,7 @@ from truecl.model.config import (
     Program,
     Timing,
     Volume,
+    WatchdogConfig,
 )
 from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
 from truecl.sim.cluster import Plan
@@ -50,16 +51,21 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     links = [LinkName("link1"), LinkName("link2")]
     fenced = random.random() < 0.6
     device = FenceConfig(agent="fence_simulated")
+    allowance = random.choice((0.5, 1.0, 5.0))
+    watchdog = WatchdogConfig(
+        use=random.choice(("off", "automatic", "automatic", "required")), timeout=2 if allowance < 5.0 else 6
+    )
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
-            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=random.choice((0.5, 1.0, 5.0))),
+            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
                     fence=device if fenced or random.random() < 0.2 else None,
+                    watchdog=watchdog,
                     witness=witness and name == names[-1],
                 )
                 for place, name in enumerate(names, 1)

@@ -25,6 +25,9 @@ class Supervision(Protocol):
     def told(self, process: Process, message: Any) -> None:
         """The daemon said this to its parent."""
 
+    def left(self, machine: "Machine") -> None:
+        """reqd stopped the service in good order."""
+
 
 class KeepAll:
     """Every daemon of the plan runs whenever its node does."""
@@ -41,6 +44,9 @@ class KeepAll:
 
     def told(self, process: Process, message: Any) -> None:
         """They have no parent to talk to."""
+
+    def left(self, machine: "Machine") -> None:
+        """They do not stop."""
 
     def _start_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
@@ -59,6 +65,8 @@ class WarmParent:
         self._pids: dict[tuple[str, DaemonName], int] = {}
         """(boot, daemon) to the process it runs as."""
         self._next = 100
+        self._stopped: set[str] = set()
+        """Boots in which the service is stopped for now."""
 
     def powered_on(self, machine: "Machine") -> None:
         self._fork_later(machine, REQD, 0.02, 0.5)
@@ -79,17 +87,31 @@ class WarmParent:
     def died(self, process: Process) -> None:
         machine = process.machine
         pid = self._pids.pop((machine.boot, process.daemon), 0)
+        if machine.boot in self._stopped:
+            return
         if process.daemon == REQD:
             self._fork_later(machine, REQD, 0.01, 0.06)
             return
         self._report(machine, Exited(pid, _KILLED, process.daemon))
+
+    def left(self, machine: "Machine") -> None:
+        """All daemons end; somebody starts the service again some seconds later."""
+        self._stopped.add(machine.boot)
+        for daemon in list(machine.processes):
+            machine.kill(daemon)
+        self._cluster.schedule.after(8.0 * self._cluster.random.random(), self._start_again, machine, machine.boot)
+
+    def _start_again(self, machine: "Machine", boot: str) -> None:
+        self._stopped.discard(boot)
+        self._fork(machine, boot, REQD)
 
     def _fork_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
         self._cluster.schedule.after(delay, self._fork, machine, machine.boot, daemon)
 
     def _fork(self, machine: "Machine", boot: str, daemon: DaemonName) -> None:
-        if not machine.powered or machine.boot != boot or daemon in machine.processes:
+        gone = not machine.powered or machine.boot != boot or boot in self._stopped
+        if gone or daemon in machine.processes:
             return
         if machine.stalled:
             self._cluster.schedule.after(0.05, self._fork, machine, boot, daemon)
