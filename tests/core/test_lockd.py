@@ -8,6 +8,7 @@ from truecl.core.contract import Joined, Left, Received, Told
 from truecl.core.lockd import Lockd
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
+    ALWAYS,
     AnyCommand,
     ConfirmFence,
     EndGrant,
@@ -89,8 +90,10 @@ class Lockds(Trio):
     def nodes(self) -> Nodes:
         return self.lockd("n1")._nodes
 
-    def granted(self, node: NodeName = N2, app: AppName = WEB) -> Generation:
-        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node)).index
+    def granted(
+        self, node: NodeName = N2, app: AppName = WEB, proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED)
+    ) -> Generation:
+        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node, proofs=proofs)).index
         assert index is not None
         return Generation(index)
 

@@ -82,7 +82,7 @@ def check_watchdogs(source: Source, cluster: ClusterConfig) -> None:
         if watchdog.use != "off" and not _less(least, watchdog.timeout):
             source.note(
                 source.line("nodes", node.name, "watchdog", "timeout"),
-                f"the watchdog's timeout of node {node.name!r} ({shown(watchdog.timeout)}) leaves no time for a forced stop",
+                f"the watchdog of node {node.name!r} ({shown(watchdog.timeout)}) leaves no time for a forced stop",
                 f"expected more than stop_allowance + {shown(WATCHDOG_FEED)}: at least {int(least) + 1}s",
             )
 

@@ -56,12 +56,12 @@ def duration_or_zero(text: str) -> float:
     return value
 
 
-def whole_seconds(text: str) -> int:
+def whole_seconds(text: str) -> float:
     """Of a watchdog: its devices take nothing finer."""
     seconds = duration(text)
     if seconds != int(seconds):
         raise Unfit("expected whole seconds, as a watchdog takes them: 10s")
-    return int(seconds)
+    return seconds
 
 
 def device(text: str) -> str:

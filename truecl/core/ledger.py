@@ -100,8 +100,8 @@ def watchdog_of(ledger: Ledger, node: NodeName) -> Watchdog | None:
 
 
 def watchdog_proves(ledger: Ledger, grant: Grant) -> bool:
-    """Would the time of its watchdog, once it is over, prove that this grant can do no more harm? It was given for that,
-    and the node's watchdog is still one that counts and no slower."""
+    """Would the time of its watchdog, once it is over, prove that this grant can do no more harm? It was given for
+    that, and the node's watchdog is still one that counts and no slower."""
     watchdog = watchdog_of(ledger, grant.node)
     known = watchdog is not None and watchdog.timeout <= grant.watchdog
     return Proof.EXPIRED_WATCHDOG in grant.proofs and known

@@ -268,6 +268,13 @@ class Reqd:
             self._watchdog.disarm()
             self._out.do(Leave())
 
+    @property
+    def _leave_at(self) -> float | None:
+        """When it waits no longer. Before everything is closed no time is up."""
+        if self._leaving_since is None or self._left or self._anything_open():
+            return None
+        return self._leaving_since + LEAVE_TIME
+
     # ---- orders -----------------------------------------------------------------------------------------------------
 
     def _order(self, order: Order, now: float) -> None:
@@ -536,8 +543,7 @@ class Reqd:
         return self._out.take(
             *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
             self._formation.deadline, self._status_at,
-            self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
-            self._attendance.wake_at, self._watchdog.wake_at,
+            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:

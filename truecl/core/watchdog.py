@@ -1,8 +1,8 @@
 """A node's watchdog, as reqd decides on it: when it is opened, when it is fed, whether it counts (SAFETY.md 3 and 6).
 
 It is fed, and opened, only while the node's lease holds or nothing is left to stop. So a node that loses its lease and
-cannot stop what it has is reset, and so is one whose reqd is dead, held or hung; the law "stop allowance + feed interval
-< timeout" gives the forced stop its time before that. How long it may take at worst: `leases.WATCHDOG_TIMES`.
+cannot stop what it has is reset, and so is one whose reqd is dead, held or hung; the law "stop allowance + feed
+interval < timeout" gives the forced stop its time before that. How long it takes at worst: `leases.WATCHDOG_TIMES`.
 
 Opening is under the same rule for a reason: the kernel feeds an armed watchdog when the process that has it open dies,
 so a daemon that dies again and again must not open it once the lease is over.
@@ -32,7 +32,7 @@ class WatchdogRecord(msgspec.Struct, frozen=True):
     """Bucket 'run.watchdog'."""
 
     device: str
-    timeout: int
+    timeout: float
 
 
 class Watchdog:
@@ -78,7 +78,8 @@ class Watchdog:
         return self._due if self._may_feed and self._action is None else None
 
     def counts(self) -> bool:
-        """Does its clock run while the node is stopped? Hardware on a physical machine does; else the operator's word."""
+        """Does its clock run while the node is stopped? Hardware of a physical machine does; else the operator's
+        word."""
         armed = self._armed
         real = armed is not None and not armed.virtual and armed.identity != SOFTDOG
         return self._config.watchdog_survives_pause or real
@@ -98,7 +99,7 @@ class Watchdog:
         why = f"this is a virtual machine ({armed.virtual})" if armed.virtual else "its clock stops with the kernel"
         return f"{text}; counts in no proof: {why}, and watchdog_survives_pause is not declared"
 
-    # ---- what may start -----------------------------------------------------------------------------------------------
+    # ---- what may start ---------------------------------------------------------------------------------------------
 
     def forbids(self, order: Order) -> str:
         """Why this start must not be: the grant leans on a watchdog that is not so. '' if it may."""
@@ -112,7 +113,7 @@ class Watchdog:
             return f"this node must have a watchdog, and has none armed: {self._trouble or 'not opened yet'}"
         return ""
 
-    # ---- open and feed ------------------------------------------------------------------------------------------------
+    # ---- open and feed ----------------------------------------------------------------------------------------------
 
     def step(self, may_feed: bool, now: float) -> None:
         """At the end of every call of the core. `may_feed`: the lease holds, or nothing is left to stop."""
@@ -125,7 +126,7 @@ class Watchdog:
     def _arm(self) -> ArmWatchdog:
         wanted = self._inherited or WatchdogRecord(self._config.device, self._config.timeout)
         self._out.put(_BUCKET, _KEY, msgspec.msgpack.encode(wanted))
-        return ArmWatchdog(wanted.device, wanted.timeout, self._inherited is not None)
+        return ArmWatchdog(wanted.device, int(wanted.timeout), self._inherited is not None)
 
     def done(self, id: int, result: WatchdogArmed | WatchdogFed | WatchdogTrouble, now: float) -> None:
         if id != self._action:

@@ -54,7 +54,7 @@ class WatchdogConfig(Value, frozen=True):
     use: Literal["off", "automatic", "required"] = "off"
     """`automatic`: without the device applications run all the same; `required`: then none starts on this node."""
     device: str = "/dev/watchdog"
-    timeout: int = 10
+    timeout: float = 10.0
     """Whole seconds, as the device takes them; what counts is what it says when it is asked afterwards."""
     watchdog_survives_pause: bool = False
     """The operator's word that its clock runs on while the node is stopped: for a virtual machine, or softdog."""

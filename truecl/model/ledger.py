@@ -39,7 +39,8 @@ class Grant(msgspec.Struct, frozen=True):
     node: NodeName
     generation: Generation
     proofs: tuple[Proof, ...] = ALWAYS
-    """What may end it: decided when it was given, by what was to be started. The node starts nothing that needs more."""
+    """What may end it: decided when it was given, by what was to be started. The node starts nothing that needs
+    more."""
     watchdog: float = 0.0
     """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
 

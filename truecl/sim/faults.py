@@ -168,4 +168,14 @@ def failing(faults: Faults) -> Faults:
     return replace(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing)
+def watched(faults: Faults) -> Faults:
+    """Fences refuse, so watchdogs decide: nodes stand still or are cut off for longer than any timeout, their guards
+    are held just before a feed, killed just after one, and stuck in what they stop."""
+    return replace(
+        faults, fence_refuses=1.0, cuts=max(faults.cuts, 0.3), cut_length=20.0, one_link=0.0, drift=1.0,
+        pauses=0.3, pause_length=15.0, hangs=0.4, kills=1.0, late_feeds=0.1, no_watchdog=0.4, power_cuts=0.1,
+        off_length=1.0, driver_hangs=0.05, service_stops=0.3,
+    )  # fmt: skip
+
+
+AIMS = (gaps, elections, unfenced, repeated, failing, watched)

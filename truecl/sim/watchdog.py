@@ -1,5 +1,5 @@
-"""A simulated watchdog device, with what the kernel does around it: opened once at a time, fed once more when the process
-that has it open dies, and its clock stopped with the machine if it is the machine's own (softdog, a virtual device)."""
+"""A simulated watchdog device, with what the kernel does around it: opened once at a time, fed once more when the
+process that has it open dies; its clock stops with the machine if it is the machine's own (softdog, a virtual one)."""
 
 from typing import TYPE_CHECKING
 

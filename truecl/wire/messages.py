@@ -222,7 +222,8 @@ class Order(Message, frozen=True):
     takeover: bool = False
     """The generation before was ended by a fence or 'expired', without its owner's word (see HoldAddress)."""
     proofs: tuple[Proof, ...] = ALWAYS
-    """What may end the grant. A node whose own configuration accepts less, or whose watchdog is not so, starts nothing."""
+    """What may end the grant. A node whose own configuration accepts less, or whose watchdog is not so, does not
+    start it."""
     watchdog: float = 0.0
     """Seconds, as in the grant."""
 

@@ -168,8 +168,8 @@ class Groups:
         return True
 
     async def stop(self, group: Group, seconds: float) -> bool:
-        """The guard's way (SAFETY.md section 6): freeze, so that nothing is written or forked any more, but wait for that
-        no longer than FREEZE_WAIT; then kill. False if something is still there after `seconds`."""
+        """The guard's way (SAFETY.md section 6): freeze, so that nothing is written or forked any more, but wait for
+        that no longer than FREEZE_WAIT; then kill. False if something is still there after `seconds`."""
         await self.freeze(group)
         return await self.kill(group, seconds)
 
