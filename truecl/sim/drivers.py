@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
+from truecl.core.reqd import Reqd
 from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
     ArmWatchdog,
@@ -30,6 +31,7 @@ from truecl.model.actions import (
     StepUp,
     WatchdogTrouble,
 )
+from truecl.model.config import WATCHDOG_FEED
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
@@ -293,21 +295,23 @@ class SimulatedDrivers:
     # ---- the watchdog -----------------------------------------------------------------------------------------------
 
     def _watch(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
-        """A system call of reqd itself. It may be held just before, for about as long as the watchdog has patience."""
-        device = process.machine.watchdog
-        if device is not None and device.timeout and self._random.random() < self._cluster.faults.late_feeds:
-            process.hold()
-            late = device.timeout * self._random.random() * 1.2
-            self._schedule.after(late, self._call, process, number, action, True)
+        """A system call of reqd itself. It comes when this process goes on, and never when it died before."""
+        machine = process.machine
+        if machine.before_feed is not None and isinstance(action, FeedWatchdog) and _last_of_lease(process):
+            held, machine.before_feed = machine.before_feed, None
+            held(lambda: self._call(process, number, action))
         else:
-            self._schedule.after(0.0001, self._call, process, number, action, False)
+            self._schedule.after(0.0001, self._call_when_running, process, number, action)
 
-    def _call(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog, held: bool) -> None:
+    def _call_when_running(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
+        if process.alive and (process.held or process.machine.stalled):
+            self._schedule.after(_PAUSED, self._call_when_running, process, number, action)
+        else:
+            self._call(process, number, action)
+
+    def _call(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
         machine, device = process.machine, process.machine.watchdog
         if not process.alive:
-            return
-        if process.held > held or machine.stalled:
-            self._schedule.after(_PAUSED, self._call, process, number, action, held)
             return
         if device is None:
             result: Any = WatchdogTrouble("there is no such device")
@@ -316,8 +320,6 @@ class SimulatedDrivers:
         else:
             result = device.feed(process)
         machine.done(process, number, result)
-        if held:
-            machine.let_go(process)
 
     # ---- addresses --------------------------------------------------------------------------------------------------
 
@@ -392,3 +394,9 @@ class SimulatedDrivers:
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
         self._work(process, number, seconds, off)
+
+
+def _last_of_lease(process: Process) -> bool:
+    """Is the feed that it decided on the last before its lease ends?"""
+    core = process.core
+    return isinstance(core, Reqd) and 0.0 < core._lease.end - process.machine.clock() <= WATCHDOG_FEED

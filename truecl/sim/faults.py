@@ -49,7 +49,8 @@ class Faults:
     no_watchdog: float = 0.0
     """Probability that a node whose watchdog is not required boots without one."""
     late_feeds: float = 0.0
-    """Probability that reqd is held between its decision to feed the watchdog and the feed."""
+    """A node stands still between its reqd's decision to feed the watchdog and the feed, which comes just before the
+    reset; and reqd dies just before the next, or not."""
     gap: float = 0.0
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
@@ -111,7 +112,7 @@ def draw(random: Random) -> Faults:
         hangs=spread(0.05, 0.3),
         service_stops=spread(0.02, 0.2),
         no_watchdog=random.random() * 0.4,
-        late_feeds=spread(0.002, 0.05),
+        late_feeds=spread(0.02, 0.2),
         gap=spread(0.0005, 0.02),
         gap_power=random.random(),
         drift=random.random(),
@@ -169,12 +170,11 @@ def failing(faults: Faults) -> Faults:
 
 
 def watched(faults: Faults) -> Faults:
-    """Fences refuse, so watchdogs decide: nodes stand still or are cut off for longer than any timeout, their guards
-    are held just before a feed, killed just after one, and stuck in what they stop."""
+    """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
     return replace(
-        faults, fence_refuses=1.0, cuts=max(faults.cuts, 0.3), cut_length=20.0, one_link=0.0, drift=1.0,
-        pauses=0.3, pause_length=15.0, hangs=0.4, kills=1.0, late_feeds=0.1, no_watchdog=0.4, power_cuts=0.1,
-        off_length=1.0, driver_hangs=0.05, service_stops=0.3,
+        faults, fence_refuses=0.9, cuts=0.02, cut_length=15.0, one_link=0.0, one_way=0.0, drift=1.0,
+        pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.4, power_cuts=0.1,
+        off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
     )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Machine:
         """What the drivers made here since the boot; it goes with the power (truecl.sim.kernel)."""
         self.watchdog: Device | None = None
         """Of this boot."""
+        self.before_feed: Callable[[Callable[[], None]], None] | None = None
+        """A fault that waits for reqd's decision to feed the watchdog the last time before its lease ends."""
         self._booted_at = 0.0
         self._base = 0.0
         self._guard_moved = 0.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from truecl.core.contract import NOTHING, Event, Output, Put
 from truecl.model.config import (
@@ -49,12 +49,12 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
-    fenced = random.random() < 0.6
+    allowance = random.choice((0.4, 0.4, 1.0, 5.0))
+    uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
+    use = random.choice(uses)
+    watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
+    fenced = random.random() < (0.6 if use == "off" else 0.3)
     device = FenceConfig(agent="fence_simulated")
-    allowance = random.choice((0.5, 1.0, 5.0))
-    watchdog = WatchdogConfig(
-        use=random.choice(("off", "automatic", "automatic", "required")), timeout=2 if allowance < 5.0 else 6
-    )
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
