@@ -81,6 +81,15 @@ class Chaos:
     def _machine(self) -> "Machine":
         return self._cluster.machines[self._random.choice(self._cluster.names)]
 
+    def _owner(self) -> "Machine":
+        """One that has storage active, where there is any and a coin says so: there something can go wrong."""
+        owners = [
+            each
+            for each in self._cluster.machines.values()
+            if each.powered and any(name.startswith("volume ") for _, name in each.kernel.active)
+        ]
+        return self._random.choice(owners) if owners and self._random.random() < 0.7 else self._machine()
+
     # ---- what -------------------------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
@@ -128,7 +137,7 @@ class Chaos:
             process.machine.kill(process.daemon)
 
     def _pause(self) -> None:
-        machine = self._machine()
+        machine = self._owner()
         if not machine.powered:
             return
         boot = machine.boot
@@ -158,14 +167,14 @@ class Chaos:
         self._for(self._cluster.faults.pause_length or 1.0, resume)
 
     def _service_stop(self) -> None:
-        machine = self._machine()
+        machine = self._owner()
         self._cluster.note(machine.name, "SERVICE STOPS")
         machine.noted(REQD, ServiceStopping())
 
     def _late_feed(self) -> None:
         """The worst that can come between a check and a feed (docs/safety.md): a node is cut off, and the last feed
         before its lease ends is held until just before the reset; then its guard dies just before the next, or not."""
-        machine, random = self._machine(), self._random
+        machine, random = self._owner(), self._random
         timeout = self._cluster.configuration.cluster.node(machine.name).watchdog.timeout
         patience = timeout * 0.97 / machine.rate
         self._cut_off(machine.name, 4.0 * timeout)

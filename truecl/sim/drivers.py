@@ -87,7 +87,7 @@ class SimulatedDrivers:
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
         }
-        kinds = (WATCHDOGS[0], WATCHDOGS[0], *WATCHDOGS[1:])
+        kinds = (*[WATCHDOGS[0]] * 4, *WATCHDOGS[1:])
         self._watchdogs = {name: self._random.choice(kinds) for name in cluster.names}
 
     # ---- power and life ---------------------------------------------------------------------------------------------

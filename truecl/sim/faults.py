@@ -172,8 +172,8 @@ def failing(faults: Faults) -> Faults:
 def watched(faults: Faults) -> Faults:
     """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
     return replace(
-        faults, fence_refuses=0.9, cuts=0.02, cut_length=15.0, one_link=0.0, one_way=0.0, drift=1.0,
-        pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.4, power_cuts=0.1,
+        faults, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0, drift=1.0,
+        pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3, power_cuts=0.1,
         off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
     )  # fmt: skip
 
