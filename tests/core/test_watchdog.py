@@ -37,7 +37,7 @@ def configured(config: WatchdogConfig) -> Configuration:
 class WatchedBench(ReqdBench):
     def __init__(self, armed: WatchdogArmed | WatchdogTrouble = HARDWARE, use: str = "automatic") -> None:
         self.device: WatchdogArmed | WatchdogTrouble = armed
-        self.fed = 0
+        self.fed = self.opened = 0
         super().__init__(configured(WatchdogConfig(use=use)))  # type: ignore[arg-type]
         self.watchdog()
 
@@ -47,15 +47,16 @@ class WatchedBench(ReqdBench):
             if isinstance(action, ArmWatchdog | FeedWatchdog):
                 del self.asked[number]
                 self.fed += isinstance(action, FeedWatchdog)
+                self.opened += isinstance(action, ArmWatchdog)
                 self.feed(Done(number, self.device if isinstance(action, ArmWatchdog) else WatchdogFed()))
 
     def wait(self, seconds: float) -> None:
         super().wait(seconds)
         self.watchdog()
 
-    def answer_all(self) -> None:
+    def answer(self, probe: Probe | None = None) -> Action:
         self.watchdog()
-        super().answer_all()
+        return super().answer(probe) if self.asked else FeedWatchdog()
 
     def start_guarded(self, timeout: float = 10.0) -> None:
         self.lease((DB, 7))
@@ -122,8 +123,9 @@ def test_a_new_life_after_the_lease_does_not_even_open_it_for_its_death_would_fe
     bench.now += LEASE
     bench.restart()
     assert bench.feeds() == []
+    before = bench.opened
     bench.answer_all()
-    assert bench.line(DB).phase is Phase.CLOSED and bench.feeds()
+    assert bench.line(DB).phase is Phase.CLOSED and bench.opened == before + 1
 
 
 def test_a_reboot_forgets_what_was_armed() -> None:

@@ -1,8 +1,8 @@
-"""Every order of events around 'expired + watchdog': reqd's own rule of when to feed, and the leader's of when it is over.
+"""Every order of events around 'expired + watchdog': reqd's own rule of when to feed, the leader's of when it is over.
 
 The world: a node that has something to stop, its watchdog, and reqd, which may be held between a decision and the feed,
-and may die: then the kernel feeds once more, and a new life looks again. The lease is not renewed any more. Time goes in
-whole steps. Wrong is a state in which the leader takes the proof while what the node had is still there.
+and may die: then the kernel feeds once more, and a new life looks again. The lease is not renewed any more. Time goes
+in whole steps. Wrong is a state in which the leader takes the proof while what the node had is still there.
 """
 
 from collections.abc import Callable, Iterator
