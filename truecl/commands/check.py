@@ -11,7 +11,16 @@ import msgspec
 
 from truecl.commands.machine import Machine
 from truecl.config.reader import digest, read
-from truecl.model.config import AppConfig, ClusterConfig, Configuration, FileStorage, NodeConfig, NoStorage
+from truecl.core.watchdog import SOFTDOG
+from truecl.model.config import (
+    AppConfig,
+    ClusterConfig,
+    Configuration,
+    FileStorage,
+    NodeConfig,
+    NoStorage,
+    WatchdogConfig,
+)
 from truecl.model.ids import NodeName
 from truecl.model.report import Severity
 from truecl.runtime.credentials import CA_KEY, CERT, KEY, RING, SECRETS, BadCredentials, Credentials
@@ -147,7 +156,7 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
     if len(cluster.links) == 1:
         yield _warning(f"there is one link, {cluster.links[0].name!r}: when it fails, every node is alone")
     workers = [node for node in cluster.nodes if not node.witness]
-    unfenced = [node.name for node in workers if node.fence is None]
+    unfenced = [node.name for node in workers if node.fence is None and node.watchdog.use == "off"]
     if unfenced and len(cluster.nodes) > 1:
         text = "their applications with storage wait for the operator when they fail"
         yield _warning(f"no fence device for {', '.join(unfenced)}: {text}")
@@ -193,6 +202,7 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     for node in cluster.nodes:
         if node.fence is not None and not machine.program(node.fence.agent):
             yield _warning(f"fence agent {node.fence.agent!r} of node {node.name!r} is not here; install fence-agents")
+    yield from _watchdog(machine, cluster.node(own.node).watchdog)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
         yield from _storage(machine, app)
@@ -205,6 +215,27 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     if any(app.addresses for app in hosted):
         for network in machine.dropping_networkd():
             yield _warning(f"{network}: systemd-networkd drops floating addresses; set KeepConfiguration=yes")
+
+
+def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
+    if watchdog.use == "off":
+        return
+    facts = machine.watchdog(watchdog.device)
+    if not facts.present:
+        text = f"{watchdog.device} is missing on this node; load its module (softdog, where there is no hardware)"
+        if watchdog.use == "required":
+            yield _error(f"{text}: the watchdog is required, so no application starts here")
+        else:
+            yield _warning(f"{text}: applications run without one")
+        return
+    if facts.nowayout:
+        text = "it cannot be stopped (nowayout): stopping the service resets this node"
+        yield _warning(f"{watchdog.device}: {text}")
+    soft = facts.identity == SOFTDOG
+    if (soft or facts.virtual) and not watchdog.watchdog_survives_pause:
+        what = f"this is a virtual machine ({facts.virtual})" if facts.virtual else "it is softdog"
+        text = "it counts in no proof unless watchdog_survives_pause says that its clock never stops"
+        yield _warning(f"{watchdog.device}: {what}: {text}")
 
 
 def _addresses(node: NodeConfig, present: tuple[str, ...]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import msgspec
 from truecl.commands.node import FAILED, UNFINISHED, Ended, Node, dialogue, meant
 from truecl.model.ids import STATD, AppName, DaemonName, NodeName
 from truecl.model.ledger import AppState, Wanted
+from truecl.model.report import WatchdogReport
 from truecl.runtime.client import NoAnswer, NoDaemon
 from truecl.wire.messages import AskStatus, InstanceStatus, Refused, Status, StepStatus
 
@@ -28,6 +29,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     """'up', or why not."""
     lease_left: float
     """Seconds, at the time of its report."""
+    watchdog: WatchdogReport | None
+    """None: none is configured, or the node has not reported."""
 
 
 class AppRow(msgspec.Struct, frozen=True):
@@ -113,6 +116,7 @@ def worked_out(status: Status, request: AskStatus) -> Stat:
             name in status.silent,
             status.reports[name].daemons if name in status.reports else {},
             status.reports[name].lease_left if name in status.reports else 0.0,
+            status.reports[name].watchdog if name in status.reports else None,
         )
         for name, word in status.nodes.items()
         if request.node in (None, name)
