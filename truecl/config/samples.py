@@ -31,6 +31,13 @@ _FENCE = """\
     #   parameters: {ip: 192.0.2.11, username: truecl, password_script: /etc/truecl/ipmi-password, lanplus: 1}
     #   timeout: 20s              # for one call of the agent
     #   verify: yes               # believe 'off' only after asking for the status
+    # Resets this node when it lost its lease and cannot stop what it runs, or hangs. `required`: no application starts here
+    # without it; `automatic`: with it where there is one. Short: `watchdog: required`.
+    # watchdog:
+    #   use: required
+    #   device: /dev/watchdog
+    #   timeout: 10s              # whole seconds, more than stop_allowance and half a second
+    #   watchdog_survives_pause: no     # yes: in a virtual machine, its clock runs on however the machine is stopped
     # witness: yes                # this node votes and never runs applications
 """
 

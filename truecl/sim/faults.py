@@ -178,4 +178,12 @@ def watched(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def stuck(faults: Faults) -> Faults:
+    """Nodes are cut off for long, and what they should stop then does not stop."""
+    return replace(
+        CALM, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
+        driver_hangs=0.25, driver_time=faults.driver_time,
+    )  # fmt: skip
+
+
 AIMS = (gaps, elections, unfenced, repeated, failing, watched)

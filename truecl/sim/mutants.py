@@ -316,7 +316,7 @@ MUTANTS = (
            adjust=faults.watched),
     Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_hasty(_TwoTimeouts)),
            adjust=faults.watched),
-    Mutant("feed after a lapse", "SAFETY.md 3", assemble=_with_watchdog(_FeedsAfterALapse), adjust=faults.watched),
+    Mutant("feed after a lapse", "SAFETY.md 3", assemble=_with_watchdog(_FeedsAfterALapse), adjust=faults.stuck),
     Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=_with_watchdog(_CountsAny), adjust=faults.watched),
     Mutant("believe a watchdog of an older boot", "SAFETY.md 3", assemble=_with_watchdog(_BelievesAnOlderBoot),
            adjust=faults.watched),
