@@ -31,7 +31,7 @@ _FENCE = """\
     #   parameters: {ip: 192.0.2.11, username: truecl, password_script: /etc/truecl/ipmi-password, lanplus: 1}
     #   timeout: 20s              # for one call of the agent
     #   verify: yes               # believe 'off' only after asking for the status
-    # Resets this node when it lost its lease and cannot stop what it runs, or hangs. `required`: without it no application
+    # Resets this node when it lost its lease and cannot stop what it runs, or hangs. `required`: without it nothing
     # starts here; `automatic`: with it where there is one. Short: `watchdog: required`.
     # watchdog:
     #   use: required
