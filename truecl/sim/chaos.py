@@ -86,7 +86,9 @@ class Chaos:
         owners = [
             each
             for each in self._cluster.machines.values()
-            if each.powered and any(name.startswith("volume ") for _, name in each.kernel.active)
+            if each.powered
+            and each.kernel is not None
+            and any(name.startswith("volume ") for _, name in each.kernel.active)
         ]
         return self._random.choice(owners) if owners and self._random.random() < 0.7 else self._machine()
 
