@@ -220,7 +220,8 @@ def test_a_reader_that_goes_away_is_no_problem(number: int) -> None:
 
 def test_commands_start_without_what_is_slow_to_import() -> None:
     """lha_stat must feel instant. A list of what it must not import says that without a clock."""
-    code = "import sys, truecl.cli.stat, truecl.cli.form, truecl.cli.startapp, truecl.cli.log\nprint(*sys.modules)"
+    modules = "truecl.cli.stat, truecl.cli.form, truecl.cli.startapp, truecl.cli.log, truecl.cli.simulate"
+    code = f"import sys, {modules}\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     slow = ("twisted", "scapy", "pyroute2", "cryptography", "tabulate", "yaml", "sqlite3", "asyncio", "json", "difflib",
             "pathlib")  # fmt: skip

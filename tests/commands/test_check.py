@@ -7,10 +7,22 @@ from truecl.commands.check import Checked, Environment, check
 from truecl.commands.init import Environment as InitEnvironment
 from truecl.commands.init import InitRequest, init, parse_nodes
 from truecl.commands.machine import Machine, this_machine
+from truecl.drivers.fence.parse import Metadata, Parameter
 from truecl.model.ids import NodeName
 from truecl.model.report import Severity
 from truecl.runtime.authority import VALIDITY_DAYS
 
+DEVICE = Metadata(
+    (
+        Parameter("action", True, ""),
+        Parameter("ip", True, "ipaddr"),
+        Parameter("ipaddr", True, ""),
+        Parameter("password", False, ""),
+        Parameter("plug", False, "port"),
+        Parameter("port", False, ""),
+    ),
+    ("off", "on", "status", "metadata"),
+)
 NOW = 1_800_000_000.0
 NODES = "n1=10.0.0.1+10.1.0.1,n2=10.0.0.2+10.1.0.2,n3=10.0.0.3+10.1.0.3"
 
@@ -20,9 +32,11 @@ def machine(
     users: tuple[str, ...] = ("root", "truecl"),
     addresses: tuple[str, ...] = ("10.0.0.1/24", "10.1.0.1/24"),
     networkd: tuple[str, ...] = (),
+    agents: dict[str, Metadata | str] = {},  # noqa: B006
 ) -> Machine:
     return Machine(
         program=lambda name: name not in missing,
+        fence_agent=lambda name: agents.get(name, DEVICE),
         user=lambda name: users.index(name) * 1000 if name in users else None,
         interfaces=lambda: tuple(ipaddress.ip_interface(each) for each in addresses),
         dropping_networkd=lambda: networkd,
@@ -163,7 +177,7 @@ def test_one_link_no_fence_two_nodes(etc: pathlib.Path) -> None:
 
 def test_an_even_number_of_voters(etc: pathlib.Path) -> None:
     with (etc / "cluster.yaml").open("a") as file:
-        file.write("  n4: {lan: 10.0.0.4, ring: 10.1.0.4, fence: {agent: fence_x}}\n")
+        file.write("  n4: {lan: 10.0.0.4, ring: 10.1.0.4, fence: {agent: fence_x, parameters: {ipaddr: 10.2.0.4}}}\n")
     (warning,) = warnings(run(etc))
     assert warning.startswith("an even number of voters: 4 survive the loss of 1, as 3 would")
 
@@ -177,6 +191,58 @@ def test_a_password_that_everybody_can_read(etc: pathlib.Path) -> None:
     (warning,) = warnings(run(etc))
     assert warning.startswith("the fence device of node 'n2' has its password in cluster.yaml")
     assert "s3cret" not in warning
+
+
+def fence_of_n2(etc: pathlib.Path, parameters: str, more: str = "") -> None:
+    old = "10.1.0.2, fence: {agent: fence_x, parameters: {ip: 10.2.0.1}}"
+    edit(etc / "cluster.yaml", old, f"10.1.0.2, fence: {{agent: fence_x, parameters: {{{parameters}}}{more}}}")
+
+
+def test_parameters_of_a_fence_agent_are_held_against_its_metadata(etc: pathlib.Path) -> None:
+    fence_of_n2(etc, "pasword_script: /x, plug: 3")
+    assert errors(run(etc)) == [
+        "fence agent 'fence_x' of node 'n2': unknown parameter 'pasword_script'; did you mean 'password'?",
+        "fence agent 'fence_x' of node 'n2': parameter 'ip' is missing",
+    ]
+
+
+def test_a_required_parameter_may_have_its_old_name(etc: pathlib.Path) -> None:
+    fence_of_n2(etc, "ipaddr: 10.2.0.2, port: 3")
+    assert run(etc).ok
+
+
+def test_an_agent_that_cannot_be_verified_or_describes_nothing(etc: pathlib.Path) -> None:
+    mute = Metadata(DEVICE.parameters, ("off", "on"))
+    found = errors(run(etc, machine(agents={"fence_x": mute})))
+    assert "fence agent 'fence_x' of node 'n1' cannot do 'status'; its actions: off, on" in found
+    said = warnings(run(etc, machine(agents={"fence_x": "exit code 1: Traceback"})))
+    assert said[0] == (
+        "fence agent 'fence_x' of node 'n1' does not describe itself (action=metadata): exit code 1: Traceback"
+    )
+
+
+def test_a_secret_that_is_missing_or_read_by_others(etc: pathlib.Path) -> None:
+    secret = etc.parent / "secret"
+    fence_of_n2(etc, "ip: 10.2.0.2", f", secrets: {{password: {secret}}}")
+    (problem,) = errors(run(etc))
+    assert "secret 'password': @/secret: No such file or directory" in problem
+    secret.write_text("s3cret\n")
+    secret.chmod(0o640)
+    (problem,) = errors(run(etc))
+    assert "others may read @/secret (mode 0640); `chmod 600 @/secret`" in problem and "s3cret" not in problem
+    secret.chmod(0o600)
+    assert run(etc).ok
+
+
+def test_what_a_hanging_or_babbling_agent_says_of_itself(tmp_path: pathlib.Path) -> None:
+    asked = this_machine().fence_agent
+    agent = tmp_path / "agent"
+    for script, said in (("echo rubbish", "is no XML"), ("echo why >&2; exit 3", "exit code 3: why")):
+        agent.write_text(f"#!/bin/sh\n{script}\n")
+        agent.chmod(0o755)
+        answer = asked(str(agent))
+        assert isinstance(answer, str) and said in answer
+    assert asked(str(tmp_path / "none")) == "No such file or directory"
 
 
 def test_no_user(etc: pathlib.Path) -> None:

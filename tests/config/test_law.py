@@ -15,8 +15,8 @@ def test_defaults_obey() -> None:
     [
         ({"heartbeat": 0.101}, ("detection", "heartbeat")),
         ({"detection": 0.299}, ("detection", "heartbeat")),
-        ({"lease": 0.599}, ("renewal", "lease")),
-        ({"lease": 0.6, "detection": 0.401, "heartbeat": 0.1}, ("lease", "detection", "renewal")),
+        ({"lease": 0.899}, ("renewal", "lease")),
+        ({"lease": 0.6, "detection": 0.401, "renewal": 0.2}, ("lease", "detection", "renewal")),
         ({"renewal": 0.334}, ("renewal", "lease")),
         ({"election": 0.599}, ("election", "detection")),
         ({"drift": 0.0009}, ("drift", "lease")),
@@ -32,8 +32,8 @@ def test_each_law_is_broken_alone_just_past_its_edge(change: dict[str, float], k
     "change",
     [
         {"heartbeat": 0.1, "detection": 0.3},
-        {"lease": 0.6},
-        {"lease": 0.6, "detection": 0.4},
+        {"lease": 0.9},
+        {"lease": 0.6, "detection": 0.4, "renewal": 0.2},
         {"renewal": 1 / 3},
         {"election": 0.6},
         {"drift": 0.001},
@@ -48,7 +48,7 @@ def test_breaches_show_at_once_and_say_what_to_write() -> None:
     found = list(breaches(Timing(heartbeat=0.2, lease=0.4)))
     assert [breach.expected for breach in found] == [
         "expected at least 600ms, or one lost packet looks like a dead node",
-        "expected at least 500ms, or a change of master stops applications",
+        "expected at least 600ms, or a change of master stops applications",
         "expected renewal of at most 133.333ms, or one lost answer stops applications",
     ]
 

@@ -62,7 +62,7 @@ def test_samples_are_good_with_their_comments_taken_away() -> None:
     configuration, problems = read({"cluster.yaml": cluster, "apps/web.yaml": app})
     assert [str(each) for each in problems] == []
     assert configuration is not None
-    assert configuration.cluster.nodes[0].fence is not None
+    assert configuration.cluster.nodes[0].fence
     assert configuration.cluster.nodes[0].witness
     assert (configuration.cluster.timing, configuration.cluster.ports) == (Timing(), Ports())
     assert [each.name for each in configuration.apps[0].programs] == ["web", "database"]

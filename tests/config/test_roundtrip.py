@@ -17,6 +17,7 @@ from truecl.model.config import (
     ClusterConfig,
     Configuration,
     FenceConfig,
+    FenceLevel,
     FileStorage,
     FileSystem,
     LinkConfig,
@@ -100,11 +101,19 @@ def timings(draw: st.DrawFn) -> Timing:
     )
 
 
-def fences() -> st.SearchStrategy[FenceConfig | None]:
-    parameters = st.dictionaries(WORDS, TEXTS.filter(bool), max_size=3)
-    return st.none() | st.builds(
-        FenceConfig, agent=WORDS | PATHS, parameters=parameters, timeout=SECONDS, verify=st.booleans()
+def fences() -> st.SearchStrategy[tuple[FenceLevel, ...]]:
+    device = st.builds(
+        FenceConfig,
+        agent=WORDS | PATHS,
+        parameters=st.dictionaries(WORDS.map("a_{}".format), TEXTS.filter(bool), max_size=3),
+        secrets=st.dictionaries(WORDS.map("s_{}".format), PATHS, max_size=2),
+        timeout=SECONDS,
+        verify=st.booleans(),
+        retries=st.integers(0, 2),
+        delay=SECONDS,
     )
+    level = st.lists(device, min_size=1, max_size=2).map(tuple)
+    return st.lists(level, max_size=2).map(tuple)
 
 
 @st.composite

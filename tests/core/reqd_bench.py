@@ -27,7 +27,7 @@ CONFIGURATION = Configuration(
         name="c",
         links=(LinkConfig(name=LinkName("lan")),),
         nodes=tuple(
-            NodeConfig(name=name, addresses={}, fence=FenceConfig(agent="/bin/fence") if name == N2 else None)
+            NodeConfig(name=name, addresses={}, fence=((FenceConfig(agent="/bin/fence"),),) if name == N2 else ())
             for name in (N1, N2, N3)
         ),
     ),
@@ -43,6 +43,7 @@ CONFIGURATION = Configuration(
     ),
 )
 LEASE = CONFIGURATION.cluster.timing.lease
+RENEWAL = CONFIGURATION.cluster.timing.renewal
 
 
 class ReqdBench:
@@ -108,7 +109,7 @@ class ReqdBench:
         return self.feed(Told(LOCKD, Renewed(N1, asked.boot, asked.number, Term(term), Index(9), what)))
 
     def renew(self, *named: tuple[AppName, int]) -> None:
-        self.wait(0.2)
+        self.wait(RENEWAL)
         self.lease(*named)
 
     # ---- orders and drivers -----------------------------------------------------------------------------------------

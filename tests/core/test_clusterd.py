@@ -466,7 +466,7 @@ FENCED = replace(
     CONFIGURATION,
     cluster=replace(
         CONFIGURATION.cluster,
-        nodes=tuple(replace(node, fence=FenceConfig(agent="/bin/f")) for node in CONFIGURATION.cluster.nodes),
+        nodes=tuple(replace(node, fence=((FenceConfig(agent="/bin/f"),),)) for node in CONFIGURATION.cluster.nodes),
     ),
 )
 

@@ -1,5 +1,6 @@
 """hbd's core: alone, in conversations kept as golden files, and under drawn events."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -425,6 +426,53 @@ def test_sends_stay_at_the_pace_of_the_interval() -> None:
     assert net.sent - before <= 100 * 4 * 3 * 2 * 1.02
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_all_fall_into_step(seed: int) -> None:
+    """However far apart they started: what one interval's heartbeats take is a few flights long."""
+    random = Random(seed)
+    net = HeartbeatNet("abcde", seed=seed)
+    for name in "abcde":
+        net.boot(name, f"{name}1")
+        net.run(random.uniform(0.0, 0.1))
+    net.run(1.0)
+    sent: list[float] = []
+    net.drop = lambda sender, receiver, message: sent.append(net.now) is not None
+    net.run(1.0)
+    bursts = sum(1 for earlier, later in pairwise(sent) if later - earlier > 0.01) + 1
+    assert bursts <= 11
+
+
+def test_a_beat_of_another_is_followed_in_the_second_half_of_the_interval_only() -> None:
+    alone = Alone(links="A")
+    alone.feed(beat(1))
+    tick = alone.last.wake_at
+    assert tick is not None
+    alone.until(tick)
+    alone.feed(beat(2))
+    assert not alone.last.send
+    alone.now += 0.049
+    alone.feed(beat(3))
+    assert not alone.last.send
+    alone.now += 0.002
+    alone.feed(beat(4))
+    assert len(alone.last.send) == 1
+    assert alone.last.wake_at == pytest.approx(alone.now + 0.1)
+    alone.feed(beat(5))
+    assert not alone.last.send
+
+
+def test_who_always_follows_still_finds_the_dead() -> None:
+    """Its own beat is never due, as another's always comes before."""
+    alone = Alone("abc")
+    c = NodeName("c")
+    alone.feed(beat(1), Received(c, Heartbeat(A, BootId("c1"), 1, True)))
+    assert {node.node for node in alone.view.nodes if node.alive} == {OTHER, c}
+    for number in range(2, 12):
+        alone.until(alone.now + 0.06)
+        alone.feed(beat(number))
+    assert {node.node for node in alone.view.nodes if node.alive} == {OTHER}
+
+
 def test_a_one_way_cut_does_not_set_off_a_storm() -> None:
     net = form("ab")
     net.cut("a", "b")
@@ -498,3 +546,17 @@ def test_whatever_comes_the_view_holds(events: list[tuple[Event, float]]) -> Non
         now = max(now, output.wake_at)
     final = core.handle(Told("end", Subscribe()), now).tell[0].message
     assert not any(node.alive for node in final.nodes)
+
+
+def test_a_verdict_says_when_the_node_was_last_heard_and_no_other_time() -> None:
+    alone = Alone("abc")
+    alone.feed(beat(1))
+    alone.until(50.1)
+    alone.feed(beat(2, link=B))
+    alone.until(50.35)
+    assert [node.heard for node in alone.view.nodes] == [0.0, 0.0]
+    alone.until(51.0)
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (False, 0.0)]
+    alone.feed(beat(3, hears=False))  # a one-way cut: it is heard again, and the verdict stays what it was
+    alone.feed(Received(NodeName("c"), Heartbeat(A, BootId("c1"), 1, True)))
+    assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (True, 0.0)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truecl.core.instance import PROBE_EVERY, RETRY_AFTER, TRANSITIONS, Input, InstanceMachine
-from truecl.model.actions import Action, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, EndTools, KillGroup, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import Address, AppConfig, FileStorage, FileSystem, Program, Volume
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.report import Phase, Progress
@@ -57,6 +57,8 @@ class Bench:
 def label(action: Action) -> str:
     if isinstance(action, KillGroup):
         return "kill"
+    if isinstance(action, EndTools):
+        return "end tools"
     assert isinstance(action, StepUp | StepDown | StepProbe)
     return f"{type(action).__name__[4:].lower()} {action.step.name}" + (" force" * getattr(action, "force", False))
 
@@ -279,3 +281,28 @@ def test_a_failure_names_its_node_and_what_failed_once(said: str, reported: str)
     bench.answer(StepResult(Probe.FAILED, said))
     assert bench.machine.report().reason == reported
     assert f"n1: {reported}" in [each.text for each in bench.said]
+
+
+def test_a_start_and_a_stop_say_what_each_kind_of_step_took() -> None:
+    bench, now = Bench(), 10.0
+    bench.machine.start(now)
+    while bench.asked:
+        now += 1.0
+        bench.answer(now=now)
+    assert bench.machine.since == 10.0
+    assert [(each.name, each.began, each.ended) for each in bench.machine.spans.values()] == [
+        ("storage", 10.0, 11.0), ("filesystem", 11.0, 12.0), ("address", 12.0, 14.0), ("program", 14.0, 15.0),
+    ]  # fmt: skip
+    bench.machine.stop(20.0)
+    bench.machine.stop(20.5, force=True)
+    bench.answer_all(now=21.0)
+    assert bench.machine.phase is Phase.CLOSED and bench.machine.since == 20.0
+    assert list(bench.machine.spans) == ["address", "program", "filesystem", "storage"], "by force"
+    assert all(each.ended == 21.0 for each in bench.machine.spans.values())
+
+
+def test_what_was_taken_over_began_nowhere() -> None:
+    bench = Bench()
+    bench.machine.resume(Phase.RUNNING, 30.0)
+    bench.answer_all(now=31.0)
+    assert (bench.machine.since, bench.machine.spans) == (0.0, {})

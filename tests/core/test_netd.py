@@ -324,16 +324,35 @@ def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
-def test_renewed_twice_a_second_while_the_lease_is_extended() -> None:
+@pytest.mark.parametrize(
+    ("pace", "times"),
+    [
+        (0.2, [0.0, 0.6, 1.2, 1.8]),
+        (0.3, [0.0, 0.6, 1.2, 1.8]),
+        (0.5, [0.0, 0.5, 1.0, 1.5, 2.0]),
+        (0.9, [0.0, 0.9, 1.8]),
+    ],
+)
+def test_renewed_with_the_lease_and_twice_a_second_at_the_most(pace: float, times: list[float]) -> None:
     desk = Desk()
     desk.feed(hold(101.0, check=False))
-    for turn in range(1, 11):
-        desk.until(100.0 + turn * 0.2)
+    for turn in range(1, int(2 / pace) + 1):
+        desk.until(100.0 + turn * pace)
         desk.feed(extend(desk.now + 1.0))
     desk.until(102.0)
-    assert desk.times(Configure) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert desk.times(Configure) == pytest.approx(times)
     untils = [action.until for action in desk.actions(Configure)]
     assert untils == sorted(untils)
+
+
+def test_an_extension_that_came_too_early_is_not_forgotten() -> None:
+    """If none follows, the kernel's lifetime covers it nevertheless."""
+    desk = Desk()
+    desk.feed(hold(101.0, check=False))
+    desk.until(100.3)
+    desk.feed(extend(101.3))
+    desk.until(101.2)
+    assert desk.times(Configure) == pytest.approx([0.0, 0.7])
 
 
 def test_never_renewed_without_an_extension() -> None:

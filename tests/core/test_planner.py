@@ -39,9 +39,9 @@ from truecl.model.report import InstanceReport, Phase, WatchdogReport
 
 N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
 DB, WEB = AppName("db"), AppName("web")
-FENCE = FenceConfig(agent="/bin/fence")
+FENCE = ((FenceConfig(agent="/bin/fence"),),)
 NODES = tuple(
-    NodeConfig(name=name, addresses={LinkName("lan"): f"10.0.0.{place}"}, fence=FENCE if name != N3 else None)
+    NodeConfig(name=name, addresses={LinkName("lan"): f"10.0.0.{place}"}, fence=FENCE if name != N3 else ())
     for place, name in enumerate((N1, N2, N3), 1)
 )
 CONFIGURATION = Configuration(

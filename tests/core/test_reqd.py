@@ -6,25 +6,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from truecl.core.contract import Done, Noted, Told
+from truecl.core.contract import Done, Joined, Noted, Put, Told
 from truecl.core.instance import RETRY_AFTER
 from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
-from truecl.model.actions import FenceOff, FenceOutcome, KillGroup, Leave, ServiceStopping, StepDown, StepUp
+from truecl.model.actions import (
+    AskDevice,
+    EndTools,
+    FenceOutcome,
+    KillGroup,
+    Leave,
+    ProgramAnswered,
+    ServiceStopping,
+    StepDown,
+    StepUp,
+)
 from truecl.model.config import Timing
-from truecl.model.ids import CLUSTERD, LOCKD, NETD, NO_GENERATION, SYNCD, BootId, Generation, Index, NodeName, Term
-from truecl.model.report import Phase
-from truecl.model.step import Probe
+from truecl.model.ids import (
+    CLUSTERD,
+    LOCKD,
+    NETD,
+    NO_GENERATION,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.report import Mark, Phase
+from truecl.model.step import Instance, Probe
 from truecl.wire.messages import (
     AddressState,
     FenceResult,
     Leadership,
     NewConfiguration,
+    Note,
     OrderFenceOff,
     ReleaseAddress,
     Renew,
 )
 
-from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, WEB, ReqdBench
+from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, N2, N3, RENEWAL, WEB, ReqdBench
 
 # ---- starts ---------------------------------------------------------------------------------------------------------
 
@@ -162,10 +186,10 @@ def test_a_lapse_stops_by_force_and_no_later_answer_revives() -> None:
 def test_the_lease_counts_from_when_the_request_was_sent() -> None:
     bench = ReqdBench()
     bench.started(DB, 7)
-    bench.wait(0.2)
-    bench.now += LEASE - 0.3
+    bench.wait(RENEWAL)
+    bench.now += LEASE - 0.4
     bench.lease((DB, 7))
-    bench.wait(0.29)
+    bench.wait(0.39)
     assert bench.line(DB).phase is Phase.RUNNING
     bench.wait(0.02)
     assert bench.line(DB).phase is Phase.STOPPING
@@ -188,7 +212,7 @@ def test_what_the_answer_does_not_name_is_stopped() -> None:
 def test_no_answer_of_an_earlier_life_counts() -> None:
     bench = ReqdBench()
     bench.started(DB, 7)
-    bench.wait(0.2)
+    bench.wait(RENEWAL)
     request = bench.request
     bench.now += 0.5
     bench.restart()
@@ -202,7 +226,7 @@ def test_the_lease_does_not_get_longer_than_the_running_lockds_reckon_with() -> 
     bench.core._supervisor.start((LOCKD,))
     longer = replace(CONFIGURATION, cluster=replace(CONFIGURATION.cluster, timing=Timing(lease=60.0)))
     bench.feed(Told(SYNCD, NewConfiguration(longer)))
-    bench.wait(LEASE / 2)
+    bench.wait(bench.core._lease.pace)
     bench.lease((DB, 7))
     assert bench.core._lease.end == pytest.approx(bench.now + LEASE)
 
@@ -263,7 +287,36 @@ def test_a_restart_goes_on_with_a_start() -> None:
     bench.lease((DB, 7))
     bench.order("start", DB, 7)
     bench.restart()
+    assert bench.line(DB).phase is Phase.STARTING and bench.ups() == []
+    assert isinstance(bench.answer(), EndTools)
     assert bench.line(DB).phase is Phase.STARTING and bench.ups() == ["volume d"]
+
+
+def test_a_tool_of_an_earlier_life_that_does_not_end_stops_a_start_and_nothing_counts_as_gone() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    bench.order("start", DB, 7)
+    bench.restart()
+    while bench.line(DB).phase is not Phase.NEEDS_FENCE:
+        action = bench.answer(Probe.UNKNOWN if isinstance(next(iter(bench.asked.values())), EndTools) else None)
+        assert not isinstance(action, StepUp)
+        bench.netd()
+    bench.wait(RETRY_AFTER)
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.CLOSED, "it ended after all"
+
+
+def test_what_ran_runs_on_beside_a_tool_that_does_not_end_and_closes_only_after_it() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.restart()
+    bench.answer(Probe.UNKNOWN)
+    assert bench.line(DB).phase is Phase.RUNNING and bench.asked == {}
+    bench.wait(LEASE)
+    while bench.asked:
+        bench.answer(Probe.UNKNOWN if isinstance(next(iter(bench.asked.values())), EndTools) else None)
+        bench.netd()
+    assert bench.line(DB).phase is Phase.NEEDS_FENCE
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -401,7 +454,7 @@ def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
     for _ in range(2):
         bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
     ((number, action),) = bench.asked.items()
-    assert isinstance(action, FenceOff)
+    assert isinstance(action, AskDevice)
     bench.feed(Done(number, FenceOutcome(False, "no answer")))
     assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
     bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
@@ -418,9 +471,36 @@ def test_a_node_without_a_device_is_never_off(node: NodeName) -> None:
 def test_a_node_with_nothing_open_asks_less_often_and_at_once_again_when_it_is_given_something() -> None:
     bench = ReqdBench()
     bench.lease()
-    assert bench.core._lease.pace == LEASE / 2
+    assert bench.core._lease.pace == 2 * RENEWAL
     bench.order("start", DB, 7)
-    assert bench.core._lease.pace == CONFIGURATION.cluster.timing.renewal
+    assert bench.core._lease.pace == RENEWAL
+
+
+def test_the_lease_is_recorded_for_a_restart_only_while_something_is_open() -> None:
+    bench = ReqdBench()
+    bench.lease((DB, 7))
+    assert not recorded_lease(bench)
+    bench.order("start", DB, 7)
+    assert recorded_lease(bench) == [repr(bench.core._lease.end).encode()]
+    bench.renew((DB, 7))
+    assert recorded_lease(bench)[1:] == [repr(bench.core._lease.end).encode()]
+
+
+def recorded_lease(bench: ReqdBench) -> list[bytes]:
+    saves = [save for output in bench.outputs for save in output.save]
+    return [save.value for save in saves if isinstance(save, Put) and save.bucket == "run.lease"]
+
+
+def test_a_status_waits_a_moment_for_the_wake_of_a_renewal() -> None:
+    bench = ReqdBench()
+    bench.lease()
+    bench.core._status_at = bench.now + 0.5
+    bench.core._lease.next_request = bench.now + 0.7
+    bench.feed(Joined("command-1"))
+    assert bench.outputs[-1].wake_at == bench.now + 0.7
+    bench.core._lease.next_request = bench.now + 0.9
+    bench.feed(Joined("command-2"))
+    assert bench.outputs[-1].wake_at == bench.now + 0.5
 
 
 def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_before_its_name() -> None:
@@ -431,3 +511,39 @@ def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_be
     assert bench.request.number == before
     bench.feed(Told(LOCKD, Leadership(Term(2), N2, False)))
     assert bench.request.number > before
+
+
+def noted(bench: ReqdBench) -> list[Mark]:
+    """The marks of what it told statd, and forgets them."""
+    told = [each.message for output in bench.outputs for each in output.tell if each.who == STATD]
+    bench.outputs.clear()
+    return [note.event.mark for note in told if isinstance(note, Note) and note.event.mark is not None]
+
+
+@pytest.mark.parametrize("app", [DB, WEB, BARE])
+def test_a_whole_start_and_a_whole_stop_are_one_event_each(app: AppName) -> None:
+    bench = ReqdBench()
+    bench.started(app, 7)
+    (up,) = noted(bench)
+    kinds = {DB: ["storage", "program"], WEB: ["address"], BARE: []}[app]
+    assert (up.what, up.generation, [span.name for span in up.spans]) == ("started", 7, kinds)
+    bench.order("stop", app, 7)
+    bench.netd()
+    bench.answer_all()
+    (down,) = noted(bench)
+    assert (down.what, [span.name for span in down.spans]) == ("stopped", kinds[::-1])
+
+
+def test_a_restart_that_takes_over_what_runs_is_no_start() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.restart()
+    bench.answer_all()
+    assert bench.line(DB).phase is Phase.RUNNING and noted(bench) == []
+
+
+def test_the_first_good_answer_of_a_monitor_is_an_event() -> None:
+    bench = ReqdBench()
+    bench.feed(Noted(ProgramAnswered(Instance(DB, Generation(7)), "program dbd")))
+    (mark,) = noted(bench)
+    assert (mark.what, mark.node, mark.generation, mark.detail) == ("answered", "n1", 7, "program dbd")

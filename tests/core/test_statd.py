@@ -59,6 +59,7 @@ class Bench(Nodes):
             return Recorded(stamped)
         assert isinstance(action, FindEvents)
         fit = [each for each in disk if each.at >= action.since and action.app in (None, each.app)]
+        fit = [each for each in fit if each.mark is not None or not action.marked]
         return Found(tuple(fit[-action.limit :]))
 
     def lead(self, leader: NodeName | None, term: int = 1) -> None:
@@ -426,3 +427,31 @@ def test_a_node_cannot_speak_for_another() -> None:
     forged = replace(event("forged", WALL), node=N3)
     bench.feed("n1", Received(N2, LogLines(0, (forged,))))
     assert bench.heard("n1", "command-1", LogLines) == []
+
+
+def test_a_timeline_gets_each_nodes_own_word_and_a_reading_of_its_clock() -> None:
+    bench = Bench()
+    bench.lead(N1)  # which all of them note, with a mark
+    bench.tell("n2", "reqd", Note(EventRecord(0.0, 100.0, N2, "reqd", Severity.LOG, "plain")))
+    bench.tell("n3", "command-1", AskLog(limit=10, marked=True, number=6))
+    bench.wait(2.0)
+    (lines,) = bench.heard("n3", "command-1", LogLines)
+    assert [(event.node, event.mark and event.mark.what) for event in lines.events] == [
+        (node, "elected") for node in (N1, N2, N3)
+    ]
+    assert [(each.reader, each.node) for each in lines.readings] == [(N3, N1), (N3, N2)]
+    assert all(each.asked <= each.said <= each.heard for each in lines.readings)
+    assert bench.texts("n1") and not bench.heard("n1", "command-1", LogLines), "plain questions get no readings"
+
+
+@pytest.mark.parametrize(("preferred", "move"), [(N1, True), (N3, True), (N3, False)])
+def test_every_wish_to_move_is_noted_even_to_where_it_was_wanted_before(preferred: NodeName, move: bool) -> None:
+    bench = Bench()
+    before = granted().apps[WEB]
+    before = replace(before, preferred=N1)
+    bench.tell("n1", "lockd", Applied(Ledger(apps={WEB: before}, index=Index(4))))
+    after = replace(before, preferred=preferred, move=move)
+    bench.tell("n1", "lockd", Applied(Ledger(apps={WEB: after}, index=Index(5))))
+    (event,) = bench.disks[N1]
+    assert event.mark is not None and (event.mark.what, event.mark.node) == ("wanted", preferred)
+    assert event.mark.detail == ("move" if move else "start")

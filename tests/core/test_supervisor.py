@@ -3,9 +3,17 @@
 import pytest
 
 from truecl.core.outbox import Outbox
-from truecl.core.supervisor import FIRST_BACKOFF, FORGET_AFTER, MAX_BACKOFF, PARENT, Supervisor, ending
-from truecl.model.ids import HBD, LOCKD
-from truecl.wire.messages import End, Exited, Fork, Forked
+from truecl.core.supervisor import (
+    FIRST_BACKOFF,
+    FORGET_AFTER,
+    MAX_BACKOFF,
+    PARENT,
+    REPLACEMENT_TIME,
+    Supervisor,
+    ending,
+)
+from truecl.model.ids import HBD, LOCKD, DaemonName
+from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
 
 
 class Parent:
@@ -30,7 +38,7 @@ def running() -> Parent:
     parent.supervisor.start((LOCKD,))
     assert parent.told() == [Fork(LOCKD)]
     parent.fork()
-    parent.supervisor.ready(LOCKD)
+    parent.supervisor.ready(LOCKD, 0.0)
     return parent
 
 
@@ -39,9 +47,9 @@ def test_a_daemon_is_up_once_it_said_so() -> None:
     parent.supervisor.start((LOCKD,))
     parent.fork()
     assert parent.supervisor.up() == () and parent.supervisor.alive() == (LOCKD,)
-    parent.supervisor.ready(LOCKD)
+    parent.supervisor.ready(LOCKD, 0.0)
     assert parent.supervisor.up() == (LOCKD,)
-    parent.supervisor.ready(HBD)
+    parent.supervisor.ready(HBD, 0.0)
     assert parent.supervisor.up() == (LOCKD,), "nobody forked it"
 
 
@@ -106,6 +114,127 @@ def test_a_stop_while_it_waits_to_be_started_again_ends_the_waiting() -> None:
     assert parent.supervisor.wake_at is None
 
 
-@pytest.mark.parametrize(("status", "words"), [(-9, "killed by signal 9"), (0, "exit code 0"), (3, "exit code 3")])
+# ---- another parent -------------------------------------------------------------------------------------------------
+
+
+def living(*names: DaemonName, pid: int = 1, outdated: bool = False) -> Living:
+    return Living(tuple(Forked(name, pid, outdated) for name in names))
+
+
+def test_a_new_parent_that_has_found_it_changes_nothing() -> None:
+    parent = running()
+    parent.supervisor.living(living(LOCKD), 1.0)
+    assert parent.told() == [] and parent.supervisor.up() == (LOCKD,)
+
+
+def test_what_died_without_a_parent_is_started_by_the_next_one() -> None:
+    parent = running()
+    parent.supervisor.living(living(), 1.0)
+    assert parent.told() == [Fork(LOCKD)] and parent.supervisor.up() == ()
+    parent.fork()
+    parent.die(2.0)
+    assert parent.told() == [], "that was a death too"
+
+
+def test_what_was_asked_for_without_a_parent_is_asked_for_again_and_counts_as_no_death() -> None:
+    parent = Parent()
+    parent.supervisor.start((LOCKD,))
+    parent.told()
+    parent.supervisor.living(living(), 1.0)
+    assert parent.told() == [Fork(LOCKD)]
+    parent.fork()
+    parent.die(2.0)
+    assert parent.told() == [Fork(LOCKD)], "the first death is mended at once"
+
+
+def test_a_stop_that_no_parent_heard_is_said_again() -> None:
+    parent = running()
+    parent.supervisor.stop((LOCKD,))
+    parent.told()
+    parent.supervisor.living(living(LOCKD), 1.0)
+    assert parent.told() == [End(LOCKD)]
+    parent.supervisor.living(living(), 2.0)
+    assert parent.told() == [] and parent.supervisor.alive() == ()
+    assert parent.supervisor.states()[LOCKD] == "stopped"
+
+
+def test_a_start_and_a_stop_that_no_parent_heard_leave_nothing_to_wait_for() -> None:
+    parent = Parent()
+    parent.supervisor.start((LOCKD,))
+    parent.supervisor.stop((LOCKD,))
+    parent.told()
+    parent.supervisor.living(living(), 1.0)
+    assert parent.told() == [] and parent.supervisor.alive() == ()
+
+
+# ---- an upgrade -----------------------------------------------------------------------------------------------------
+
+
+def outdated() -> Parent:
+    """HBD and LOCKD of another version, found by a fresh reqd."""
+    parent = Parent()
+    parent.supervisor.living(living(HBD, LOCKD, outdated=True), 0.0)
+    return parent
+
+
+def replaced(parent: Parent, daemon: DaemonName, now: float) -> None:
+    parent.supervisor.exited(Exited(1, -9, daemon), now)
+    assert parent.told() == [Fork(daemon)]
+    parent.supervisor.forked(Forked(daemon, 2))
+
+
+def test_daemons_of_another_version_are_replaced_one_at_a_time() -> None:
+    parent = outdated()
+    assert parent.told() == [End(HBD, 0.0)]
+    parent.supervisor.ready(HBD, 0.1)
+    parent.supervisor.ready(LOCKD, 0.1)
+    assert parent.told() == [], "that was the old one, still dying"
+    replaced(parent, HBD, 0.2)
+    parent.supervisor.ready(HBD, 0.3)
+    assert parent.told() == [End(LOCKD, 0.0)]
+    replaced(parent, LOCKD, 0.4)
+    parent.supervisor.ready(LOCKD, 0.5)
+    assert parent.told() == [] and parent.supervisor.up() == (HBD, LOCKD) and parent.supervisor.wake_at is None
+    parent.supervisor.exited(Exited(2, -9, HBD), 1.0)
+    assert parent.told() == [Fork(HBD)], "a replacement is no death"
+
+
+def test_a_replaced_daemon_that_does_not_come_up_holds_the_others_up_for_a_while_only() -> None:
+    parent = outdated()
+    parent.told()
+    replaced(parent, HBD, 0.1)
+    assert parent.supervisor.wake_at == REPLACEMENT_TIME
+    parent.supervisor.wake(REPLACEMENT_TIME)
+    assert parent.told() == [End(LOCKD, 0.0)]
+
+
+def test_a_parent_that_dies_over_a_replacement_is_followed_by_one_that_goes_on_with_it() -> None:
+    parent = outdated()
+    parent.told()
+    parent.supervisor.living(Living((Forked(LOCKD, 1, True),)), 0.2)
+    assert parent.told() == [Fork(HBD)]
+    parent.supervisor.forked(Forked(HBD, 2))
+    parent.supervisor.ready(HBD, 0.3)
+    assert parent.told() == [End(LOCKD, 0.0)]
+    parent.supervisor.living(Living((Forked(HBD, 2), Forked(LOCKD, 1, True))), 0.4)
+    assert parent.told() == []
+    parent.supervisor.wake(0.3 + REPLACEMENT_TIME)
+    assert parent.told() == [End(LOCKD, 0.0)], "nobody had heard it"
+
+
+def test_a_stop_ends_an_upgrade() -> None:
+    parent = outdated()
+    parent.told()
+    parent.supervisor.stop((HBD, LOCKD))
+    assert parent.told() == [End(HBD), End(LOCKD)]
+    parent.supervisor.exited(Exited(1, -9, HBD), 0.2)
+    parent.supervisor.exited(Exited(1, 0, LOCKD), 0.2)
+    assert parent.told() == [] and parent.supervisor.alive() == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(-9, "killed by signal 9"), (UNSEEN, "while truecld was away"), (0, "exit code 0"), (3, "exit code 3")],
+)
 def test_how_it_ended_in_words(status: int, words: str) -> None:
     assert words in ending(status)

@@ -60,3 +60,19 @@ def test_one_failure_may_be_enough() -> None:
     Deferred.fromCoroutine(watch(machine.loop, monitor, ask, heard.append))
     machine.time.advance(1.0)
     assert heard == ["its monitor failed 1 time: bad"]
+
+
+def test_the_first_good_answer_is_told_once() -> None:
+    machine, well = Machine(), []
+    left = iter(["bad", "", "", "bad", "", ""])
+
+    async def ask() -> str:
+        return next(left)
+
+    monitor = Monitor(command=("/bin/true",), interval=1.0, failures=2)
+    watched = watch(machine.loop, monitor, ask, pytest.fail, lambda: well.append(machine.now()))
+    deferred = Deferred.fromCoroutine(watched)
+    machine.time.pump([1.0] * 5)
+    assert well == [2.0]
+    deferred.addErrback(lambda _: None)
+    deferred.cancel()

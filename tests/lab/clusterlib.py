@@ -195,7 +195,8 @@ class Cluster:
 
     def pid(self, node: str, title: str) -> int:
         """The machine's number of a node's daemon, 0 when there is none."""
-        for pid in self._group(node, "init.scope"):
+        group = self.lab.paths.node_group(cgroups.mount_point(), node)
+        for pid in [*cgroups.members(f"{group}/init.scope"), *cgroups.members(f"{group}/truecl/reqd")]:
             with suppress(OSError):
                 if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode() == title:
                     return pid
@@ -209,12 +210,6 @@ class Cluster:
             for path in group.glob(f"truecl/{app}.*/**/cgroup.procs"):
                 found += [int(line) for line in path.read_text().split()]
         return tuple(found)
-
-    def _group(self, node: str, part: str) -> list[int]:
-        group = self.lab.paths.node_group(cgroups.mount_point(), node)
-        with suppress(OSError):
-            return [int(line) for line in Path(f"{group}/{part}/cgroup.procs").read_text().split()]
-        return []
 
     def holds(self, node: str, app: str, number: int, mount: str = "") -> tuple[str, ...]:
         """What of an application a powered node has: 'mount', 'address', 'programs'."""

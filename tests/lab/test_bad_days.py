@@ -147,7 +147,8 @@ def test_a_daemon_by_hand(cluster: Cluster) -> None:
     cluster.run("n1", "lha_dissolve", "--force")
     by_hand = cluster.lab.popen("n1", [daemon, "--foreground"], stdout=-1, stderr=-1)
     until(lambda: ":7425" in cluster.run("n1", "ss", "-uln").out, "it listens")
-    cluster.run("n1", "/bin/sh", "-c", "kill -TERM $(cat /run/truecl/hbd.lock)")
+    held = cluster.run("n1", daemon, "--foreground", code=75).err
+    cluster.run("n1", "kill", "-TERM", held.split("(process ")[1].split(")")[0])
     _, said = by_hand.communicate(timeout=10)
     assert by_hand.returncode == 0 and "told to end" in said, said
     cluster.form()

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.story import N1, N2, N3, failover
 from truecl.lab.bench.cases import CASES, _phases
 from truecl.lab.bench.figures import BY_KEY, FIGURES, Series, table
 from truecl.lab.bench.processes import _file_pages
 from truecl.lab.bench.run import chosen, save
 from truecl.lab.errors import LabError
-from truecl.model.ids import NodeName
-from truecl.model.report import EventRecord, Severity
 
 
 def _series(key: str, *values: float) -> Series:
@@ -62,19 +61,12 @@ def test_cases_have_names_of_their_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_a_phase_is_when_the_first_node_noted_it() -> None:
-    def event(uptime: float, text: str) -> EventRecord:
-        return EventRecord(0.0, uptime, NodeName("n2"), "hbd", Severity.WARN, text)
-
-    events = [
-        event(5.3, "node n1 is down"),
-        event(5.2, "node n1 is down"),
-        event(5.25, "node n11 is down"),
-        event(5.1, "n1 is the master (term 3)"),
-        event(5.4, "n2 is the master (term 4)"),
-        event(5.5, "node n1 is off, confirmed by its fence device (order 9)"),
-    ]
-    assert _phases(events, NodeName("n1")) == [("detected", 5.2), ("elected", 5.4), ("fenced", 5.5)]
+def test_phases_are_those_of_the_timeline_by_the_one_clock_of_a_lab() -> None:
+    events = failover(uptimes=dict.fromkeys((N1, N2, N3), 0.0)).events
+    assert [(phase, round(at, 3)) for phase, at in _phases(events, N1)] == [
+        ("detected", 10.3), ("elected", 10.33), ("fence ordered", 10.35), ("fenced", 10.4), ("granted", 10.41),
+    ]  # fmt: skip
+    assert _phases(events, N2) == []
 
 
 def test_private_copies_of_a_file_are_not_counted_as_the_file() -> None:

@@ -167,9 +167,9 @@ def test_every_node_is_configured_with_the_switch_as_its_fence() -> None:
         assert configuration is not None and problems == ()
         for node in configuration.cluster.nodes:
             assert node.witness is (node.name == "witness")
-            assert node.fence is not None
-            given = "".join(f"{key}={value}\n" for key, value in {**node.fence.parameters, "action": "status"}.items())
-            assert lab.exec("n1", [node.fence.agent], stdin=given).code == 0
+            ((device,),) = node.fence
+            given = "".join(f"{key}={value}\n" for key, value in {**device.parameters, "action": "status"}.items())
+            assert lab.exec("n1", [device.agent], stdin=given).code == 0
             own = Path(lab.description.node(node.name).etc)
             assert Credentials.load(own, time.time()).node == node.name
 

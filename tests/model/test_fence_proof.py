@@ -34,7 +34,9 @@ CONFIGURATION = Configuration(
     cluster=ClusterConfig(
         name="c",
         links=(LinkConfig(name=LinkName("lan")),),
-        nodes=tuple(NodeConfig(name=name, addresses={}, fence=FenceConfig(agent="/bin/fence")) for name in (N1, N2)),
+        nodes=tuple(
+            NodeConfig(name=name, addresses={}, fence=((FenceConfig(agent="/bin/fence"),),)) for name in (N1, N2)
+        ),
     ),
     apps=(AppConfig(name=DB, nodes=(N1, N2), volumes=(Volume(name="d", storage=FileStorage(image="/i")),)),),
 )

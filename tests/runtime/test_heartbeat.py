@@ -4,7 +4,6 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from truecl.core.contract import Event, Received
 from truecl.model.config import ClusterConfig, LinkConfig, NodeConfig, Ports
 from truecl.model.ids import BootId, LinkName, NodeName
 from truecl.runtime.clock import BootClock
-from truecl.runtime.heartbeat import CannotListen, DrainingTimers, HeartbeatMesh
+from truecl.runtime.heartbeat import CannotListen, HeartbeatMesh
 from truecl.runtime.log import Log
 from truecl.wire.messages import Goodbye, Heartbeat
 from truecl.wire.seal import KEY_BYTES, NONCE_BYTES, KeyRing, Seal
@@ -130,15 +129,3 @@ def test_what_cannot_be_sent_is_lost_and_counted(pair: Pair) -> None:
 def test_an_address_in_use_is_a_clear_error(pair: Pair) -> None:
     with pytest.raises(CannotListen, match=r"link A: cannot bind UDP 127\.0\.0\.1 port \d+: Address already in use"):
         pair.mesh(ONE).open()
-
-
-def test_timers_read_the_sockets_first(pair: Pair) -> None:
-    called: list[Any] = []
-
-    class AtOnce:
-        def callLater(self, delay: float, callable: Any, *args: object) -> Any:
-            callable(*args)
-
-    timers = DrainingTimers(AtOnce(), lambda: called.append("drained"))
-    timers.callLater(1.0, called.append, "woke")
-    assert called == ["drained", "woke"]

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
+
 from truecl.model.ids import AppName, NodeName
-from truecl.model.report import EventRecord, Severity
+from truecl.model.report import EventRecord, Mark, Severity, Span
 from truecl.runtime.history import History
 
 DAY = 86400.0
@@ -71,3 +73,14 @@ def test_a_directory_that_is_missing_is_a_reason_and_no_exception(tmp_path: Path
     kept = history(tmp_path / "nowhere" / "h.db")
     assert "h.db" in kept.record([event("e")]).reason
     assert "h.db" in kept.find(0, 10).reason
+
+
+def test_only_what_is_marked(tmp_path: Path) -> None:
+    kept = history(tmp_path / "h.db")
+    marked = msgspec.structs.replace(
+        event("marked", 49 * DAY), mark=Mark("started", "n1", 3, 1.0, (Span("s", 1.0, 2.0),))
+    )
+    kept.record([marked, *(event(f"e{number}", 49 * DAY + 1 + number) for number in range(20)), marked])
+    assert [each.text for each in kept.find(0.0, 5, marked=True).events] == ["marked", "marked"]
+    assert kept.find(0.0, 1, marked=True).events == (marked,)
+    assert texts(kept, limit=2) == ["e18", "e19"]

@@ -2,10 +2,14 @@
 
 Each daemon writes what it sees to DIRECTORY/events, a line each. reqd asks for hbd and lockd.
 """
+# ruff: noqa: E402
+
+import signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})  # first of all, as truecl.service.truecld
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,13 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from truecl.core.contract import Event, Noted
+from truecl.core.contract import Event, Told
 from truecl.model.ids import HBD, LOCKD, REQD
 from truecl.runtime.clock import BootClock
 from truecl.runtime.log import Log, to_stderr
 from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, Paths
-from truecl.runtime.warm import WarmParent
-from truecl.wire.messages import End, Fork
+from truecl.runtime.warm import WarmParent, alone
+from truecl.wire.messages import End, Fork, Living
 
 DIRECTORY = Path(sys.argv[1])
 
@@ -54,17 +58,23 @@ def reqd(daemon: Daemon) -> None:
     assert parent is not None
 
     def noted(event: Event) -> None:
-        assert isinstance(event, Noted)
-        write(descriptor, told=type(event.message).__name__, by=os.getpid(), **msgspec.structs.asdict(event.message))
+        assert isinstance(event, Told)
+        message = event.message
+        if isinstance(message, Living):
+            living = {each.daemon: each.pid for each in message.daemons}
+            write(descriptor, told="Living", by=os.getpid(), living=living)
+            for name in (HBD, LOCKD):
+                parent.send(Fork(name))
+        else:
+            write(descriptor, told=type(message).__name__, by=os.getpid(), **msgspec.structs.asdict(message))
 
-    parent.start(daemon.reactor, noted, lambda: daemon.exit(69, "the warm parent is gone"))
-    write(descriptor, up="reqd", pid=os.getpid(), parent=os.getppid())
-    for name in (HBD, LOCKD):
-        parent.send(Fork(name))
+    parent.start(daemon.reactor, noted)
+    write(descriptor, up="reqd", pid=os.getpid())
     if not (DIRECTORY / "program").exists():
         program = subprocess.Popen(["/bin/sleep", "1000"])
         (DIRECTORY / "program").write_text(str(program.pid))
     signal.signal(signal.SIGUSR1, lambda *_: parent.send(End(LOCKD, 0.5)))
+    signal.signal(signal.SIGUSR2, lambda *_: parent.send(End(HBD, 0.0)))
 
     def terminate() -> None:
         write(descriptor, stopping=os.getpid())
@@ -79,6 +89,7 @@ def main() -> int:
     account = Account.of_system(sys.argv[2]) if len(sys.argv) > 2 else None
     log = Log("n1", "truecld", to_stderr, clock)
     try:
+        alone(paths)
         return WarmParent(paths, {REQD: reqd, HBD: plain, LOCKD: plain}, Loaded, account, clock, log, 5.0).run()
     except CannotStart as error:
         print(error, file=sys.stderr)

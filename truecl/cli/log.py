@@ -1,6 +1,7 @@
 """lha_log."""
 
 import argparse
+import os
 import re
 import select
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from truecl.cli.options import Dial, app_option, parser, run
 from truecl.cli.output import Output, printable
 from truecl.commands.log import TIMEOUT, log
-from truecl.commands.node import DONE, Node
+from truecl.commands.node import DONE, FAILED, USAGE, Ended, Node
 from truecl.model.report import EventRecord
 from truecl.wire.messages import AskLog
 
@@ -19,8 +20,11 @@ _EXAMPLES = """\
   lha_log -f                     and those that come, until Ctrl-C
   lha_log -A web --since 2h      application web in the last two hours
   lha_log --since '2026-11-22 14:00' -n 1000
+  lha_log --timeline -A web      how web last failed over or moved, phase by phase
+  lha_log --timeline -n 3 --svg failover.svg
 """
 DEFAULT = 50
+DEFAULT_TIMELINES = 1
 MOST = 1000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORMATS = (
@@ -37,21 +41,29 @@ _FORMATS = (
 def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
     made = parser("lha_log", "Shows what happened, from all nodes.", _EXAMPLES, TIMEOUT, waits=False)
     made.add_argument("-f", "--follow", action="store_true", help="go on with what happens")
-    made.add_argument("-n", "--lines", type=_lines, default=DEFAULT, help=f"the latest so many, default {DEFAULT}")
+    made.add_argument(
+        "-n", "--lines", type=_lines,
+        help=f"the latest so many, default {DEFAULT}; with --timeline {DEFAULT_TIMELINES}",
+    )  # fmt: skip
     made.add_argument("--since", type=_since, default=0.0, help="2h, 30m, 1d, a date, a time of today")
+    made.add_argument("--timeline", action="store_true", help="failovers and moves as phases, the latest first")
+    made.add_argument("--svg", metavar="FILE", help="with --timeline: draw them into this file too")
     app_option(made)
     return run("lha_log", made, _work, argv, dial)
 
 
 def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
-    request = AskLog(options.since, options.lines, options.follow, options.app)
+    if options.svg is not None and not options.timeline:
+        raise Ended(USAGE, "--svg goes with --timeline")
+    if options.timeline:
+        if options.follow:
+            raise Ended(USAGE, "--timeline shows what was; it does not go with --follow")
+        return _timelines(options, node, out)
+    request = AskLog(options.since, options.lines or DEFAULT, options.follow, options.app)
     day = ""
     for found in log(node, request, options.timeout, _still_read):
         if isinstance(found, tuple):
-            if options.json:
-                out.json({"missing": found})
-            else:
-                sys.stderr.write(f"lha_log: WARN {', '.join(found)} did not answer; their events are missing\n")
+            _missing(found, options, out)
         elif options.json:
             out.json(found)
         else:
@@ -60,6 +72,41 @@ def _work(options: argparse.Namespace, node: Node, out: Output) -> int:
                 day = time.strftime("%Y/%m/%d", moment)
                 out.text(f"Date: {day}")
             out.text(line(found, options.verbose))
+    return DONE
+
+
+def _missing(nodes: Sequence[str], options: argparse.Namespace, out: Output) -> None:
+    if options.json:
+        out.json({"missing": nodes})
+    else:
+        sys.stderr.write(f"lha_log: WARN {', '.join(nodes)} did not answer; their events are missing\n")
+
+
+def _timelines(options: argparse.Namespace, node: Node, out: Output) -> int:
+    from truecl.cli.timeline import shown  # seldom asked for, and plain lha_log starts sooner without
+    from truecl.commands.timeline import timeline
+
+    found = timeline(node, options.app, options.since, options.lines or DEFAULT_TIMELINES, options.timeout)
+    if found.missing:
+        _missing(found.missing, options, out)
+    if not found.latest_first:
+        of_app = f" of '{options.app}'" if options.app else ""
+        raise Ended(FAILED, f"no failover or move{of_app} in the history; lha_log shows what there is")
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else None
+    for number, each in enumerate(found.latest_first):
+        if options.json:
+            out.json(each)
+        else:
+            out.text(("\n" if number else "") + shown(each, width))
+    if options.svg is not None:
+        from pathlib import Path
+
+        from truecl.cli.picture import drawn
+
+        try:
+            Path(options.svg).write_text(drawn(found.latest_first), encoding="utf-8")
+        except OSError as error:
+            raise Ended(FAILED, f"{options.svg} cannot be written: {error.strerror}") from error
     return DONE
 
 

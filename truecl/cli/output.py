@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from truecl.commands.node import FAILED, Outcome, Steps
+from truecl.commands.node import FAILED, NO_DAEMON, USAGE, Outcome, Steps
 from truecl.model.report import Progress, Severity
 
 WIDTH = 60
@@ -72,7 +72,7 @@ class Output:
 
     def end(self, outcome: Outcome) -> int:
         if outcome.text:
-            problem = outcome.code == FAILED or outcome.code == 3
+            problem = outcome.code in (FAILED, USAGE, NO_DAEMON)
             self._say(
                 Severity.ERROR if problem else Severity.WARN if outcome.code else Severity.LOG, outcome.text, False
             )

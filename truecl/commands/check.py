@@ -11,11 +11,16 @@ import msgspec
 
 from truecl.commands.machine import Machine
 from truecl.config.reader import digest, read
+from truecl.config.typed import suggestion
 from truecl.core.watchdog import SOFTDOG
+from truecl.drivers.contract import StepFailed
+from truecl.drivers.fence import secrets
+from truecl.drivers.fence.parse import Metadata
 from truecl.model.config import (
     AppConfig,
     ClusterConfig,
     Configuration,
+    FenceConfig,
     FileStorage,
     NodeConfig,
     NoStorage,
@@ -156,7 +161,7 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
     if len(cluster.links) == 1:
         yield _warning(f"there is one link, {cluster.links[0].name!r}: when it fails, every node is alone")
     workers = [node for node in cluster.nodes if not node.witness]
-    unfenced = [node.name for node in workers if node.fence is None and node.watchdog.use == "off"]
+    unfenced = [node.name for node in workers if not node.fence and node.watchdog.use == "off"]
     if unfenced and len(cluster.nodes) > 1:
         text = "their applications with storage wait for the operator when they fail"
         yield _warning(f"no fence device for {', '.join(unfenced)}: {text}")
@@ -168,12 +173,24 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
         text = f"survive the loss of {(voters - 1) // 2}, as {voters - 1} would; halves of equal size have no majority"
         yield _warning(f"an even number of voters: {voters} {text}; a witness would break the tie")
     for node in cluster.nodes:
-        if node.fence is not None and any(name in node.fence.parameters for name in ("password", "passwd")):
-            text = "everybody can read cluster.yaml; use password_script"
-            yield _warning(f"the fence device of node {node.name!r} has its password in cluster.yaml: {text}")
+        yield from _fence(node)
         for link, address in node.addresses.items():
             if ipaddress.ip_address(address).is_loopback and len(cluster.nodes) > 1:
                 yield _error(f"node {node.name!r} has the loopback address {address} on link {link!r}")
+
+
+def _fence(node: NodeConfig) -> Iterator[Finding]:
+    for device in _devices(node):
+        if any(name in device.parameters for name in ("password", "passwd")):
+            text = "everybody can read cluster.yaml; `secrets:` names a file that holds it (docs/fencing.md)"
+            yield _warning(f"the fence device of node {node.name!r} has its password in cluster.yaml: {text}")
+        if not device.verify:
+            text = "it counts as off because its agent says so; docs/fencing.md"
+            yield _warning(f"fence agent {device.agent!r} of node {node.name!r} is not verified: {text}")
+
+
+def _devices(node: NodeConfig) -> list[FenceConfig]:
+    return [device for level in node.fence for device in level]
 
 
 def _app(app: AppConfig) -> Iterator[Finding]:
@@ -199,9 +216,7 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
         return
     interfaces = machine.interfaces()
     yield from _addresses(cluster.node(own.node), tuple(str(each.ip) for each in interfaces))
-    for node in cluster.nodes:
-        if node.fence is not None and not machine.program(node.fence.agent):
-            yield _warning(f"fence agent {node.fence.agent!r} of node {node.name!r} is not here; install fence-agents")
+    yield from _agents(machine, cluster)
     yield from _watchdog(machine, cluster.node(own.node).watchdog)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
@@ -215,6 +230,39 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     if any(app.addresses for app in hosted):
         for network in machine.dropping_networkd():
             yield _warning(f"{network}: systemd-networkd drops floating addresses; set KeepConfiguration=yes")
+
+
+def _agents(machine: Machine, cluster: ClusterConfig) -> Iterator[Finding]:
+    """Any node may become master, and has to fence the others then."""
+    known: dict[str, Metadata | str] = {}
+    for node in cluster.nodes:
+        for device in _devices(node):
+            what = f"fence agent {device.agent!r} of node {node.name!r}"
+            if not machine.program(device.agent):
+                yield _warning(f"{what} is not here; install fence-agents")
+                continue
+            try:
+                secrets.read(device.secrets)
+            except StepFailed as failed:
+                yield _error(f"{what}: {failed.reason}")
+            if device.agent not in known:
+                known[device.agent] = machine.fence_agent(device.agent)
+            metadata = known[device.agent]
+            if isinstance(metadata, str):
+                yield _warning(f"{what} does not describe itself (action=metadata): {metadata}")
+            else:
+                yield from _parameters(what, device, metadata)
+
+
+def _parameters(what: str, device: FenceConfig, metadata: Metadata) -> Iterator[Finding]:
+    given = {*device.parameters, *device.secrets}
+    for name in sorted(given - set(metadata.names)):
+        yield _error(f"{what}: unknown parameter {name!r}; {suggestion(name, metadata.names)}")
+    for name in metadata.missing(given):
+        yield _error(f"{what}: parameter {name!r} is missing")
+    for action in ("off", "status") if device.verify else ("off",):
+        if action not in metadata.actions:
+            yield _error(f"{what} cannot do {action!r}; its actions: {', '.join(metadata.actions) or 'none'}")
 
 
 def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:

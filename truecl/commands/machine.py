@@ -1,17 +1,26 @@
 """What `lha_check` asks of the machine it runs on; a test answers for a machine of its own."""
 
 import ipaddress
+import os
 import pwd
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import netifaces
 
+from truecl.drivers.contract import last_lines
+from truecl.drivers.fence import parse
+from truecl.drivers.fence.parse import Metadata
 from truecl.drivers.watchdog.virtual import virtual
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+METADATA_TIME = 10.0
+"""Seconds for an agent to describe itself."""
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -33,6 +42,8 @@ class Machine(NamedTuple):
 
     program: Callable[[str], bool]
     """A name in the system's path, or an absolute path: is it a program that can be run?"""
+    fence_agent: Callable[[str], Metadata | str]
+    """What a fence agent says of itself, or why it says nothing."""
     user: Callable[[str], int | None]
     """A user's id, None: there is no such user."""
     interfaces: Callable[[], tuple[Interface, ...]]
@@ -45,11 +56,37 @@ class Machine(NamedTuple):
 def this_machine(root: Path = Path("/")) -> Machine:
     return Machine(
         program=lambda name: shutil.which(name, path=SYSTEM_PATH) is not None,
+        fence_agent=_fence_agent,
         user=user_id,
         interfaces=lambda: tuple(_interfaces()),
         dropping_networkd=lambda: tuple(_dropping(root)),
         watchdog=lambda device: _watchdog(root, device),
     )
+
+
+def _fence_agent(name: str) -> Metadata | str:
+    """Its metadata are part of the program: no device is asked, and no secret needed."""
+    path = shutil.which(name, path=SYSTEM_PATH) or name
+    pipe = subprocess.PIPE
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
+    try:
+        agent = subprocess.Popen(
+            [path], stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment, start_new_session=True
+        )
+    except OSError as error:
+        return error.strerror or str(error)
+    with agent:
+        try:
+            said, complaint = agent.communicate(b"action=metadata\n", METADATA_TIME)
+        except subprocess.TimeoutExpired:
+            os.killpg(agent.pid, signal.SIGKILL)
+            return f"no end within {METADATA_TIME:g} s"
+    if agent.returncode:
+        return f"exit code {agent.returncode}: {last_lines(complaint)}"
+    try:
+        return parse.metadata(said.decode(errors="replace"))
+    except ValueError as error:
+        return f"what it says {error}"
 
 
 def _watchdog(root: Path, device: str) -> WatchdogFacts:

@@ -21,7 +21,18 @@ from truecl.config.typed import (
     text,
     texts,
 )
-from truecl.model.config import ClusterConfig, FenceConfig, LinkConfig, NodeConfig, Ports, Timing, WatchdogConfig
+from truecl.model.config import (
+    MAX_FENCING,
+    ClusterConfig,
+    FenceConfig,
+    FenceLevel,
+    LinkConfig,
+    NodeConfig,
+    Ports,
+    Timing,
+    WatchdogConfig,
+    worst_time,
+)
 from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
@@ -30,16 +41,84 @@ _RESERVED = ("fence", "witness", "watchdog")
 """Keys of a node beside its links."""
 
 
+MAX_LEVELS = 9
+MAX_DEVICES = 8
+"""Of one level."""
+
+
 def _parameter(value: str) -> str:
     if not value or len(value) > 64 or not value.isprintable() or any(each in value for each in "=\n "):
         raise scalars.Unfit("expected the name of a parameter of the fence agent, as ip")
+    if value in ("action", "option"):
+        raise scalars.Unfit("expected other parameters", f"{value!r} is truecl's own matter: it says off, on or status")
     return value
 
 
-_FENCE = Shape(
+def _secrets(source: Source, tree: Tree, path: Path) -> Any:
+    """A mapping of parameters to the files that hold their values."""
+    found = entries(tree, source, path, "the agent's parameters to files that hold their values")
+    if found is None:
+        return None
+    files = {}
+    for key, inner in found:
+        name = key_of(source, key, _parameter, path)
+        file = text(scalars.file_path)(source, inner, (*path, key.text))
+        if name is not None and file is not None:
+            files[name] = file
+    return files
+
+
+_DEVICE = Shape(
     FenceConfig,
-    {"agent": text(scalars.agent), "parameters": texts(_parameter, "the agent's parameters")},
+    {
+        "agent": text(scalars.agent),
+        "parameters": texts(_parameter, "the agent's parameters"),
+        "secrets": _secrets,
+        "retries": text(lambda value: scalars.integer(value, 0, 10)),
+        "delay": text(scalars.duration_or_zero),
+    },
 )
+
+
+def _device(source: Source, tree: Tree, path: Path) -> FenceConfig | None:
+    device = _DEVICE(source, tree, path)
+    for name in device.secrets if device is not None else ():
+        if device is not None and name in device.parameters:
+            what = f"{name!r} stands in parameters and in secrets"
+            source.note(source.line(*path, "secrets", name), what, "expected one of them")
+    return device
+
+
+def _level(source: Source, tree: Tree, path: Path) -> FenceLevel | None:
+    """A device, or a list of devices that must all confirm."""
+    if not isinstance(tree, Sequence):
+        device = _device(source, tree, path)
+        return (device,) if device is not None else None
+    if len(tree.items) > MAX_DEVICES:
+        source.note(tree.line, f"a level of 'fence' has {len(tree.items)} devices", f"expected at most {MAX_DEVICES}")
+        return None
+    level: FenceLevel | None = items(_device, "fence devices that must all confirm")(source, tree, path)
+    return level
+
+
+def _fence(source: Source, tree: Tree, path: Path) -> tuple[FenceLevel, ...] | None:
+    """One device, or a list of levels."""
+    levels: tuple[FenceLevel, ...] | None
+    if isinstance(tree, Sequence):
+        levels = items(_level, "fence devices or levels of them")(source, tree, path)
+    else:
+        level = _level(source, tree, path)
+        levels = (level,) if level is not None else None
+    if levels is None:
+        return None
+    if len(levels) > MAX_LEVELS:
+        source.note(tree.line, f"'fence' has {len(levels)} levels", f"expected at most {MAX_LEVELS}")
+    elif (worst := worst_time(levels)) > MAX_FENCING:
+        what = f"'fence' may take {law.shown(worst)} until every level failed"
+        source.note(tree.line, what, f"expected at most {law.shown(MAX_FENCING)}; see docs/fencing.md")
+    return levels
+
+
 _WATCHDOG = Shape(WatchdogConfig, {"device": text(scalars.device), "timeout": text(scalars.whole_seconds)})
 _USES = choice(("off", "automatic", "required"))
 
@@ -124,7 +203,7 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _FENCE, "watchdog": _watchdog})
+    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None

@@ -28,9 +28,13 @@ _FENCE = """\
     # the operator. Any agent of the fence-agents packages, run on the master; its parameters are those of its man page.
     # fence:
     #   agent: fence_ipmilan
-    #   parameters: {ip: 192.0.2.11, username: truecl, password_script: /etc/truecl/ipmi-password, lanplus: 1}
-    #   timeout: 20s              # for one call of the agent
+    #   parameters: {ip: 192.0.2.11, username: truecl, lanplus: 1}
+    #   secrets: {password: /etc/truecl/ipmi-password}   # files that only root can read, on every node
+    #   timeout: 20s              # for 'off' and the questions that verify it, together
     #   verify: yes               # believe 'off' only after asking for the status
+    #   retries: 0                # more attempts before the next level
+    #   delay: 0s                 # before the first attempt
+    # Several devices, two power supplies: a list of levels, see docs/fencing.md. `lha_fence --test` tries them all.
     # Resets this node when it lost its lease and cannot stop what it runs, or hangs. `required`: without it nothing
     # starts here; `automatic`: with it where there is one. Short: `watchdog: required`.
     # watchdog:
@@ -52,7 +56,7 @@ on_quorum_loss: stop
 #   detection: 300ms              # silence on all links that makes a node dead
 #   election: 1s                  # silence of the master's log that starts an election, if nothing else did
 #   lease: 1s                     # for so long a node may run applications without hearing from the majority
-#   renewal: 200ms                # between two requests for the lease
+#   renewal: 300ms                # between two requests for the lease
 #   drift: 50ms                   # the most by which two nodes' clocks part over one lease
 #   stop_allowance: 5s            # from the end of the lease to the last step of a forced stop
 

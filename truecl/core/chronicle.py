@@ -18,7 +18,7 @@ from truecl.core.outbox import Outbox
 from truecl.model.actions import Action
 from truecl.model.ids import STATD, AppName, NodeName
 from truecl.model.report import EventRecord, Severity
-from truecl.wire.messages import AskLog, LogLines, Refused
+from truecl.wire.messages import AskLog, ClockReading, LogLines, Refused
 
 GATHER_TIME = 1.0
 """Seconds to wait for the other nodes' histories."""
@@ -50,6 +50,8 @@ class FindEvents(Action, frozen=True):
     since: float
     limit: int
     app: AppName | None = None
+    marked: bool = False
+    """Only those with a mark."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -73,7 +75,9 @@ class _Gather:
     deadline: float
     waiting: list[NodeName]
     missing: list[NodeName]
+    asked_at: float
     parts: dict[NodeName, tuple[EventRecord, ...]] = field(default_factory=dict)
+    readings: list[ClockReading] = field(default_factory=list)
     fresh: deque[EventRecord] = field(default_factory=lambda: deque(maxlen=MAX_FRESH))
 
 
@@ -114,8 +118,8 @@ class Chronicle:
         self._enqueue(msgspec.structs.replace(event, node=self.me, text=clipped(event.text)))
 
     def happened(self, happenings: Iterable[Happening], now: float) -> None:
-        for daemon, severity, text, app, index in happenings:
-            self._enqueue(EventRecord(0.0, now, self.me, daemon, severity, clipped(text), app, index))
+        for happening in happenings:
+            self._enqueue(happening.noted(self.me, now))
 
     def _enqueue(self, event: EventRecord) -> None:
         self._queue.append(event)
@@ -148,10 +152,11 @@ class Chronicle:
         request = msgspec.structs.replace(request, limit=limit, local=False)
         waiting = self._others()
         missing = [node for node in self.nodes if node != self.me and node not in waiting]
-        self._gathers[number] = _Gather(who, request, now + GATHER_TIME, [*waiting, self.me], missing)
+        self._gathers[number] = _Gather(who, request, now + GATHER_TIME, [*waiting, self.me], missing, now)
         for node in waiting:
-            self._out.send(node, AskLog(request.since, limit, request.follow, request.app, number, True))
-        self._searches[self._out.do(FindEvents(request.since, limit, request.app))] = number
+            question = AskLog(request.since, limit, request.follow, request.app, number, True, request.marked)
+            self._out.send(node, question)
+        self._searches[self._out.do(FindEvents(request.since, limit, request.app, request.marked))] = number
         if request.follow and self._renew_at is None:
             self._renew_at = now + RENEW_FOLLOW
 
@@ -163,7 +168,7 @@ class Chronicle:
             self._streams[node] = now + FOLLOW_TIME
         if request.limit <= 0 or len(self._searches) >= MAX_SEARCHES:
             return
-        action = FindEvents(request.since, min(request.limit, MAX_LINES), request.app)
+        action = FindEvents(request.since, min(request.limit, MAX_LINES), request.app, request.marked)
         self._searches[self._out.do(action)] = (node, request.number)
 
     def done(self, id: int, result: Any, now: float) -> None:
@@ -180,15 +185,18 @@ class Chronicle:
             self._part(purpose, self.me, events, now)
         else:
             node, number = purpose
-            self._out.send(node, LogLines(number, fitting(events, MAX_ANSWER), last=True))
+            self._out.send(node, LogLines(number, fitting(events, MAX_ANSWER), last=True, clock=now))
 
     def lines(self, node: NodeName, message: LogLines, now: float) -> None:
         """Another node's answer, or (number 0) what just happened there."""
         events = tuple(event for event in message.events[-MAX_LINES:] if event.node == node)
         if message.number == 0:
             self._feed(events)
-        else:
-            self._part(message.number, node, events, now)
+            return
+        gather = self._gathers.get(message.number)
+        if gather is not None and message.clock:
+            gather.readings.append(ClockReading(self.me, node, gather.asked_at, message.clock, now))
+        self._part(message.number, node, events, now)
 
     def _part(self, number: int, node: NodeName, events: tuple[EventRecord, ...], now: float) -> None:
         gather = self._gathers.get(number)
@@ -203,11 +211,15 @@ class Chronicle:
         gather = self._gathers.pop(number)
         request = gather.request
         missing = tuple(node for node in self.nodes if node in gather.missing or node in gather.waiting)
-        events = merged(gather.parts.values(), request.limit)
+        if request.marked:
+            events = in_order(event for part in gather.parts.values() for event in part)
+        else:
+            events = merged(gather.parts.values(), request.limit)
         for first in range(0, max(1, len(events)), BATCH):
             chunk = tuple(events[first : first + BATCH])
             at_end = first + BATCH >= len(events)
-            answer = LogLines(request.number, chunk, at_end and not request.follow, missing if at_end else ())
+            last, readings = at_end and not request.follow, tuple(gather.readings) if at_end and request.marked else ()
+            answer = LogLines(request.number, chunk, last, missing if at_end else (), now if at_end else 0.0, readings)
             self._out.tell(gather.who, answer)
         if request.follow:
             follower = _Follower(request.number, request.app, Sieve())

@@ -5,10 +5,12 @@ the log first; orders leave only for committed grants. On the other nodes it han
 instances' progress to the master, and operators' requests there and their replies back.
 """
 
-from collections import deque
 from typing import Any
 
+from truecl.core import fence_operation
+from truecl.core.account import Account
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
+from truecl.core.fence_operation import FenceOperation, FenceStage
 from truecl.core.ledger import app_state
 from truecl.core.operation import Operation, Stage
 from truecl.core.outbox import Outbox
@@ -37,6 +39,7 @@ from truecl.wire.messages import (
     Notes,
     Order,
     OrderFenceOff,
+    PoweredOn,
     Propose,
     Proposed,
     Refused,
@@ -66,7 +69,6 @@ MAX_COMMANDS = 500
 MAX_OUTCOMES = 256
 MAX_OPERATIONS = 64
 MAX_REQUESTS = 64
-PLANS_KEPT = 1000
 
 
 class Clusterd:
@@ -74,9 +76,8 @@ class Clusterd:
 
     def __init__(self, me: NodeName, configuration: Configuration) -> None:
         self.me, self.configuration = me, configuration
-        self.inputs: deque[PlanInput] = deque(maxlen=PLANS_KEPT)
-        """What was decided upon, the latest last: an incident can be planned again."""
         self._out = Outbox()
+        self._account = Account(self._out)
         self._ledger = Ledger()
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
@@ -93,6 +94,7 @@ class Clusterd:
         self._master_since: float | None = None
         self._settled_boots = False
         self._operations: dict[str, Operation] = {}
+        self._fence_operations: dict[str, FenceOperation] = {}
         self._early: list[tuple[Request, NodeName]] = []
         """Requests that came between this node's election and its first committed entry."""
         self._requests: dict[str, tuple[str, Request]] = {}
@@ -108,6 +110,8 @@ class Clusterd:
         self._ordered: dict[NodeOrder, float] = {}
         self._fencing: dict[tuple[NodeName, Index], float] = {}
         self._fence_trouble: dict[NodeName, str] = {}
+        self._said_off: dict[NodeName, tuple[Index, float]] = {}
+        """Nodes that their devices called off while hbd still heard them, by which order and when."""
         self._step_down_at = 0.0
         """When this master may ask again to be relieved."""
         self._notes: Notes = Notes(())
@@ -139,6 +143,7 @@ class Clusterd:
                     self._began = now
                 if who == STATD:
                     self._out.tell(STATD, self._notes)
+                    self._account.begin(listened=True)
             case Left(who):
                 self._left(who)
             case _:
@@ -163,6 +168,9 @@ class Clusterd:
                 self._progress(message)
             case FenceResult() if who == REQD:
                 self._fenced(message)
+            case PoweredOn() if who == REQD:
+                for operation in self._fence_operations.values():
+                    operation.powered_on(message)
             case NewConfiguration() if who == SYNCD:
                 self.configuration = message.configuration
             case Request():
@@ -186,6 +194,8 @@ class Clusterd:
 
     def _left(self, who: str) -> None:
         self._acting.pop(who, None)
+        if who == STATD:
+            self._account.begin(listened=False)
         if who == LOCKD:
             self._lead_no_more()
         for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
@@ -211,7 +221,10 @@ class Clusterd:
     def _lead_no_more(self, leadership: Leadership | None = None) -> None:
         self._leadership = leadership or Leadership(self._leadership.term, None, False)
         self._master_since, self._proposal = None, None
+        self._account.begin()
         self._operations.clear()
+        self._fence_operations.clear()
+        self._said_off.clear()
         if self._leadership.leader != self.me:
             self._early.clear()
         self._ordered.clear()
@@ -228,7 +241,7 @@ class Clusterd:
 
     def _request(self, who: str, request: Request) -> None:
         if who not in self._acting:
-            self._out.tell(who, Refused("only root starts, stops and moves applications"))
+            self._out.tell(who, Refused("only root starts, stops and moves applications, and fences nodes"))
             return
         if len(self._requests) >= MAX_REQUESTS:
             self._out.tell(who, Refused("too many requests at once; try again"))
@@ -259,8 +272,9 @@ class Clusterd:
     def _begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
-        if request.id in self._operations:
-            self._operations[request.id].asked_at = self._now
+        under_way = self._operations.get(request.id) or self._fence_operations.get(request.id)
+        if under_way is not None:
+            under_way.asked_at = self._now
             return
         if request.id in self._outcomes:
             for reply in self._outcomes[request.id]:
@@ -272,17 +286,25 @@ class Clusterd:
                 self._early.append((request, origin))
             return
         problem = self._problem(request)
-        if problem or len(self._operations) >= MAX_OPERATIONS:
+        if problem or len(self._operations) + len(self._fence_operations) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
             self._answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
             self._answer(origin, Reply(request.id, code=1))
-            return
-        self._operations[request.id] = Operation(request, origin, asked_at=self._now)
+        elif request.verb in fence_operation.VERBS:
+            operation = fence_operation.begin(request, origin, self.configuration, self._now)
+            self._fence_operations[request.id] = operation
+        else:
+            self._operations[request.id] = Operation(request, origin, asked_at=self._now)
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot even be tried; '' if it can."""
         if request.verb == "autostart":
             return ""
+        if request.verb in fence_operation.VERBS:
+            for other in self._fence_operations.values():
+                if other.node == request.node:
+                    return f"lha_fence --{other.request.verb} of {other.node} is under way ({other.request.operator})"
+            return fence_operation.problem(request, self.configuration, self._ledger, self._heard())
         if request.verb not in ("start", "stop", "move"):
             return f"unknown request '{request.verb}'"
         config = self.configuration.app(request.app)
@@ -396,17 +418,18 @@ class Clusterd:
     def _input(self, now: float) -> PlanInput:
         return PlanInput(
             self.me, self.configuration, self._ledger, self._alive(), self._awaited(now), self._lost(now),
-            self._nodes.reports, frozenset(self._nodes.expired), dict(self._fence_trouble), self._nodes.watchdogs,
-            frozenset(self._nodes.reset),
+            self._nodes.reports, frozenset(self._nodes.expired), dict(self._fence_trouble),
+            frozenset(each.node for each in self._fence_operations.values() if each.unwanted),
+            self._nodes.watchdogs, frozenset(self._nodes.reset),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
         given = self._input(now)
-        if not self.inputs or self.inputs[-1] != given:
-            self.inputs.append(given)
+        self._account.decided(given, self._leadership.term, now)
         self._plan = plan(given)
-        commands = [*self._cold_start(now), *self._stale_locks(), *self._step_operations(), *self._plan.commands]
+        commands = [*self._cold_start(now), *self._stale_locks(), *self._step_operations()]
+        commands += [*self._plan.commands, *self._step_fence_operations(now)]
         if commands and self._proposal is None:
             self._propose(tuple(commands[:MAX_COMMANDS]), now)
         self._give_orders(now)
@@ -501,17 +524,20 @@ class Clusterd:
         """As soon as it is known: whoever asked need not wait until the lock is free again."""
         if operation.code is not None and not operation.told:
             operation.told = True
-            id, replies = operation.request.id, []
-            if operation.text:
-                severity = Severity.ERROR if operation.code else Severity.LOG
-                replies.append(Reply(id, Progress(operation.text, severity, verbose=False)))
-            self._outcomes[id] = (*replies, Reply(id, code=operation.code))
-            if len(self._outcomes) > MAX_OUTCOMES:
-                del self._outcomes[next(iter(self._outcomes))]
-            for reply in self._outcomes[id]:
-                self._answer(operation.origin, reply)
+            self._tell_end(operation.request.id, operation.origin, operation.code, operation.text)
         if operation.stage is Stage.DONE:
             del self._operations[operation.request.id]
+
+    def _tell_end(self, id: str, origin: NodeName, code: int, text: str) -> None:
+        replies = []
+        if text:
+            severity = Severity.ERROR if code else Severity.LOG
+            replies.append(Reply(id, Progress(text, severity, verbose=False)))
+        self._outcomes[id] = (*replies, Reply(id, code=code))
+        if len(self._outcomes) > MAX_OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
+        for reply in self._outcomes[id]:
+            self._answer(origin, reply)
 
     def _owners_report(self, app: AppName) -> InstanceReport | None:
         grant = app_state(self._ledger, app).grant
@@ -579,6 +605,8 @@ class Clusterd:
 
     def _carry_out_fences(self, now: float) -> None:
         self._fencing = {key: at for key, at in self._fencing.items() if key in self._plan.fences}
+        ordered = self._ledger.fences
+        self._fence_trouble = {node: text for node, text in self._fence_trouble.items() if node in ordered}
         for node, index in self._plan.fences:
             if now - self._fencing.get((node, index), -REPEAT_FENCE) >= REPEAT_FENCE:
                 self._fencing[(node, index)] = now
@@ -587,14 +615,53 @@ class Clusterd:
     def _fenced(self, message: FenceResult) -> None:
         if not self.master:
             return
+        fence = self._ledger.fences.get(message.node)
+        if fence is not None and fence.index == message.index:
+            for operation in self._fence_operations.values():
+                operation.fenced(message)
         if not message.off:
             self._fence_trouble[message.node] = message.reason
             return
         self._fence_trouble.pop(message.node, None)
+        if message.node in self._heard():
+            text = f"says that {message.node} is off, and it is still heard; does the device switch another one?"
+            self._fence_trouble[message.node] = text
+            self._said_off[message.node] = message.index, self._now
+        else:
+            self._confirm_fence(message.node, message.index)
+
+    def _confirm_fence(self, node: NodeName, index: Index) -> None:
+        self._said_off.pop(node, None)
         self._number += 1
-        self._out.tell(
-            LOCKD, Propose(self._number, self._leadership.term, (ConfirmFence(message.node, message.index),))
-        )
+        self._out.tell(LOCKD, Propose(self._number, self._leadership.term, (ConfirmFence(node, index),)))
+
+    def _confirm_silent(self) -> None:
+        """A node that its device called off is silent a detection time later. If not, the device is asked again, and
+        what it said before counts no more: the node's silence may have another cause by then."""
+        heard = self._heard()
+        for node, (index, at) in list(self._said_off.items()):
+            if self._now >= at + REPEAT_FENCE:
+                del self._said_off[node]
+            elif node not in heard:
+                self._fence_trouble.pop(node, None)
+                self._confirm_fence(node, index)
+
+    def _step_fence_operations(self, now: float) -> list[AnyCommand]:
+        commands: list[AnyCommand] = []
+        for id, operation in list(self._fence_operations.items()):
+            if self._proposal is None or now >= operation.until:  # decide on what the log says
+                command = operation.step(self.me, self._ledger, self._heard(), self._nodes.expired, now)
+                commands += [command] if command is not None else []
+            order = operation.order()
+            if order is not None:
+                self._out.tell(REQD, order)
+            for progress in operation.progress:
+                self._answer(operation.origin, Reply(id, progress))
+            operation.progress.clear()
+            if operation.stage is FenceStage.DONE and operation.code is not None:
+                del self._fence_operations[id]
+                self._tell_end(id, operation.origin, operation.code, operation.text)
+        return commands
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -602,6 +669,7 @@ class Clusterd:
         self._settle_proposal(now)
         self._pass_again(now)
         if self.master:
+            self._confirm_silent()
             self._decide(now)
         return self._out.take(self._wake_at(now))
 
@@ -618,6 +686,7 @@ class Clusterd:
         if self._plan.step_down:
             times.append(self._step_down_at)
         times += [each.asked_at + FORGOTTEN for each in self._operations.values() if each.stage is Stage.WAIT]
+        times += [each.until for each in self._fence_operations.values()]
         if self._master_since is not None and (not self._settled_boots or now < self._master_since + REPORT_GRACE):
             times.append(max(now + 0.1, self._master_since + REPORT_GRACE))
         times += [since + REPORT_GRACE for since in self._reported_since.values() if now < since + REPORT_GRACE]

@@ -14,6 +14,11 @@ every deadline moves by that lateness, and once in a detection time a grace of o
 waits in the sockets' queues can be read. Lateness moves deadlines, it never suspends them: a peer that is really dead
 is found dead after a bounded number of late calls.
 
+All nodes fall into step: who hears a heartbeat in the second half of its own interval sends at once (fireflies: Mirollo
+and Strogatz 1990, with a coupling so strong that two beats suffice; Babaoglu et al. 2007 for heartbeats of a network).
+What all send and receive then comes in one burst, in which every node's hbd is awake anyway: what an idle node costs is
+how often it wakes. The half in which it does not listen bounds the pace: never more than two beats in an interval.
+
 Sequence numbers rise through every start of hbd within a boot, because they start at the clock (microseconds of
 CLOCK_BOOTTIME, far more than datagrams are sent). So a datagram that was seen, or overtaken on its link, is told apart
 without a journal. A boot id once replaced is not believed again while its successor is alive.
@@ -116,6 +121,10 @@ class _Peer:
     boot: BootId | None = None
     floor: int = -1
     """No datagram below this sequence counts any more: it said goodbye there."""
+    heard: float = 0.0
+    """When the last of it came in, on whichever link; not moved by this node's own slowness."""
+    silent_since: float = 0.0
+    """`heard` as it was when it was found dead."""
     retired: dict[BootId, int] = field(default_factory=dict)
     """Boots that were replaced, and the highest sequence seen of each."""
 
@@ -136,6 +145,8 @@ class Detector:
             peer.tick = place % self._ticks
         self._tick = 0
         self._next_tick = 0.0
+        self._deadline = float("inf")
+        """No link's time is over before: as of the last look at them."""
         self._wake_at: float | None = None
         self._sequence = 0
         self._grace_until = float("-inf")
@@ -153,7 +164,7 @@ class Detector:
     # ---- the contract --------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> Output:
-        """Every peer is greeted on every link at once; from then on by the interval, with a phase of our own."""
+        """Every peer is greeted on every link at once; from then on by the interval."""
         self._sequence = int(now * 1_000_000)
         for peer in self._peers.values():
             for link in peer.links.values():
@@ -185,28 +196,38 @@ class Detector:
             case _:
                 self.faults += 1
         self._publish_changes(now)
-        wake = self._next_tick if self._wake_at is None else min(self._wake_at, self._next_tick)
-        return self._output(wake)
+        return self._output(self._next_wake())
 
     # ---- sending -------------------------------------------------------------------------------------------------
 
     def _woke(self, now: float) -> Output:
         """The clock decides: send what is due, look at every deadline, wake again at the next of either."""
         if now >= self._next_tick:
-            for peer in self._peers.values():
-                if peer.tick == self._tick:
-                    for link in peer.links.values():
-                        self._heartbeat(peer, link, now)
-            self._tick = (self._tick + 1) % self._ticks
-            pace = self._interval / self._ticks
-            self._next_tick += pace
-            if self._next_tick <= now:
-                # Too late for the old rhythm. No burst to make up for it.
-                self._next_tick = now + pace
-        deadline = self._judge(now)
+            self._beat(now)
+        self._judge(now)
         self._publish_changes(now)
-        times = (self._next_tick, deadline, self._listening_until)
-        return self._output(min(time for time in times if time is not None))
+        return self._output(self._next_wake())
+
+    def _next_wake(self) -> float:
+        return min(self._next_tick, self._deadline, self._listening_until or self._next_tick)
+
+    def _beat(self, now: float) -> None:
+        for peer in self._peers.values():
+            if peer.tick == self._tick:
+                for link in peer.links.values():
+                    self._heartbeat(peer, link, now)
+        self._tick = (self._tick + 1) % self._ticks
+        pace = self._interval / self._ticks
+        self._next_tick += pace
+        if self._next_tick <= now:
+            # Too late for the old rhythm. No burst to make up for it.
+            self._next_tick = now + pace
+
+    def _fall_in_step(self, now: float) -> None:
+        """With the peer that was just heard. (Not where the sends are spread over the interval on purpose.)"""
+        if self._ticks == 1 and now >= self._next_tick - self._interval / 2:
+            self._next_tick = now
+            self._beat(now)
 
     def _heartbeat(self, peer: _Peer, link: _Link, now: float) -> None:
         self._sequence += 1
@@ -277,14 +298,16 @@ class Detector:
         if admitted is None:
             return
         peer, link = admitted
-        link.heard = now
+        link.heard = peer.heard = now
         if message.hears_you:
             link.confirmed = now
+            self._deadline = min(self._deadline, now + self._detection)
             if not link.up:
                 link.up = self._changed = True
             self._turn(peer, Sign.CONFIRMED)
         if not link.said or not message.hears_you:
             self._prompt(peer, link, now)
+        self._fall_in_step(now)
 
     def _left(self, node: NodeName, message: Goodbye, now: float) -> None:
         admitted = self._admit(node, message)
@@ -321,11 +344,12 @@ class Detector:
                 if link.confirmed is not None:
                     link.confirmed = min(now, link.confirmed + late)
         # Counted once, whichever event it was that came late.
-        self._wake_at = None
+        self._deadline += late
+        self._next_tick = max(self._next_tick, now)
 
-    def _judge(self, now: float) -> float | None:
-        """Take down links and peers whose time is over; the earliest deadline of the rest."""
-        earliest: float | None = None
+    def _judge(self, now: float) -> None:
+        """Take down links and peers whose time is over. Only when woken: what waited in the sockets is read by then."""
+        self._deadline = float("inf")
         for peer in self._peers.values():
             for link in peer.links.values():
                 if not link.up or link.confirmed is None:
@@ -334,11 +358,11 @@ class Detector:
                 if deadline <= now:
                     link.up = False
                     self._changed = True
-                elif earliest is None or deadline < earliest:
-                    earliest = deadline
+                else:
+                    self._deadline = min(self._deadline, deadline)
             if peer.state is PeerState.ALIVE and not any(link.up for link in peer.links.values()):
+                peer.silent_since = peer.heard
                 self._turn(peer, Sign.SILENT)
-        return earliest
 
     # ---- telling -------------------------------------------------------------------------------------------------
 
@@ -386,6 +410,7 @@ def _seen(peer: _Peer) -> NodeView:
         alive=peer.state is PeerState.ALIVE,
         links=tuple(LinkView(link.name, link.up) for link in peer.links.values()),
         left=peer.state is PeerState.LEFT,
+        heard=peer.silent_since if peer.state is PeerState.DEAD else 0.0,
     )
 
 

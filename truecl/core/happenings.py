@@ -5,10 +5,13 @@ index it follows from: the same decision, noted by all, is told once when histor
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from truecl.model.ids import HBD, LOCKD, AppName, NodeName
+from truecl.core.instance import InstanceMachine
+from truecl.model.ids import HBD, LOCKD, REQD, AppName, NodeName
 from truecl.model.ledger import AppState, Fence, Ledger, Wanted
-from truecl.model.report import EventRecord, Severity
+from truecl.model.report import EventRecord, Mark, Moment, Phase, Severity
+from truecl.model.step import Instance
 from truecl.wire.messages import Leadership, LinkView, NodeView, View
 
 MAX_TEXT = 400
@@ -16,8 +19,22 @@ MAX_TEXT = 400
 SAME_MOMENT = 2.0
 """Seconds within which two nodes' word of the same thing counts as one event."""
 
-Happening = tuple[str, Severity, str, AppName | None, int]
-"""Daemon, severity, text, application, log index (0: none)."""
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    daemon: str
+    severity: Severity
+    text: str
+    app: AppName | None = None
+    index: int = 0
+    """Log index that it follows from, 0: none."""
+    mark: Mark | None = None
+
+    def noted(self, node: NodeName, now: float) -> EventRecord:
+        """By `node`; the wall clock is for statd's disk to add."""
+        return EventRecord(
+            0.0, now, node, self.daemon, self.severity, clipped(self.text), self.app, self.index, self.mark
+        )
 
 
 def clipped(text: str) -> str:
@@ -36,15 +53,16 @@ def in_view(old: View, new: View) -> Iterator[Happening]:
         past = before.get(node.node)
         was_alive = past is not None and past.alive
         if node.alive and not was_alive:
-            yield HBD, Severity.LOG, f"node {node.node} is up", None, 0
+            yield Happening(HBD, Severity.LOG, f"node {node.node} is up")
         elif was_alive and not node.alive:
             if node.left:
-                yield HBD, Severity.LOG, f"node {node.node} left in good order", None, 0
+                yield Happening(HBD, Severity.LOG, f"node {node.node} left in good order")
             else:
-                yield HBD, Severity.WARN, f"node {node.node} is down", None, 0
+                silent = Mark(Moment.SILENT, node.node, since=node.heard)
+                yield Happening(HBD, Severity.WARN, f"node {node.node} is down", mark=silent)
         elif past is not None and node.alive:
             if past.boot is not None and node.boot is not None and past.boot != node.boot:
-                yield HBD, Severity.WARN, f"node {node.node} rebooted", None, 0
+                yield Happening(HBD, Severity.WARN, f"node {node.node} rebooted")
             yield from _in_links(node, past.links)
 
 
@@ -52,9 +70,9 @@ def _in_links(node: NodeView, past: tuple[LinkView, ...]) -> Iterator[Happening]
     before = {link.name: link.up for link in past}
     for link in node.links:
         if link.up and before.get(link.name) is False:
-            yield HBD, Severity.LOG, f"link {link.name} to {node.node} is up", None, 0
+            yield Happening(HBD, Severity.LOG, f"link {link.name} to {node.node} is up")
         elif before.get(link.name) and not link.up:
-            yield HBD, Severity.WARN, f"link {link.name} to {node.node} is down", None, 0
+            yield Happening(HBD, Severity.WARN, f"link {link.name} to {node.node} is down")
 
 
 # ---- the log ------------------------------------------------------------------------------------------------------
@@ -63,9 +81,10 @@ def _in_links(node: NodeView, past: tuple[LinkView, ...]) -> Iterator[Happening]
 def in_leadership(old: Leadership | None, new: Leadership) -> Iterator[Happening]:
     leader = old.leader if old is not None else None
     if new.leader is not None and (leader != new.leader or (old is not None and old.term != new.term)):
-        yield LOCKD, Severity.LOG, f"{new.leader} is the master (term {new.term})", None, 0
+        elected = Mark(Moment.ELECTED, new.leader, int(new.term))
+        yield Happening(LOCKD, Severity.LOG, f"{new.leader} is the master (term {new.term})", mark=elected)
     elif new.leader is None and leader is not None:
-        yield LOCKD, Severity.WARN, f"no master any more (it was {leader})", None, 0
+        yield Happening(LOCKD, Severity.WARN, f"no master any more (it was {leader})")
 
 
 def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
@@ -76,31 +95,37 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
     if new.digest not in ("", old.digest):
-        yield LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index
+        yield Happening(LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index)
 
 
 def _in_app(app: AppName, old: AppState, new: AppState, index: int) -> Iterator[Happening]:
     if new.wanted != old.wanted:
         where = f" on {new.preferred}" if new.preferred and new.wanted is Wanted.RUNNING else ""
-        yield LOCKD, Severity.LOG, f"application '{app}' is to be {new.wanted.value}{where}", app, index
-    elif new.preferred != old.preferred and new.preferred is not None:
-        yield LOCKD, Severity.LOG, f"application '{app}' is to run on {new.preferred}", app, index
+        mark = Mark(Moment.WANTED, new.preferred or "", detail="start" if new.wanted is Wanted.RUNNING else "stop")
+        text = f"application '{app}' is to be {new.wanted.value}{where}"
+        yield Happening(LOCKD, Severity.LOG, text, app, index, mark)
+    elif new.preferred is not None and (new.preferred != old.preferred or (new.move and not old.move)):
+        mark = Mark(Moment.WANTED, new.preferred, detail="move" if new.move else "start")
+        yield Happening(LOCKD, Severity.LOG, f"application '{app}' is to run on {new.preferred}", app, index, mark)
     ended = new.ended
     if ended is not None and (old.ended is None or old.ended.generation != ended.generation):
         why = f" ({ended.reason})" if ended.reason else ""
         severity = Severity.LOG if ended.proof == "released" else Severity.WARN
         text = f"grant {ended.generation} of application '{app}' to {ended.node} ended, proof: {ended.proof.value}{why}"
-        yield LOCKD, severity, text, app, int(ended.generation)
+        mark = Mark(Moment.ENDED, ended.node, int(ended.generation), detail=ended.proof.value)
+        yield Happening(LOCKD, severity, text, app, int(ended.generation), mark)
     known = [failure.generation for failure in old.failures]
     for failure in new.failures:
         if failure.generation not in known:
             text = f"application '{app}' failed on {failure.node}: {failure.reason}"
-            yield LOCKD, Severity.WARN, text, app, int(failure.generation)
+            yield Happening(LOCKD, Severity.WARN, text, app, int(failure.generation))
     grant = new.grant
     if grant is not None and (old.grant is None or old.grant.generation != grant.generation):
-        how = "failed over" if new.failovers > old.failovers else "granted"
+        again = new.failovers > old.failovers
+        how = "failed over" if again else "granted"
         text = f"application '{app}' {how} to {grant.node} (grant {grant.generation})"
-        yield LOCKD, Severity.LOG, text, app, int(grant.generation)
+        mark = Mark(Moment.GRANTED, grant.node, int(grant.generation), detail="failover" if again else "")
+        yield Happening(LOCKD, Severity.LOG, text, app, int(grant.generation), mark)
 
 
 def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> Iterator[Happening]:
@@ -108,14 +133,41 @@ def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> 
         past = old.get(node)
         if past is None or past.index != fence.index:
             text = f"node {node} is to be switched off (fence order {fence.index})"
-            yield LOCKD, Severity.WARN, text, None, int(fence.index)
+            mark = Mark(Moment.FENCE_ORDERED, node, int(fence.index))
+            yield Happening(LOCKD, Severity.WARN, text, None, int(fence.index), mark)
             past = None
         if fence.confirmed and (past is None or not past.confirmed):
-            text = f"node {node} is off, confirmed by its fence device (order {fence.index})"
-            yield LOCKD, Severity.WARN, text, None, int(fence.index)
+            by = f"{fence.vouched}, who vouches for it" if fence.vouched else "its fence device"
+            text = f"node {node} is off, confirmed by {by} (order {fence.index})"
+            mark = Mark(Moment.FENCED, node, int(fence.index))
+            yield Happening(LOCKD, Severity.WARN, text, None, int(fence.index), mark)
     for node, fence in old.items():
         if node not in new:
-            yield LOCKD, Severity.LOG, f"fence order {fence.index} of node {node} is over", None, int(fence.index)
+            text = f"fence order {fence.index} of node {node} is over"
+            yield Happening(LOCKD, Severity.LOG, text, None, int(fence.index))
+
+
+# ---- instances -----------------------------------------------------------------------------------------------------
+
+
+def in_instance(node: NodeName, machine: InstanceMachine) -> Happening | None:
+    """One event for a whole start or stop, with the times of its steps; None where it was only taken over."""
+    if not machine.since or machine.phase not in (Phase.RUNNING, Phase.CLOSED):
+        return None
+    app, generation, spans = machine.config.name, int(machine.generation), tuple(machine.spans.values())
+    steps = ", ".join(f"{span.name} {(span.ended - span.began) * 1000:.0f} ms" for span in spans) or "no steps"
+    if machine.phase is Phase.RUNNING:
+        monitored = any(program.monitor is not None for program in machine.config.programs)
+        mark = Mark(Moment.STARTED, node, generation, machine.since, spans, "monitor" if monitored else "")
+        return Happening(REQD, Severity.LOG, f"application '{app}' runs on {node} ({steps})", app, mark=mark)
+    mark = Mark(Moment.STOPPED, node, generation, machine.since, spans, clipped(machine.reason))
+    return Happening(REQD, Severity.LOG, f"application '{app}' is stopped on {node} ({steps})", app, mark=mark)
+
+
+def in_answer(instance: Instance, step: str, node: NodeName) -> Happening:
+    mark = Mark(Moment.ANSWERED, node, int(instance.generation), detail=step)
+    text = f"application '{instance.app}': the monitor of {step} says that it is well"
+    return Happening(REQD, Severity.LOG, text, instance.app, mark=mark)
 
 
 # ---- histories of several nodes as one ----------------------------------------------------------------------------
@@ -166,7 +218,8 @@ def fitting(events: Iterable[EventRecord], budget: int) -> tuple[EventRecord, ..
     """The latest that fit into about `budget` bytes of one message, oldest first."""
     kept: list[EventRecord] = []
     for event in reversed(list(events)):
-        budget -= 80 + 3 * len(event.text)
+        marked = 0 if event.mark is None else 100 + 60 * len(event.mark.spans) + 3 * len(event.mark.detail)
+        budget -= 80 + 3 * len(event.text) + marked
         if budget < 0:
             break
         kept.append(event)

@@ -9,16 +9,20 @@ Phases (the table below; a missing pair changes nothing):
 
 CLOSED is final for a generation. A way down runs in stages; the actions of one stage go on side by side. The polite way
 ends programs one by one, the guard's way (`force`, SAFETY.md section 6) takes the addresses down and kills at once.
+
+After a restart of reqd a tool of its earlier life (a mount, a check, a detach) may still be at work. Nothing is brought
+up beside it, and nothing counts as gone, before `EndTools` has seen the end of them all. Where one does not end, what
+was being started or stopped becomes NEEDS_FENCE; what was RUNNING had no step under way, and runs on.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from truecl.model.actions import Action, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, EndTools, KillGroup, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
-from truecl.model.report import InstanceReport, Phase, Progress, Severity
+from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
 from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
 
 RETRY_AFTER = 1.0
@@ -67,14 +71,23 @@ class InstanceMachine:
     phase: Phase = Phase.STARTING
     failed: bool = False
     reason: str = ""
+    withdraw: Callable[[int], bool] = lambda action: False
+    """Takes back an action that was asked for and has not begun; False if it has."""
     takeover: bool = False
     forced: bool = False
+    leftover: bool = False
+    """Tools of an earlier life of reqd may still be at work on the steps."""
     deadline: float = 0.0
     """Of the start or the polite stop under way, seconds."""
     retry_at: float | None = None
     probe_at: float | None = None
     facts: dict[str, StepResult] = field(default_factory=dict)
     """Step name to its last result, for lha_stat."""
+    since: float = 0.0
+    """When the start, or the stop, under way or last finished began; 0: it was taken over, and runs since then."""
+    spans: dict[str, Span] = field(default_factory=dict)
+    """What that took, by kind of step."""
+    _began: dict[int, float] = field(default_factory=dict)
     _steps: tuple[Step, ...] = ()
     _position: int = 0
     _up: dict[int, Step] = field(default_factory=dict)
@@ -90,6 +103,8 @@ class InstanceMachine:
     """Addresses that did not go at once: a dead netd must not keep the guard from killing and unmounting."""
     _asks_late: bool = False
     _look_again: bool = False
+    _tools: int | None = None
+    """The EndTools that going on after a restart waits for."""
     _deaths: dict[str, list[float]] = field(default_factory=dict)
     _suspect: str = ""
 
@@ -123,6 +138,7 @@ class InstanceMachine:
     def start(self, now: float) -> None:
         """The record that it is open is durable; begin."""
         self.deadline = now + self.config.start_timeout
+        self._begin_spans(now)
         self._next_up(now)
 
     def _next_up(self, now: float) -> None:
@@ -139,7 +155,26 @@ class InstanceMachine:
         timeout = max(self.deadline - now, 0.1)
         if isinstance(step.spec, Program):
             timeout = min(timeout, step.spec.start_timeout)
-        self._up[self.ask(StepUp(self.instance, step, timeout))] = step
+        self._up[self._asked(StepUp(self.instance, step, timeout), now)] = step
+
+    # ---- how long it took -------------------------------------------------------------------------------------------
+
+    def _begin_spans(self, now: float) -> None:
+        self.since = now
+        self.spans, self._began = {}, {}
+
+    def _asked(self, action: Action, now: float) -> int:
+        number = self.ask(action)
+        if self.phase is not Phase.RUNNING:
+            self._began[number] = now
+        return number
+
+    def _timed(self, number: int, step: Step | None, now: float) -> None:
+        """What is begun again (a polite stop goes on by force) counts from its first beginning."""
+        began = self._began.pop(number, None)
+        if began is not None:
+            kind = (step.kind if step is not None else StepKind.PROGRAM).value
+            self.spans[kind] = Span(kind, self.spans[kind].began if kind in self.spans else began, now)
 
     def _up_done(self, step: Step, result: StepResult, now: float) -> None:
         self.facts[step.name] = result
@@ -226,6 +261,8 @@ class InstanceMachine:
             return
         self.reason = self.reason or reason
         self.forced = self.forced or force
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
+            self._begin_spans(now)
         self._enter(Input.STOP)
         self.probe_at = None
         self.deadline = now + self.config.stop_timeout
@@ -233,8 +270,9 @@ class InstanceMachine:
 
     def _begin_down(self, now: float) -> None:
         self._stuck, self._look_again, self.retry_at = "", False, None
-        self._late, self._asks_late = [], False
-        self._overtaken.update(self._down)
+        self._late, self._asks_late, self._tools = [], False, None
+        self._up = {action: step for action, step in self._up.items() if not self.withdraw(action)}
+        self._overtaken.update(action for action in self._down if not self.withdraw(action))
         self._down = {}
         self._stages = self._way_down(now)
         self._next_stage(now)
@@ -253,8 +291,10 @@ class InstanceMachine:
         programs = [[down(each)] for each in by_kind[StepKind.PROGRAM]]
         filesystems = [[down(each)] for each in by_kind[StepKind.FILESYSTEM]]
         storage = [[down(each) for each in by_kind[StepKind.STORAGE]]]
+        # The last look at a program's group follows the end of the tools: a start may have been on its way into it.
         # After a kill, a program's own down still runs: it forgets the process and checks its group once more.
-        first = [*addresses, *kill, *programs] if self.forced else [*programs, *addresses, *kill]
+        tools = self._tools_first()
+        first = [*addresses, *kill, *tools, *programs] if self.forced else [*programs, *addresses, *tools, *kill]
         return [stage for stage in [*first, *filesystems, *storage] if stage]
 
     def _next_stage(self, now: float) -> None:
@@ -265,7 +305,7 @@ class InstanceMachine:
             step = action.step if isinstance(action, StepDown) else None
             if step is not None:
                 self._say_down(step)
-            self._down[self.ask(action)] = step
+            self._down[self._asked(action, now)] = step
 
     def _say_down(self, step: Step) -> None:
         first = next(each for each in reversed(self._steps) if each.kind is step.kind)
@@ -325,14 +365,21 @@ class InstanceMachine:
     def done(self, action: int, result: StepResult, now: float) -> bool:
         """The end of one of this machine's actions; False when it is not (or no longer) one of them."""
         if action in self._up:
-            self._up_done(self._up.pop(action), result, now)
+            step = self._up.pop(action)
+            self._timed(action, step, now)
+            self._up_done(step, result, now)
         elif action in self._down:
-            self._down_done(self._down.pop(action), result, now)
+            way_down = self._down.pop(action)
+            self._timed(action, way_down, now)
+            self._down_done(way_down, result, now)
         elif action in self._overtaken:
             self._overtaken.discard(action)
             self._finish_stage(now)
         elif action in self._probes:
             self._probe_done(self._probes.pop(action), result, now)
+        elif action == self._tools:
+            self._tools = None
+            self._tools_done(result, now)
         else:
             return False
         return True
@@ -340,26 +387,62 @@ class InstanceMachine:
     def wake(self, now: float) -> None:
         if self.retry_at is not None and now >= self.retry_at:
             self.retry_at = None
-            self._begin_down(now)
+            if self.phase is Phase.RUNNING:
+                self._await_tools(now)
+            else:
+                self._begin_down(now)
         if self.probe_at is not None and now >= self.probe_at:
             self.probe_at = now + PROBE_EVERY
             if not self._probes:
                 self._probes = {self.ask(StepProbe(self.instance, step)): step for step in self._steps}
 
-    def adopt(self, now: float) -> None:
-        """After a restart of reqd: it ran, and its lease still holds. Ups are idempotent: they find what is there,
-        watch it again, and start a program that died meanwhile."""
-        self.phase = Phase.RUNNING
-        self._position = len(self._steps)
+    # ---- after a restart of reqd ------------------------------------------------------------------------------------
+
+    def resume(self, phase: Phase, now: float) -> None:
+        """It was STARTING or RUNNING, and its lease still holds. It goes on when the tools under way have ended;
+        addresses are netd's, and wait for nothing."""
+        self.phase, self.leftover = phase, True
+        self.deadline = now + self.config.start_timeout
+        if phase is Phase.RUNNING:
+            self._position = len(self._steps)
+            for step in self._steps:
+                if step.kind is StepKind.ADDRESS:
+                    self._bring_up(step, now)
+        self._await_tools(now)
+
+    def _await_tools(self, now: float) -> None:
+        self._tools = self.ask(EndTools(self.instance))
+
+    def _tools_first(self) -> list[list[Action]]:
+        return [[EndTools(self.instance)]] if self.leftover else []
+
+    def _tools_done(self, result: StepResult, now: float) -> None:
+        gone = result.probe is Probe.INACTIVE
+        self.leftover = self.leftover and not gone
+        if self.phase is Phase.STARTING:
+            if gone:
+                self.start(now)
+            else:
+                self.fail(result.reason, now)
+        elif self.phase is Phase.RUNNING:
+            if gone:
+                self._go_on(now)
+            else:
+                self.retry_at = now + RETRY_AFTER
+
+    def _go_on(self, now: float) -> None:
+        """Ups are idempotent: they find what is there, watch it again, and start a program that died meanwhile."""
         self.probe_at = now + PROBE_EVERY
         self.deadline = now + self.config.start_timeout
         for step in self._steps:
-            self._bring_up(step, now)
+            if step.kind is not StepKind.ADDRESS:
+                self._bring_up(step, now)
 
     def clear(self, now: float, reason: str) -> None:
         """Take down whatever an earlier boot, or an order never seen here, may have left; then CLOSED."""
         self.phase = Phase.STOPPING
         self.forced, self.reason = True, reason
+        self._begin_spans(now)
         self._begin_down(now)
 
     def _enter(self, what: Input) -> None:

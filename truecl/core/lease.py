@@ -37,8 +37,9 @@ class Lease:
 
     @property
     def pace(self) -> float:
-        """Seconds from one request to the next."""
-        return max(self.interval, self.length / 2) if self.idle else self.interval
+        """Seconds from one request to the next: of an idle node about half of the lease, in step with the rounds."""
+        rounds = round(self.length / 2 / self.interval) if self.idle else 1
+        return self.interval * max(1, rounds)
 
     def holds(self, now: float) -> bool:
         return now < self.end

@@ -87,10 +87,13 @@ def named_to(ledger: Ledger, node: NodeName) -> tuple[tuple[AppName, Generation]
     return tuple((app, generation) for app, generation in granted_to(ledger, node) if generation not in fenced)
 
 
-def fence_proves(ledger: Ledger, node: NodeName, generation: Generation) -> bool:
-    """Is there a confirmed fence of this node whose order named this generation?"""
+def fence_proof(ledger: Ledger, node: NodeName, generation: Generation) -> Proof | None:
+    """What a confirmed fence of this node proves, if its order named this generation: FENCED, or VOUCHED where the
+    operator's word stands for the device's."""
     fence = ledger.fences.get(node)
-    return fence is not None and fence.confirmed and generation in fence.generations
+    if fence is None or not fence.confirmed or generation not in fence.generations:
+        return None
+    return Proof.VOUCHED if fence.vouched else Proof.FENCED
 
 
 def watchdog_of(ledger: Ledger, node: NodeName) -> Watchdog | None:
@@ -132,7 +135,8 @@ def _end_grant(ledger: Ledger, index: Index, term: Term, command: EndGrant) -> L
     grant = state.grant
     if grant is None or grant.generation != command.generation:
         return ledger
-    if command.proof is Proof.FENCED and not fence_proves(ledger, grant.node, grant.generation):
+    by_fence = command.proof in (Proof.FENCED, Proof.VOUCHED)
+    if by_fence and command.proof is not fence_proof(ledger, grant.node, grant.generation):
         return ledger
     failures = state.failures
     if command.failed:
@@ -165,7 +169,10 @@ def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFen
     fence = ledger.fences.get(command.node)
     if fence is None or fence.index != command.index:
         return ledger
-    return replace(ledger, fences=ledger.fences | {command.node: replace(fence, confirmed=True)})
+    if fence.confirmed:  # the first word stands: what it ended, it ended with that proof
+        return ledger
+    confirmed = replace(fence, confirmed=True, vouched=command.vouched)
+    return replace(ledger, fences=ledger.fences | {command.node: confirmed})
 
 
 def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:

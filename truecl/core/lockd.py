@@ -269,9 +269,10 @@ class Lockd:
                     for line in lines
                 )
                 return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
-            case Proof.FENCED:
-                proven = ledgers.fence_proves(self.ledger, grant.node, grant.generation)
-                return "" if proven else f"no confirmed fence of {grant.node} names generation {grant.generation}"
+            case Proof.FENCED | Proof.VOUCHED:
+                proven = ledgers.fence_proof(self.ledger, grant.node, grant.generation) is command.proof
+                text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
+                return "" if proven else text
             case Proof.EXPIRED:
                 over = now >= self._leases_of_term().surely_over(grant.node)
                 return "" if over else f"the lease of {grant.node} may still hold"
@@ -280,8 +281,6 @@ class Lockd:
                     return f"the log knows of no watchdog of {grant.node} that counts for it"
                 over = now >= self._leases_of_term().surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
-            case _:
-                return f"proof '{command.proof}' is not taken by this version"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 

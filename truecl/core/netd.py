@@ -2,7 +2,7 @@
 
 The kernel's own address lifetime is the dead-man's switch (SAFETY.md section 7): whatever happens to netd, the address
 goes when the lease is over. So this core only ever extends a lifetime when reqd says that the lease was extended, twice
-a second at the most, and takes the address down itself, at once, when the lease ends.
+a second at the most, in the same wake if it can, and takes the address down itself, at once, when the lease ends.
 
 Without reqd nothing is renewed and everything is kept until its lease ends; reqd, when back, repeats its orders.
 After netd's own restart the table is empty: an address of the old netd is still there with its lifetime, and the order
@@ -53,6 +53,8 @@ FIGHT = 0.05
 """An address that vanishes so soon after it was configured is not put back at once."""
 RENEWAL = 0.5
 """Seconds between renewals at the least; every listener on the machine gets an event."""
+PATIENCE = 0.2
+"""Seconds longer that a renewal waits for reqd's next word on the lease, so that both take one wake."""
 FAST_LEASE = 1.0
 """Leases shorter than this: renewed twice as often, and the kernel's lifetime has no second on top."""
 
@@ -66,6 +68,7 @@ class Netd:
         fast = timing.lease < FAST_LEASE
         self._margin = 0 if fast else 1
         self._pace = RENEWAL / 2 if fast else RENEWAL
+        self._patience = 0.0 if fast else PATIENCE
         self._out = Outbox()
         self._interfaces: tuple[Interface, ...] | None = None
         self._early: list[HoldAddress | ReleaseAddress | ProbeAddress] = []
@@ -232,6 +235,8 @@ class Netd:
             if hold.generation in extension.generations and hold.phase in WANTED and extension.until > hold.until:
                 hold.until = extension.until
                 hold.extended = True
+                if hold.phase is Phase.HELD and now >= hold.renewed + self._pace:
+                    self._turn(hold, Sign.DUE, now)
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +260,7 @@ class Netd:
         if hold.phase in (Phase.LOST, Phase.STUCK):
             return hold.retry
         if hold.phase is Phase.HELD and hold.extended:
-            return hold.renewed + self._pace
+            return hold.renewed + self._pace + self._patience
         return float("inf")
 
     def _wake_of(self, hold: Hold) -> float | None:

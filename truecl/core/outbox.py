@@ -29,10 +29,15 @@ class Outbox:
     def send(self, node: NodeName, message: Any) -> None:
         self._sends.append(Send(node, message))
 
-    def do(self, action: Any) -> int:
-        """The id that `Done` will carry."""
+    def number(self) -> int:
+        """An id for an action that is put out later."""
         number = self._next_id
         self._next_id += 1
+        return number
+
+    def do(self, action: Any, number: int | None = None) -> int:
+        """The id that `Done` will carry: `number`, or a new one."""
+        number = self.number() if number is None else number
         self._dos.append(Do(number, action))
         return number
 

@@ -7,7 +7,8 @@ remembers; it is asked again after every change. Ties end at the node's place in
 A grant ends only by a proof (SAFETY.md section 3), and each proof names the generation:
 
     released            the owner's reqd reports exactly this generation closed
-    fenced              the log holds a confirmed fence order that named it
+    fenced              the log holds a fence order that named it, confirmed by the device
+    vouched             the same, confirmed by the operator's word
     expired + watchdog  the owner's lease and its watchdog's time are over, and its grant was given for that
     expired             the owner's lease, drift and stop allowance are over, and its grant was given for that
 
@@ -16,8 +17,8 @@ What ends a grant is written into it when it is given: what is running was start
 
 from dataclasses import dataclass, field
 
-from truecl.core.ledger import app_state, fence_proves, granted_to, watchdog_proves
-from truecl.model.config import AppConfig, Configuration, FenceConfig, NodeConfig
+from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
+from truecl.model.config import AppConfig, Configuration, FenceLevel, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
     ALWAYS,
@@ -55,6 +56,8 @@ class PlanInput:
     expired: frozenset[NodeName]
     fence_trouble: dict[NodeName, str]
     """What the device last said, for nodes whose fence order was tried and not confirmed."""
+    unwanted: frozenset[NodeName] = frozenset()
+    """Nodes that an operator has asked to switch off."""
     watchdogs: dict[NodeName, WatchdogReport] = field(default_factory=dict)
     reset: frozenset[Generation] = frozenset()
     """Live generations whose node was surely reset by its watchdog."""
@@ -73,6 +76,8 @@ class NodeOrder:
     proofs: tuple[Proof, ...] = ALWAYS
     watchdog: float = 0.0
     """Both as in the grant."""
+    reason: str = field(default="", compare=False)
+    """For people, as all reasons here: two orders that differ in nothing else are one."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Plan:
     """Applications that no node is left for: an operation that waits for them may stop waiting."""
     step_down: bool = False
     """This node itself must be fenced: another one has to lead."""
+    reasons: tuple[str, ...] = field(default=(), compare=False)
+    """Of each command."""
 
 
 class _Draft:
@@ -94,11 +101,16 @@ class _Draft:
     def __init__(self, given: PlanInput) -> None:
         self.given = given
         self.commands: list[AnyCommand] = []
+        self.because: dict[AnyCommand, str] = {}
         self.orders: list[NodeOrder] = []
         self.notes: list[tuple[AppName, str]] = []
         self.failed: list[AppName] = []
         self.to_fence: dict[NodeName, str] = {}
         self.step_down = False
+
+    def decide(self, command: AnyCommand, reason: str) -> None:
+        self.commands.append(command)
+        self.because[command] = reason
 
     def note(self, app: AppName, text: str) -> None:
         self.notes.append((app, text))
@@ -114,6 +126,7 @@ def plan(given: PlanInput) -> Plan:
             _granted(draft, app, state, state.grant)
         elif state.wanted is Wanted.RUNNING:
             _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
+    _fence_unwanted(draft)
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(
@@ -123,6 +136,7 @@ def plan(given: PlanInput) -> Plan:
         tuple(draft.notes),
         tuple(draft.failed),
         draft.step_down,
+        tuple(draft.because[command] for command in draft.commands),
     )
 
 
@@ -133,9 +147,10 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
     report = _report_of(draft.given, grant.node, app)
     if report is not None and report.generation == grant.generation and report.phase is Phase.CLOSED:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.RELEASED, report.reason, report.failed))
-    elif fence_proves(draft.given.ledger, grant.node, grant.generation):
+    elif (proof := fence_proof(draft.given.ledger, grant.node, grant.generation)) is not None:
         # Even if the node is back: since the order was written, no lease names what it names, so it cannot start.
-        _end(draft, app, state, EndGrant(app, grant.generation, Proof.FENCED, f"{grant.node} was fenced"))
+        text = f"{grant.node} was fenced" if proof is Proof.FENCED else f"{grant.node} is off, the operator says"
+        _end(draft, app, state, EndGrant(app, grant.generation, proof, text))
     elif grant.node in draft.given.lost:
         _owner_lost(draft, app, state, grant)
     elif grant.node not in draft.given.alive:
@@ -166,7 +181,15 @@ def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, re
 def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState) -> None:
     # SAFETY.md section 7: a duplicate address refuses a start and what follows 'released'; a takeover only warns of it.
     takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
-    draft.orders.append(NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog))
+    if verb == "start":
+        reason = f"grant {grant.generation} is {grant.node}'s, and it has not begun yet"
+    else:
+        reason = (
+            "it is not wanted any more" if state.wanted is Wanted.STOPPED else f"it is to move to {state.preferred}"
+        )
+    draft.orders.append(
+        NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, reason)
+    )
 
 
 def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
@@ -191,7 +214,7 @@ def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> N
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if _fence_device(draft.given, grant.node) is None:
+    if not _fence_levels(draft.given, grant.node):
         if Proof.EXPIRED in grant.proofs:
             draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
         elif watchdog_proves(draft.given.ledger, grant):
@@ -204,22 +227,38 @@ def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None
         draft.step_down = True
         draft.note(app, f"{text}; another node must lead to fence this one")
         return
-    if _fence_device(given, grant.node) is None:
-        draft.note(app, f"{text} and has no fence device: power it off and boot it, it reports what it released")
+    if not _fence_levels(given, grant.node):
+        helps = f"power it off, then lha_fence {grant.node} --confirm, or boot it: it reports what it released"
+        draft.note(app, f"{text} and has no fence device: {helps}")
         return
     trouble = given.fence_trouble.get(grant.node)
-    draft.note(app, f"{text}: being fenced" + (f"; the device: {trouble}" if trouble else ""))
+    helps = f"; the device: {trouble}; if {grant.node} is off for certain: lha_fence {grant.node} --confirm"
+    draft.note(app, f"{text}: being fenced" + (helps if trouble else ""))
     draft.to_fence[grant.node] = text
 
 
 def _end(draft: _Draft, app: AppName, state: AppState, command: EndGrant) -> None:
     """End the grant and, where it is to run on, place it anew in the same entry of the log; so it ends a moment later
     where a node's first report is waited for."""
-    draft.commands.append(command)
+    draft.decide(command, _proven(command, state))
     if state.wanted is Wanted.RUNNING:
         failover = command.failed or command.proof is not Proof.RELEASED
         if _place(draft, app, state, command.generation, failover, command):
             draft.commands.remove(command)
+
+
+def _proven(command: EndGrant, state: AppState) -> str:
+    owner = state.grant.node if state.grant is not None else "its owner"
+    match command.proof:
+        case Proof.RELEASED:
+            why = f": {command.reason}" if command.reason else ""
+            return f"{owner} reports that it is closed there{why}"
+        case Proof.FENCED:
+            return f"the fence of {owner} is confirmed, and its order named this grant"
+        case Proof.EXPIRED:
+            return f"the lease of {owner} has surely ended, and the application has no storage"
+        case _:
+            return command.reason
 
 
 # ---- an application without an owner --------------------------------------------------------------------------------
@@ -241,41 +280,63 @@ def _place(
         failures[previous] = ending.reason
     order = [each for each in (state.preferred, None if failover else previous) if each in config.nodes]
     order += [each for each in config.nodes if each not in order]
+    skipped: list[str] = []
     for node in order:
-        if node is None or node in failures or not _may_run(given, node):
+        if why := "failed" if node in failures else _unfit(given, node):
+            skipped.append(f"{node} {why}")
             continue
         if node in given.alive:
-            draft.commands.append(GiveGrant(app, node, after, failover, _proofs(given, config, node)))
+            draft.decide(
+                GiveGrant(app, node, after, failover, _proofs(given, config, node)),
+                _chosen(state, node, previous, skipped),
+            )
             return False
+        skipped.append(f"{node} is not up")
         if node in given.awaited:
             draft.note(app, f"waiting for the first report of {node}")
             return True
-    if all(node in failures for node in config.nodes):
+    others = [node for node in config.nodes if node not in failures]
+    if not others:
         reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
         draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
     else:
-        draft.note(app, "waiting for one of its nodes: " + _why_none(given, config, failures))
+        only = (
+            f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
+        )
+        draft.note(app, f"{only}: {_why_none(given, others)}")
     return False
 
 
-def _why_none(given: PlanInput, config: AppConfig, failures: dict[NodeName, str]) -> str:
+def _why_none(given: PlanInput, nodes: list[NodeName]) -> str:
     unguarded = {node: each for node, each in sorted(given.watchdogs.items()) if each.missing and node in given.alive}
-    left = [node for node in config.nodes if node not in failures]
-    away = ", ".join(node for node in left if node not in unguarded)
+    away = ", ".join(node for node in nodes if node not in unguarded)
     reasons = [f"{away} not up"] if away else []
     reasons += [
-        f"{node} must have a watchdog and has none ({unguarded[node].text})" for node in left if node in unguarded
+        f"{node} must have a watchdog and has none ({unguarded[node].text})" for node in nodes if node in unguarded
     ]
     return "; ".join(reasons)
 
 
-def _may_run(given: PlanInput, node: NodeName) -> bool:
-    """Not on a witness, not on a node under a fence order (it may be switched off at any moment), and not where a
-    watchdog is required and missing."""
+def _chosen(state: AppState, node: NodeName, previous: NodeName | None, skipped: list[str]) -> str:
+    if node == state.preferred:
+        text = "the operator asked for it there"
+    else:
+        text = "it ran there last" if node == previous else "the first of its nodes that is up"
+    return f"{text} ({', '.join(dict.fromkeys(skipped))})" if skipped else text
+
+
+def _unfit(given: PlanInput, node: NodeName) -> str:
+    """Why nothing is placed there; '' if it may run applications. A node under a fence order may be switched off at
+    any moment."""
     config, watchdog = _node(given, node), given.watchdogs.get(node)
-    unguarded = watchdog is not None and watchdog.missing
-    return config is not None and not config.witness and not unguarded and node not in given.ledger.fences
+    if config is None or config.witness:
+        return "runs no applications"
+    if node in given.ledger.fences:
+        return "is under a fence order"
+    if node in given.unwanted:
+        return "is to be switched off"
+    return "must have a watchdog and has none" if watchdog is not None and watchdog.missing else ""
 
 
 def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof, ...]:
@@ -301,7 +362,7 @@ def _record_watchdogs(draft: _Draft) -> None:
     for node in sorted(given.reports):
         reported = _reported_watchdog(given, node)
         if reported != given.ledger.watchdogs.get(node):
-            draft.commands.append(RecordWatchdog(node, reported))
+            draft.decide(RecordWatchdog(node, reported), f"{node} reports it")
 
 
 def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
@@ -309,12 +370,21 @@ def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
     return next((each for each in given.configuration.cluster.nodes if each.name == name), None)
 
 
-def _fence_device(given: PlanInput, name: NodeName) -> FenceConfig | None:
+def _fence_levels(given: PlanInput, name: NodeName) -> tuple[FenceLevel, ...]:
     config = _node(given, name)
-    return config.fence if config is not None else None
+    return config.fence if config is not None else ()
 
 
 # ---- fences ---------------------------------------------------------------------------------------------------------
+
+
+def _fence_unwanted(draft: _Draft) -> None:
+    """By the operator's wish, whatever runs there. No node orders its own end: it would not live to log the proof."""
+    for node in sorted(draft.given.unwanted):
+        if node == draft.given.me:
+            draft.step_down = True
+        else:
+            draft.to_fence.setdefault(node, "the operator asked for it")
 
 
 def _order_fences(draft: _Draft) -> None:
@@ -324,7 +394,7 @@ def _order_fences(draft: _Draft) -> None:
         generations = tuple(sorted(generation for _, generation in granted_to(ledger, node)))
         known = ledger.fences.get(node)
         if known is None or not set(generations) <= set(known.generations):
-            draft.commands.append(OrderFence(node, generations))
+            draft.decide(OrderFence(node, generations), f"{draft.to_fence[node]}, and has a fence device")
 
 
 def _open_fences(draft: _Draft) -> tuple[tuple[NodeName, Index], ...]:
@@ -345,7 +415,7 @@ def _clean_fences(draft: _Draft) -> None:
     ending = {each.generation for each in draft.commands if isinstance(each, EndGrant)}
     for node, fence in sorted(draft.given.ledger.fences.items()):
         if node in draft.given.alive and node not in draft.to_fence and not ending & set(fence.generations):
-            draft.commands.append(CancelFence(node, fence.index))
+            draft.decide(CancelFence(node, fence.index), f"{node} is well again")
 
 
 def _report_of(given: PlanInput, node: NodeName, app: AppName) -> InstanceReport | None:

@@ -16,19 +16,23 @@ import msgspec
 
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
+from truecl.core.fence_questions import FenceQuestions
+from truecl.core.fencing import Fences
 from truecl.core.floating import FloatingAddresses
 from truecl.core.formation import Formation
+from truecl.core.happenings import Happening, in_answer, in_instance
 from truecl.core.instance import InstanceMachine
 from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
 from truecl.core.supervisor import PARENT, Supervisor
+from truecl.core.turns import Turns
 from truecl.core.watchdog import Watchdog
 from truecl.model.actions import (
     Action,
     ConfigurationRead,
-    FenceOff,
     FenceOutcome,
     Leave,
+    ProgramAnswered,
     ProgramDied,
     ServiceStopping,
     StepDown,
@@ -56,28 +60,31 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.report import EventRecord, InstanceReport, Phase, Progress, Severity, WatchdogReport
+from truecl.model.report import InstanceReport, Phase, Progress, Severity, WatchdogReport
 from truecl.model.step import accepted
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
     Applied,
     AskDaemons,
+    AskFences,
     Compared,
     DaemonsUp,
     Dissolve,
     Exited,
-    FenceResult,
+    FencesSeen,
     Forked,
     Form,
     InstanceProgress,
     InstanceStatus,
     Leadership,
+    Living,
     NewConfiguration,
     NodeStatus,
     Note,
     Order,
     OrderFenceOff,
+    OrderPowerOn,
     Ready,
     Refused,
     Renewed,
@@ -89,6 +96,8 @@ from truecl.wire.messages import (
 )
 
 STATUS_EVERY = 1.0
+STATUS_PATIENCE = 0.3
+"""Seconds that a status waits to go out in one wake with a renewal."""
 LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
 ORDER_LIFETIME = 5.0
@@ -125,6 +134,7 @@ class Reqd:
         self._old_lease = float(records.get("run.lease", {}).get("end", b"0"))
         self._machines: dict[AppName, InstanceMachine] = {}
         self._saved_phases: dict[AppName, tuple[Generation, Phase]] = {}
+        self.turns = Turns(self._out, self._begun_late)
         self._floating = FloatingAddresses(self._out)
         self._supervisor = Supervisor(self._out)
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
@@ -133,7 +143,8 @@ class Reqd:
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._orders: dict[AppName, tuple[Order, float]] = {}
         self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
-        self._fences: dict[int, OrderFenceOff] = {}
+        self._fences = Fences(self._out, configuration)
+        self._questions = FenceQuestions(me, self._out, configuration)
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -169,6 +180,7 @@ class Reqd:
             case Left(who):
                 self._joined.discard(who)
                 self._acting.discard(who)
+                self._questions.left(who)
                 self._formation_presence()
             case Done(id, result):
                 self._done(id, result, now)
@@ -176,12 +188,10 @@ class Reqd:
                 machine = self._machines.get(instance.app)
                 if machine is not None and machine.generation == instance.generation:
                     machine.died(step, reason, now)
+            case Noted(ProgramAnswered(instance, step)):
+                self._note(in_answer(instance, step, self.me))
             case Noted(ServiceStopping()):
                 self._begin_leaving(now)
-            case Noted(Exited() as message):
-                self._exited(message, now)
-            case Noted(Forked() as message):
-                self._supervisor.forked(message)
             case _:
                 pass
         self._wake(now)
@@ -200,7 +210,8 @@ class Reqd:
     def _renewed(self, message: Renewed, now: float) -> None:
         if not self._lease.answer(message, now):
             return
-        self._out.put("run.lease", "end", repr(self._lease.end).encode())
+        if any(machine.open for machine in self._machines.values()):
+            self._remember_lease()
         for app, machine in sorted(self._machines.items()):
             if machine.open and not self._lease.names(app, machine.generation, now):
                 machine.stop(now, force=True, reason="the cluster no longer grants it to this node")
@@ -217,6 +228,10 @@ class Reqd:
 
     def _may_start(self, order: Order, now: float) -> bool:
         return self._watchdog.settled and self._lease.names(order.app, order.generation, now)
+
+    def _remember_lease(self) -> None:
+        """For a restart of this daemon: it goes on with what is open here."""
+        self._out.put("run.lease", "end", repr(self._lease.end).encode())
 
     def _ask_lease(self, now: float) -> None:
         if LOCKD in self._joined:
@@ -322,6 +337,7 @@ class Reqd:
             return
         machine = self._machine(config, order.generation)
         machine.takeover = order.takeover
+        self._remember_lease()
         self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config, watchdog=order.watchdog))
         if not order.takeover:
             self._floating.probe_conflicts(machine.instance, config.addresses)
@@ -356,14 +372,13 @@ class Reqd:
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")
             return
+        machine.leftover = True
         self._lease.end = max(self._lease.end, self._old_lease)
         self._lease.named[app] = record.generation
         if not self._lease.holds(now):
             machine.clear(now, "reqd was away longer than the lease")
-        elif generation == record.generation and phase is Phase.RUNNING:
-            machine.adopt(now)
-        elif generation == record.generation and phase is Phase.STARTING:
-            machine.start(now)
+        elif generation == record.generation and phase in (Phase.STARTING, Phase.RUNNING):
+            machine.resume(phase, now)
         else:
             # A stop once begun is finished. Without a word on this generation: it may have been one never started here.
             machine.clear(now, "stopping")
@@ -373,21 +388,31 @@ class Reqd:
 
         def say(progress: Progress) -> None:
             self._out.tell(CLUSTERD, InstanceProgress(self.me, app, generation, progress))
-            if progress.severity is not Severity.LOG:  # statd notes the wall clock
-                text = f"application '{app}': {progress.text}"
-                event = EventRecord(0.0, self._now, self.me, REQD, progress.severity, text, app)
-                self._out.tell(STATD, Note(event))
+            if progress.severity is not Severity.LOG:
+                self._note(Happening(REQD, progress.severity, f"application '{app}': {progress.text}", app))
 
-        machine = InstanceMachine(config, generation, lambda action: self._ask(action, app), say, self.me)
+        machine = InstanceMachine(
+            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw
+        )
         self._machines[app] = machine
         return machine
+
+    def _note(self, happening: Happening | None) -> None:
+        if happening is not None:
+            self._out.tell(STATD, Note(happening.noted(self.me, self._now)))
 
     def _ask(self, action: Action, app: AppName) -> int:
         """Where a machine's action goes: addresses to netd, the rest to the drivers."""
         if isinstance(action, StepUp | StepDown | StepProbe) and isinstance(action.step.spec, Address):
             takeover = self._machines[app].takeover
             return self._floating.ask(action, action.step.spec, self._lease.end, takeover, self._now)
-        return self._out.do(action)
+        return self.turns.ask(action, self._now)
+
+    def _begun_late(self, step: StepUp | StepDown, waited: float) -> None:
+        """The time that an instance waits for its turn is none of its own."""
+        machine = self._machines.get(step.instance.app)
+        if machine is not None and machine.generation == step.instance.generation:
+            machine.deadline += waited
 
     def _remember(self, app: AppName, record: InstanceRecord) -> None:
         self._records[app] = record
@@ -404,13 +429,23 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 self._order(message, now)
             case OrderFenceOff() if who == CLUSTERD:
-                self._fence(message)
+                self._fences.off(message, now)
+            case OrderPowerOn() if who == CLUSTERD:
+                self._fences.on(message, now)
+            case AskFences():
+                if who in self._acting:
+                    self._questions.told(who, message)
+                else:
+                    self._out.tell(who, Refused("only root asks fence devices"))
             case Exited() if who == PARENT:
                 self._exited(message, now)
             case Forked() if who == PARENT:
                 self._supervisor.forked(message)
+            case Living() if who == PARENT:
+                self._supervisor.living(message, now)
+                self._attendance.answer_ripe()
             case Ready() if who == message.daemon:
-                self._supervisor.ready(message.daemon)
+                self._supervisor.ready(message.daemon, now)
                 self._attendance.answer_ripe()
             case Leadership() if who == LOCKD:
                 known = self._formation.leadership
@@ -442,6 +477,8 @@ class Reqd:
                 self._attendance.ask(node, message)
             case DaemonsUp():
                 self._formation.answered(node, message, now)
+            case AskFences() | FencesSeen():
+                self._questions.received(node, message)
 
     def _join(self, who: str, root: bool, now: float) -> None:
         self._joined.add(who)
@@ -472,9 +509,8 @@ class Reqd:
             case StepResult():
                 self._step_done(id, result, now)
             case FenceOutcome():
-                order = self._fences.pop(id, None)
-                if order is not None:
-                    self._out.tell(CLUSTERD, FenceResult(order.node, order.index, result.off, result.reason))
+                if not self._fences.done(id, result, now):
+                    self._questions.done(id, result)
             case WatchdogArmed() | WatchdogFed() | WatchdogTrouble():
                 self._watchdog.done(id, result, now)
                 self._start_what_waits(now)
@@ -485,6 +521,7 @@ class Reqd:
                         self._reconfigure(fresh)
 
     def _step_done(self, id: int, result: StepResult, now: float) -> None:
+        self.turns.done(id, now)
         for machine in self._machines.values():
             if machine.done(id, result, now):
                 return
@@ -493,17 +530,9 @@ class Reqd:
         self._supervisor.exited(message, now)
         self._attendance.answer_ripe()
 
-    def _fence(self, order: OrderFenceOff) -> None:
-        if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
-            return
-        device = next((node.fence for node in self.configuration.cluster.nodes if node.name == order.node), None)
-        if device is None:
-            self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
-            return
-        self._fences[self._out.do(FenceOff(order.node, device))] = order
-
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = configuration
+        self._fences.configuration = self._questions.configuration = configuration
         timing = configuration.cluster.timing
         self._lease.interval = timing.renewal
         if not self._supervisor.alive():
@@ -515,7 +544,9 @@ class Reqd:
     def _wake(self, now: float) -> None:
         for machine in list(self._machines.values()):
             machine.wake(now)
+        self.turns.wake(now)
         self._floating.wake(now)
+        self._fences.wake(now)
         self._supervisor.wake(now)
         self._formation.wake(now)
         for app in [each for each, (_, until) in self._orders.items() if now >= until]:
@@ -540,9 +571,11 @@ class Reqd:
             self._out.tell(STATD, self._status(now))
         times = [each.wake_at for each in self._machines.values()]
         guard = self._lease.end if self._lease.holds(now) else None
+        status, renewal = self._status_at, self._lease.next_request
         return self._out.take(
-            *times, guard, self._lease.next_request, self._floating.wake_at, self._supervisor.wake_at,
-            self._formation.deadline, self._status_at,
+            *times, guard, renewal, self.turns.wake_at, self._floating.wake_at, self._supervisor.wake_at,
+            self._fences.wake_at, self._formation.deadline,
+            renewal if status < renewal < status + STATUS_PATIENCE else status,
             self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
         )  # fmt: skip
 
@@ -566,6 +599,7 @@ class Reqd:
             changed = True
             self._saved_phases[app] = machine.generation, machine.phase
             self._out.put("run.instances", app, f"{machine.generation} {machine.phase}".encode())
+            self._note(in_instance(self.me, machine))
             if not machine.open:
                 self._remember(app, InstanceRecord(machine.generation, self.boot, False, machine.config, machine.failed,
                                                    machine.reason))  # fmt: skip

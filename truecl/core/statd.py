@@ -1,7 +1,8 @@
 """statd: what is. Every node's statd knows its own node; the master's is told by all, and answers for the cluster.
 
 A statd beside a follower asks the master's, waits MASTER_TIME at most, and otherwise answers what it knows itself:
-`Status.answered_by` tells whose word it is. The history is `truecl.core.chronicle`.
+`Status.answered_by` tells whose word it is. The history is `truecl.core.chronicle`, what masters decided upon
+`truecl.core.minutes`.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ import msgspec
 from truecl.core import happenings
 from truecl.core.chronicle import Chronicle
 from truecl.core.contract import Connected, Disconnected, Done, Event, Joined, Left, Output, Received, Told, Woke
+from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
 from truecl.wire.messages import (
     Applied,
+    AskInputs,
     AskLog,
     AskStatus,
+    Decided,
+    Inputs,
     InstanceStatus,
     Leadership,
     LogLines,
@@ -59,6 +64,7 @@ class Statd:
         self.configuration = configuration
         self._out = Outbox()
         self._chronicle = Chronicle(me, self._nodes(), self._out, lambda node: self._seen(node) is False)
+        self._minutes = Minutes(me, self._out, self._heard_nodes, self._nodes)
         self._view: View | None = None
         self._leadership: Leadership | None = None
         self._since = 0.0
@@ -83,6 +89,7 @@ class Statd:
                 self._received(node, message, now)
             case Done(id=id, result=result):
                 self._chronicle.done(id, result, now)
+                self._minutes.done(id, result, self._master())
             case Joined(who=who):
                 if who in SERVERS:
                     self._out.tell(who, Subscribe())
@@ -100,7 +107,7 @@ class Statd:
 
     def _take(self) -> Output:
         deadlines = [question.deadline for question in self._questions.values()]
-        return self._out.take(self._chronicle.wake_at, *deadlines)
+        return self._out.take(self._chronicle.wake_at, self._minutes.wake_at, *deadlines)
 
     # ---- this node -------------------------------------------------------------------------------------------------
 
@@ -132,6 +139,10 @@ class Statd:
                 self._chronicle.nodes = self._nodes()
             case Note() if not who.startswith("command-"):
                 self._chronicle.note(message.event)
+            case Decided() if who == CLUSTERD:
+                self._minutes.decided(message)
+            case AskInputs():
+                self._minutes.ask(who, message, now)
             case AskStatus():
                 self._ask(who, message, now)
             case AskLog():
@@ -143,6 +154,7 @@ class Statd:
 
     def _left(self, who: str) -> None:
         self._chronicle.left(who)
+        self._minutes.left(who)
         self._questions = {number: each for number, each in self._questions.items() if each.who != who}
         if who == HBD:
             self._view = None
@@ -182,11 +194,16 @@ class Statd:
                 self._chronicle.asked(node, message, now)
             case LogLines():
                 self._chronicle.lines(node, message, now)
+            case AskInputs() if message.local:
+                self._minutes.asked(node, message)
+            case Inputs():
+                self._minutes.answered(node, message, self._master())
             case _:
                 pass
 
     def _disconnected(self, node: NodeName, now: float) -> None:
         self._chronicle.disconnected(node, now)
+        self._minutes.disconnected(node, self._master())
         if self._sent is not None and self._sent[0] == node:
             self._sent = None
         if node == self._master():
@@ -226,6 +243,7 @@ class Statd:
     def _wake(self, now: float) -> None:
         self._answer_all(now, overdue_only=True)
         self._chronicle.wake(now)
+        self._minutes.wake(now, self._master())
 
     def _answer(self, request: AskStatus, now: float) -> Status:
         """What this node knows. Without a filter the steps are left out: the summary has no use for them."""
@@ -283,6 +301,10 @@ class Statd:
             if each.node == node:
                 return each.alive
         return None
+
+    def _heard_nodes(self) -> list[NodeName]:
+        """The others that it is worth to ask."""
+        return [node for node in self._nodes() if node != self.me and self._seen(node) is not False]
 
     def _voters_up(self) -> tuple[int, int]:
         voters = self.configuration.cluster.voters

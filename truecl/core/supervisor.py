@@ -1,13 +1,15 @@
 """Keeps this node's daemons running: the first death is mended at once, back-off begins with the second.
 
-The warm parent forks and reaps; this decides. A daemon is up once it said `Ready` over reqd's socket.
+The warm parent forks and reaps; this decides. A daemon is up once it said `Ready` over reqd's socket. The parent may
+die and be followed by another: what is asked for in between is lost, so the next one's `Living` is compared with what
+is wanted. Daemons of another version of truecl than the parent's are replaced one at a time (an upgrade).
 """
 
 from dataclasses import dataclass, field
 
 from truecl.core.outbox import Outbox
 from truecl.model.ids import DAEMONS, DaemonName
-from truecl.wire.messages import End, Exited, Fork, Forked
+from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
 
 PARENT = "parent"
 """The warm parent's name on the local bus."""
@@ -15,6 +17,8 @@ FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 5.0
 FORGET_AFTER = 60.0
 """Seconds after which a death no longer counts."""
+REPLACEMENT_TIME = 5.0
+"""Seconds for a replaced daemon to be up again, before the next one's turn."""
 
 
 @dataclass
@@ -24,6 +28,9 @@ class _Child:
     pid: int | None = None
     ready: bool = False
     restart_at: float | None = None
+    outdated: bool = False
+    replaced: bool = False
+    """Its KILL was asked for, to start the present version in its place: no death to learn from."""
     deaths: list[float] = field(default_factory=list)
     last: str = "not started"
 
@@ -32,10 +39,15 @@ class Supervisor:
     def __init__(self, outbox: Outbox) -> None:
         self._out = outbox
         self._children = {daemon: _Child() for daemon in DAEMONS if daemon != "reqd"}
+        self._replacing: tuple[DaemonName, float] | None = None
+        """Whose turn it is, and until when."""
 
     @property
     def wake_at(self) -> float | None:
-        return min((each.restart_at for each in self._children.values() if each.restart_at is not None), default=None)
+        times = [each.restart_at for each in self._children.values() if each.restart_at is not None]
+        if self._replacing is not None:
+            times.append(self._replacing[1])
+        return min(times, default=None)
 
     def up(self) -> tuple[DaemonName, ...]:
         return tuple(daemon for daemon, child in self._children.items() if child.ready)
@@ -73,31 +85,49 @@ class Supervisor:
         child.forked, child.ready, child.restart_at, child.last = True, False, None, "starting"
         self._out.tell(PARENT, Fork(daemon))
 
+    def living(self, message: Living, now: float) -> None:
+        """A line to a parent begins: at this daemon's start, or because the former parent has died."""
+        alive = {each.daemon: each for each in message.daemons}
+        for daemon, child in self._children.items():
+            if daemon in alive:
+                self.forked(alive[daemon])
+                if not child.wanted:
+                    self._out.tell(PARENT, End(daemon))
+            elif child.pid is not None:
+                self.exited(Exited(child.pid, UNSEEN, daemon), now)
+            elif child.forked and child.wanted:
+                self._fork(daemon, child)
+            elif child.forked:
+                child.forked, child.last = False, "stopped"
+        self._replace(now)
+
     def forked(self, message: Forked) -> None:
-        """Also at reqd's own restart: the parent names those that live."""
         child = self._children.get(message.daemon)
         if child is None:
             return
         if not child.forked:  # an orphan of an earlier reqd; a child of this one may be unwanted again by now
             child.forked = child.wanted = True
             child.last = "starting"
-        child.pid = message.pid
+        child.pid, child.outdated = message.pid, message.outdated
 
-    def ready(self, daemon: DaemonName) -> None:
+    def ready(self, daemon: DaemonName, now: float) -> None:
         child = self._children.get(daemon)
-        if child is not None and child.forked:
+        if child is not None and child.forked and not child.replaced:
             child.ready = True
+            self._replace(now)
 
     def exited(self, message: Exited, now: float) -> None:
         child = self._children.get(message.daemon) if message.daemon is not None else None
         if child is None or (child.pid is not None and child.pid != message.pid):
             return
-        child.forked, child.ready, child.pid = False, False, None
+        replaced = child.replaced
+        child.forked, child.ready, child.pid, child.outdated, child.replaced = False, False, None, False, False
         child.last = "stopped" if not child.wanted else ending(message.status)
         if not child.wanted:
             return
-        child.deaths = [each for each in child.deaths if now - each < FORGET_AFTER] + [now]
-        if len(child.deaths) == 1:
+        if not replaced:
+            child.deaths = [each for each in child.deaths if now - each < FORGET_AFTER] + [now]
+        if replaced or len(child.deaths) == 1:
             assert message.daemon is not None
             self._fork(message.daemon, child)
         else:
@@ -108,8 +138,29 @@ class Supervisor:
         for daemon, child in self._children.items():
             if child.restart_at is not None and now >= child.restart_at:
                 self._fork(daemon, child)
+        self._replace(now)
+
+    def _replace(self, now: float) -> None:
+        """The next outdated daemon's turn, once the one before is up again or its time is over.
+
+        By KILL: hbd takes TERM for the end of the service, and says goodbye to the other nodes.
+        """
+        if self._replacing is not None:
+            daemon, until = self._replacing
+            child = self._children[daemon]
+            if child.wanted and not child.ready and now < until:
+                return
+            self._replacing = None
+        for daemon, child in self._children.items():
+            if child.outdated and child.wanted:
+                child.outdated, child.replaced, child.ready = False, True, False
+                self._replacing = daemon, now + REPLACEMENT_TIME
+                self._out.tell(PARENT, End(daemon, 0.0))
+                return
 
 
 def ending(status: int) -> str:
     """How a process ended, in words."""
+    if status == UNSEEN:
+        return "ended while truecld was away"
     return f"killed by signal {-status}" if status < 0 else f"ended with exit code {status}"

@@ -1,15 +1,14 @@
 """Start a process so that it can be watched through a pidfd, without ever waiting for it here.
 
-Two ways, measured in a 54 MB process: `posix_spawn` (vfork underneath, 1 ms) for plain tools; `fork` (4 ms) where the
-child must first do something as root: enter a cgroup, look a user up, change the directory. Both of the latter can hang
-(a dead name service or NFS server), so the parent never waits for the exec: what went wrong before it is read from
-`Child.trouble` once the child has ended.
+Programs are run by `posix_spawn` (vfork underneath): a fork copies the tables of this process's memory, and makes each
+of its pages cost a fault. Where the child must first enter a cgroup, become a user or change the directory, a shell
+does that on its way to the program. It can hang there (a dead name service or NFS server), so the parent
+never waits for the exec: what went wrong before it is read from `Child.trouble` once the child has ended.
 
 The child has descriptors 0, 1, 2 and nothing else. Forking ignores close-on-exec, and a copy of an armed watchdog's
-descriptor in a child that hangs would keep the node from being reset: so the child closes everything first.
+descriptor in a child that hangs would keep the node from being reset: so a forked child closes everything first.
 """
 
-import fcntl
 import gc
 import os
 import pwd
@@ -19,13 +18,52 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from truecl.drivers.contract import OUTPUT_LIMIT, SYSTEM_PATH, StepFailed, last_lines
 
 BASE_ENVIRONMENT = {"PATH": SYSTEM_PATH, "LANG": "C"}
-_TROUBLE = 3
+_SHELL = "/bin/sh"
+_PREPARE = """\
+group=$1 directory=$2 user=$3 own=$4 nicer=$5
+shift 5
+fail() {
+    echo "cannot $1 $program: $2" >&3
+    exit 127
+}
+why() {
+    if ! [ -e "$1" ]; then echo "No such file or directory"
+    elif ! [ -d "$1" ] && [ -n "$2" ]; then echo "Not a directory"
+    else echo "Permission denied"; fi
+}
+program=$1
+umask 022
+{ echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
+if [ -n "$group" ]; then
+    { echo 0 >"$group/cgroup.procs"; } 2>/dev/null || fail "enter the control group $group for" "$(why "$group")"
+fi
+if [ -n "$user" ]; then
+    entry=$(getent passwd -- "$user") || fail "become user $user for" "no such user"
+    IFS=: read -r name word uid gid comment home shell <<END
+$entry
+END
+    export HOME="${HOME-$home}" USER="${USER-$name}" LOGNAME="${LOGNAME-$name}"
+    if [ "$uid" != "$own" ]; then
+        exec setpriv --reuid "$uid" --regid "$gid" --init-groups -- \
+            /bin/sh -c "$0" "$0" "" "$directory" "" "$uid" "$nicer" "$@"
+    fi
+fi
+cd -P -- "$directory" 2>/dev/null || fail "change to the directory $directory for" "$(why "$directory" d)"
+[ -x "$program" ] && ! [ -d "$program" ] || fail run "$(why "$program")"
+unset PWD OLDPWD
+exec 3>&-
+if [ "$nicer" -gt 0 ]; then exec nice -n "$nicer" -- "$@"; fi
+exec "$@"
+"""
+"""Arguments: control group, directory, user ('' for none), own user id, how much nicer; then the program's. It is
+itself its $0, to begin anew as the user. Descriptor 3 takes what went wrong, and is closed before the exec."""
 _DEFAULT_SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _BEFORE_EXEC = 127
 _ALL_DESCRIPTORS = 2**31 - 1
@@ -89,7 +127,7 @@ def spawn(
     if any("\0" in text for text in (*argv, *complete.keys(), *complete.values())):
         raise StepFailed(f"cannot run {argv[0]}: an argument or a variable contains a NUL character")
     if user is None and cgroup is None and Path(cwd) == Path.cwd():
-        return _spawn_plain(argv, complete, (stdin, stdout, stderr))
+        return _spawn(argv, complete, (stdin, stdout, stderr))
     return _spawn_prepared(argv, complete, (stdin, stdout, stderr), cwd, user, cgroup)
 
 
@@ -139,14 +177,18 @@ def reap(pidfd: int) -> Ending | None:
     return Ending(signal=status.si_status)
 
 
-def _spawn_plain(argv: tuple[str, ...], environment: dict[str, str], streams: tuple[int, int, int]) -> Child:
-    actions = [(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(streams)]
+def _spawn(
+    argv: tuple[str, ...],
+    environment: dict[str, str],
+    streams: tuple[int, ...],
+) -> Child:
+    """`streams` become the descriptors 0, 1 and so on; all others of ours are close-on-exec."""
     try:
         pid = os.posix_spawn(
             argv[0],
             argv,
             environment,
-            file_actions=actions,
+            file_actions=[(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(streams)],
             setsid=True,
             setsigmask=(),
             setsigdef=_DEFAULT_SIGNALS,
@@ -164,40 +206,29 @@ def _spawn_prepared(
     user: str | None,
     cgroup: Path | None,
 ) -> Child:
+    own = _own_account()
+    if user in (None, own["USER"]):
+        user = None
+    else:
+        own = {}
+    nicer = -os.getpriority(os.PRIO_PROCESS, 0)
+    wishes = (str(cgroup or ""), cwd, user or "", str(os.getuid()), str(nicer))
     trouble, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def child() -> NoReturn:
-        # Above every target first: a stream may itself be descriptor 0, 1 or 2.
-        spare = [_dup_above(descriptor, 10) for descriptor in (*streams, tell)]
-        for target, descriptor in enumerate(spare[:3]):
-            os.dup2(descriptor, target)
-        os.dup2(spare[3], _TROUBLE, inheritable=False)
-        _become_child(keep=_TROUBLE)
-        doing = "run"
-        try:
-            if cgroup is not None:
-                doing = f"enter the control group {cgroup} for"
-                (cgroup / "cgroup.procs").write_bytes(b"0")
-            doing = f"become user {user} for"
-            full = _become(user, environment)
-            doing = f"change to the directory {cwd} for"
-            os.chdir(cwd)
-            doing = "run"
-            os.execve(argv[0], argv, full)
-        except (OSError, KeyError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "no such user"
-            os.write(_TROUBLE, f"cannot {doing} {argv[0]}: {reason}".encode())
-        os._exit(_BEFORE_EXEC)
-
     try:
-        started = _fork(child)
-    except OSError:
+        started = _spawn((_SHELL, "-c", _PREPARE, _PREPARE, *wishes, *argv), own | environment, (*streams, tell))
+    except StepFailed:
         os.close(trouble)
         raise
     finally:
         os.close(tell)
     started.trouble = trouble
     return started
+
+
+@cache
+def _own_account() -> dict[str, str]:
+    account = pwd.getpwuid(os.getuid())  # root's, which is in the machine's own file
+    return {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
 
 
 def _fork(child: Callable[[], NoReturn]) -> Child:
@@ -234,18 +265,3 @@ def _become_child(keep: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_bytes(b"0")
-
-
-def _become(user: str | None, environment: dict[str, str]) -> dict[str, str]:
-    """Take the user's ids and groups; HOME, USER and LOGNAME unless the environment has them."""
-    account = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
-    if user is not None and account.pw_uid != os.getuid():
-        os.initgroups(account.pw_name, account.pw_gid)
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
-    own = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
-    return own | environment
-
-
-def _dup_above(descriptor: int, least: int) -> int:
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)

@@ -42,7 +42,7 @@ from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
 from truecl.lab.probing import Probing
 from truecl.lab.switch import ENTER, PowerSwitch
 
-SERVICE = (sys.executable, "-m", "truecl.service.warm")
+SERVICE = (sys.executable, "-m", "truecl.service.truecld")
 """What a node's first process keeps running."""
 DISK_SIZE = 64 << 20
 """Bytes of a node's /var/lib/truecl, by default."""

@@ -4,6 +4,7 @@ netd's own actions stand beside its core. Every action is idempotent; its result
 afterwards, never what a tool returned.
 """
 
+from enum import StrEnum
 from typing import Union
 
 import msgspec
@@ -49,11 +50,30 @@ class KillGroup(Action, frozen=True):
     timeout: float = 5.0
 
 
-class FenceOff(Action, frozen=True):
-    """Ask the device for 'off' and verify. Result: FenceOutcome."""
+class EndTools(Action, frozen=True):
+    """See the end of every tool that earlier lives of this daemon left at work, which were killed. Result: StepResult;
+    INACTIVE, for good, or one is still there (a task in uninterruptible sleep)."""
+
+    instance: Instance
+    timeout: float = 2.0
+
+
+class Power(StrEnum):
+    """What a fence device says of its node."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class AskDevice(Action, frozen=True):
+    """Ask one fence device for 'off' or 'on' and verify it, or only for its status. Ends within the device's timeout.
+    Result: FenceOutcome."""
 
     node: NodeName
     device: FenceConfig
+    wanted: Power = Power.OFF
+    """UNKNOWN: only its status."""
 
 
 class ArmWatchdog(Action, frozen=True):
@@ -93,8 +113,11 @@ class StepResult(msgspec.Struct, frozen=True):
 
 
 class FenceOutcome(msgspec.Struct, frozen=True):
-    off: bool
+    """`done`: the node is as wanted, verified; or its status is known, if only that was asked for."""
+
+    done: bool
     reason: str = ""
+    power: Power = Power.UNKNOWN
 
 
 class WatchdogArmed(msgspec.Struct, frozen=True):
@@ -127,11 +150,18 @@ class ProgramDied(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ProgramAnswered(msgspec.Struct, frozen=True):
+    """`contract.Noted`: the monitor of a program that was started here had its first good answer."""
+
+    instance: Instance
+    step: str
+
+
 class ServiceStopping(msgspec.Struct, frozen=True):
     """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
 
 
 AnyAction = Union[
-    StepUp, StepDown, StepProbe, KillGroup, FenceOff, ArmWatchdog, FeedWatchdog, DisarmWatchdog, ReadConfiguration,
-    Leave,
+    StepUp, StepDown, StepProbe, KillGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
+    ReadConfiguration, Leave,
 ]  # fmt: skip

@@ -24,7 +24,7 @@ class Timing(Value, frozen=True):
     election: float = 1.0
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
     lease: float = 1.0
-    renewal: float = 0.2
+    renewal: float = 0.3
     drift: float = 0.05
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
@@ -43,9 +43,36 @@ class FenceConfig(Value, frozen=True):
     agent: str
     """Absolute path or name of a program in the system's path."""
     parameters: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    """Parameter to the absolute path of a file that holds its value; read on the node that asks the device."""
     timeout: float = 20.0
+    """For 'off' or 'on' and the questions for the status that verify it, together."""
     verify: bool = True
     """Ask for `status` after `off` and believe nothing but 'off'."""
+    retries: int = 0
+    """More attempts at the device's level before the next level is tried."""
+    delay: float = 0.0
+    """Before the level is tried first: a head start for the node, where two may fence each other."""
+
+
+FenceLevel = tuple[FenceConfig, ...]
+"""Devices that must all confirm: the power feeds of a node with two power supplies, say."""
+
+
+MAX_FENCING = 900.0
+"""Seconds that all levels of a node may take together."""
+
+
+def level_time(level: FenceLevel) -> float:
+    """Seconds until a level has failed at the latest: its devices are asked at the same time, all of them again for
+    each retry."""
+    attempts = 1 + max(device.retries for device in level)
+    return max(device.delay for device in level) + attempts * max(device.timeout for device in level)
+
+
+def worst_time(levels: tuple[FenceLevel, ...]) -> float:
+    """Seconds until every level has failed at the latest."""
+    return sum(level_time(level) for level in levels if level)
 
 
 class WatchdogConfig(Value, frozen=True):
@@ -68,7 +95,8 @@ class NodeConfig(Value, frozen=True):
     name: NodeName
     addresses: dict[LinkName, str]
     """Link name to this node's numeric IPv4 or IPv6 address on it."""
-    fence: FenceConfig | None = None
+    fence: tuple[FenceLevel, ...] = ()
+    """Its levels, tried in this order until one switched it off; empty: it cannot be fenced."""
     witness: bool = False
     """Votes, never runs an application."""
     watchdog: WatchdogConfig = WatchdogConfig()

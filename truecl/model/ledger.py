@@ -85,6 +85,8 @@ class Fence(msgspec.Struct, frozen=True):
     """Log index of the order: its own fencing token."""
     generations: tuple[Generation, ...]
     confirmed: bool = False
+    vouched: str = ""
+    """The operator who said that the node is off, in place of a device; '': a device confirmed."""
 
 
 class Watchdog(msgspec.Struct, frozen=True):
@@ -141,7 +143,7 @@ class SetWanted(Command, frozen=True):
 
 
 class EndGrant(Command, frozen=True):
-    """Applied only while `generation` is the application's live grant, and, for FENCED, confirmed in the ledger."""
+    """Applied only while `generation` is the application's live grant, and, for FENCED and VOUCHED, confirmed so."""
 
     app: AppName
     generation: Generation
@@ -170,10 +172,12 @@ class OrderFence(Command, frozen=True):
 
 
 class ConfirmFence(Command, frozen=True):
-    """The device said 'off', verified. Ends nothing but what the order `index` named."""
+    """The device said 'off', verified, or the operator `vouched` said so. Ends nothing but what the order `index`
+    named."""
 
     node: NodeName
     index: Index
+    vouched: str = ""
 
 
 class CancelFence(Command, frozen=True):

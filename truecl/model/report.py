@@ -61,6 +61,49 @@ class Progress(msgspec.Struct, frozen=True):
     """Shown only with --verbose (errors and results are not)."""
 
 
+class Moment(StrEnum):
+    """What an event means to the timeline of a failover or a move (`truecl.core.timeline`)."""
+
+    SILENT = "silent"
+    """`node` counts as dead; it was last heard at `since`."""
+    ELECTED = "elected"
+    """`node` leads."""
+    FENCE_ORDERED = "fence ordered"
+    FENCED = "fenced"
+    WANTED = "wanted"
+    """The operator's word; `detail`: 'move', 'start' or 'stop'."""
+    ENDED = "ended"
+    """`generation` at `node`; `detail`: its proof."""
+    GRANTED = "granted"
+    """`generation` to `node`; `detail`: 'failover' or ''."""
+    STARTED = "started"
+    """`generation` runs at `node`, its start began at `since`; `detail`: 'monitor' where one has the last word."""
+    ANSWERED = "answered"
+    """The first good answer of a monitor of `generation`; `detail`: of which program."""
+    STOPPED = "stopped"
+    """`generation` is closed at `node`, its stop began at `since`; `detail`: why."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """All steps of one kind. Uptimes of the node that notes it, seconds."""
+
+    name: str
+    began: float
+    ended: float
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """An event in figures. `what` is a Moment, as text: a newer truecl may have more of them."""
+
+    what: str
+    node: str = ""
+    generation: int = 0
+    since: float = 0.0
+    """Uptime of the node that notes it, seconds; 0: unknown."""
+    spans: tuple[Span, ...] = ()
+    detail: str = ""
+
+
 class EventRecord(msgspec.Struct, frozen=True):
     """One event of the cluster's history, for lha_log."""
 
@@ -75,3 +118,4 @@ class EventRecord(msgspec.Struct, frozen=True):
     app: AppName | None = None
     index: int = 0
     """Log index that it follows from, 0 for none: several nodes note the same decision, it is shown once."""
+    mark: Mark | None = None

@@ -6,6 +6,7 @@ wall clock, so a step of NTP would stop them for as long as it went back: `BootR
 
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any, Protocol, cast
 
 from twisted.internet.epollreactor import EPollReactor
@@ -23,6 +24,7 @@ class BootClock:
 
 class Call(Protocol):
     def cancel(self) -> object: ...
+    def reset(self, delay: float) -> object: ...
     def active(self) -> object: ...
 
 
@@ -56,6 +58,19 @@ class BootReactor(EPollReactor):
 
     seconds = staticmethod(BootClock().now)
 
+    def timeout(self) -> float | None:
+        """Without wakes for calls that were cancelled or put off since: an idle daemon costs what it wakes."""
+        self._insertNewDelayedCalls()
+        calls = self._pendingTimedCalls
+        while calls and (calls[0].cancelled or calls[0].delayed_time > 0.0):
+            call = heappop(calls)
+            if call.cancelled:
+                self._cancellations -= 1
+            else:
+                call.activate_delay()
+                heappush(calls, call)
+        return super().timeout()
+
 
 def new_reactor() -> Reactor:
     """A reactor that is not installed as Twisted's global one; nothing of the runtime uses the global one."""
@@ -63,9 +78,15 @@ def new_reactor() -> Reactor:
 
 
 class Alarm:
-    """Calls `wake` once when the clock has reached the time last set, however often it is set anew."""
+    """Calls `wake` once when the clock has reached the time last set, however often it is set anew.
 
-    def __init__(self, timers: Timers, clock: Clock, wake: Callable[[], None]) -> None:
+    `first` is called before every look at the clock; it may set another time.
+    """
+
+    def __init__(
+        self, timers: Timers, clock: Clock, wake: Callable[[], None], first: Callable[[], None] = lambda: None
+    ) -> None:
+        self._first = first
         self._timers = timers
         self._clock = clock
         self._wake = wake
@@ -78,10 +99,11 @@ class Alarm:
         self._at = at
         if at is None:
             self._disarm()
-        elif self._call is None or at < self._fires:
-            # A call that comes too early looks at the clock and is made again: cheaper than a new one at every output.
-            self._disarm()
+        elif self._call is None:
             self._arm(at)
+        elif at != self._fires:
+            self._fires = at
+            self._call.reset(max(0.0, at - self._clock.now()))
 
     def _arm(self, at: float) -> None:
         self._fires = at
@@ -94,10 +116,12 @@ class Alarm:
 
     def _fired(self) -> None:
         self._call = None
+        self._first()
         if self._at is None:
             return
         if self._clock.now() < self._at:
-            self._arm(self._at)
+            self.set(self._at)
             return
+        self._disarm()
         self._at = None
         self._wake()

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from truecl.core.contract import Event, Received
 from truecl.model.config import ClusterConfig
 from truecl.model.ids import LinkName, NodeName
-from truecl.runtime.clock import Call, Timers
 from truecl.runtime.log import Level, Log
 from truecl.wire.codec import Codec, ProtocolFault
 from truecl.wire.messages import Goodbye, Heartbeat
@@ -124,7 +123,7 @@ class HeartbeatMesh:
             self._log.seldom(f"send {node} {message.link}", Level.WARNING, text)
 
     def drain(self) -> None:
-        """Take what waits in the sockets now."""
+        """Take what waits in the sockets now: before anybody is judged by his silence."""
         for port in self._ports.values():
             port.doRead()
 
@@ -177,24 +176,6 @@ class _Port:
 
     def connectionLost(self, reason: Failure) -> None:
         return None
-
-
-class DrainingTimers:
-    """Timers before which the sockets are drained.
-
-    After this process was away, what came in meanwhile is heard before anybody is judged by his silence.
-    """
-
-    def __init__(self, timers: Timers, drain: Callable[[], None]) -> None:
-        self._timers = timers
-        self._drain = drain
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object) -> Call:
-        def fire() -> None:
-            self._drain()
-            callable(*args)
-
-        return self._timers.callLater(delay, fire)
 
 
 def _bound(address: str, port: int) -> socket.socket:

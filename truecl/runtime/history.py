@@ -1,7 +1,6 @@
 """The node's events in an SQLite file: the latest MAX_EVENTS of the last MAX_AGE days.
 
-Not a journal: nothing is decided by it, so it is written without waiting for the disk at each event, and a file that is
-damaged is put aside and begun anew.
+Not a journal: nothing is decided by it (`truecl.runtime.shelf`).
 """
 
 import sqlite3
@@ -15,13 +14,13 @@ import msgspec
 from truecl.core.chronicle import Found, Recorded
 from truecl.model.ids import AppName
 from truecl.model.report import EventRecord
+from truecl.runtime.shelf import Shelf
 
 MAX_EVENTS = 100_000
 MAX_AGE = 30 * 86400.0
 """Seconds."""
 TRIM_EVERY = 1000
 """Events between two trims."""
-BUSY = 2.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, at REAL NOT NULL, app TEXT, record BLOB NOT NULL);
@@ -45,13 +44,12 @@ class History:
         max_events: int = MAX_EVENTS,
         max_age: float = MAX_AGE,
     ) -> None:
-        self._path = path
         self._wall = wall
         self._boot = boot
         self._max_events = max_events
         self._max_age = max_age
         self._since_trim = 0
-        self._database: sqlite3.Connection | None = None
+        self._shelf = Shelf(path, _SCHEMA, self._trim)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(EventRecord)
 
@@ -62,52 +60,36 @@ class History:
         )
         rows = [(event.at, event.app, self._encoder.encode(event)) for event in stamped]
         try:
-            database = self._open()
+            database = self._shelf.open()
             with database:
                 database.executemany("INSERT INTO event (at, app, record) VALUES (?, ?, ?)", rows)
                 self._since_trim += len(rows)
                 if self._since_trim >= min(TRIM_EVERY, self._max_events):
                     self._trim(database)
         except sqlite3.Error as error:
-            self._failed(error)
-            return Recorded(stamped, f"{self._path}: {error}")
+            return Recorded(stamped, self._shelf.failed(error))
         return Recorded(stamped)
 
-    def find(self, since: float, limit: int, app: AppName | None = None) -> Found:
-        """The latest `limit` at or after `since`, oldest first."""
+    def find(self, since: float, limit: int, app: AppName | None = None, marked: bool = False) -> Found:
+        """The latest `limit` at or after `since`, oldest first. `marked`: only those with a mark; the whole history is
+        read for them at most."""
         where, values = ("at >= ?", [since]) if app is None else ("app = ? AND at >= ?", [app, since])
         query = f"SELECT record FROM event WHERE {where} ORDER BY at DESC, id DESC LIMIT ?"
+        events: list[EventRecord] = []
         try:
-            rows = self._open().execute(query, [*values, limit]).fetchall()
+            for (record,) in self._shelf.open().execute(query, [*values, self._max_events if marked else limit]):
+                with suppress(msgspec.MsgspecError):
+                    event = self._decoder.decode(record)
+                    if event.mark is not None or not marked:
+                        events.append(event)
+                if len(events) >= limit:
+                    break
         except sqlite3.Error as error:
-            self._failed(error)
-            return Found((), f"{self._path}: {error}")
-        events = []
-        for (record,) in reversed(rows):
-            with suppress(msgspec.MsgspecError):
-                events.append(self._decoder.decode(record))
-        return Found(tuple(events))
+            return Found((), self._shelf.failed(error))
+        return Found(tuple(reversed(events[:limit])))
 
     def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            # The host hands one action after the other to a thread, not always the same.
-            database = sqlite3.connect(self._path, timeout=BUSY, check_same_thread=False)
-            try:
-                database.execute("PRAGMA journal_mode=WAL")
-                database.execute("PRAGMA synchronous=NORMAL")
-                database.executescript(_SCHEMA)
-                with database:
-                    self._trim(database)
-            except sqlite3.Error:
-                database.close()
-                raise
-            self._database = database
-        return self._database
+        self._shelf.close()
 
     def _trim(self, database: sqlite3.Connection) -> None:
         self._since_trim = 0
@@ -116,12 +98,3 @@ class History:
             "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?",
             [self._max_events],
         )
-
-    def _failed(self, error: sqlite3.Error) -> None:
-        """The next call begins anew; a file that is no database any more is put aside first."""
-        self.close()
-        if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            with suppress(OSError):
-                self._path.replace(self._path.with_name(self._path.name + ".damaged"))
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)

@@ -59,6 +59,7 @@ class Host:
     failed -- makes a typed result of an action and the exception that it ended with.
     on_failed_save -- called once, with the fault; logs it and ends the process with EXIT_JOURNAL.
     on_defect -- called once, with a report of many lines; keeps it and ends the process with EXIT_DEFECT.
+    before_timer -- called before the core is woken by its timer; may feed.
     when_full -- the event that tells the core that its journal is full. With it, a save that meets a full disk is
         tried again on the ballast's space, and the core has what is left of that for closing what it has open.
     """
@@ -77,6 +78,7 @@ class Host:
         on_failed_save: Callable[[JournalFault], None],
         on_defect: Callable[[str], None],
         when_full: Event | None = None,
+        before_timer: Callable[[], None] = lambda: None,
     ) -> None:
         self.dead = False
         """Nothing is carried out any more; the process is about to end."""
@@ -91,7 +93,7 @@ class Host:
         self._on_failed_save = on_failed_save
         self._on_defect = on_defect
         self._when_full = when_full
-        self._alarm = Alarm(timers, clock, lambda: self.feed(Woke()))
+        self._alarm = Alarm(timers, clock, lambda: self.feed(Woke()), before_timer)
         self._waiting: deque[Event | None] = deque()
         self._busy = False
         self._now = 0.0

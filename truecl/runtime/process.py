@@ -6,12 +6,10 @@ priority, gives up root and turns the reactor until the process ends.
 """
 
 import ctypes
-import fcntl
 import os
 import pwd
 import signal
 import socket
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,33 +17,31 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from twisted.python.failure import Failure
-
-from truecl.core.contract import Event, Noted
+from truecl import __version__
 from truecl.model.config import Configuration
 from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
-from truecl.runtime import priority
+from truecl.runtime import locks, priority
 from truecl.runtime.clock import BootClock, Clock, Reactor, new_reactor
 from truecl.runtime.credentials import Credentials
 from truecl.runtime.host import EXIT_DEFECT, EXIT_JOURNAL
 from truecl.runtime.journal import JournalFault
+from truecl.runtime.line import ParentLink
 from truecl.runtime.log import Log, LogFile, take_twisted, to_stderr
-from truecl.wire.codec import Codec, Framer, ProtocolFault, brief
-from truecl.wire.messages import PARENT
+from truecl.wire.codec import brief
 
-EXIT_ORPHAN = 69
-"""EX_UNAVAILABLE: the warm parent is gone; applications go on, a new parent will start this daemon again."""
 EXIT_BUSY = 75
 """EX_TEMPFAIL: the same daemon runs already."""
 EXIT_CONFIG = 78
 """EX_CONFIG: the configuration, the credentials or the installation will not do."""
 LOCK_PATIENCE = 5.0
 """Seconds for which a daemon waits for its former life to be gone."""
+BY_HAND = "by hand"
+"""The note in the lock of a daemon in the foreground; the service's have truecl's version there."""
 KEPT_REPORTS = 3
 PRIVILEGED = frozenset({REQD, NETD})
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PR_SET_NAME = 15
 
 
 class CannotStart(Exception):
@@ -126,10 +122,9 @@ class Daemon:
     reactor: Reactor
     random: Random
     """Seeded after the fork: a copy of the parent's would draw the same in every daemon."""
-    lifeline: int | None = None
-    """Read end of a pipe that ends when the warm parent does; None in the foreground."""
-    parent: "ParentLink | None" = None
-    """reqd's way to the warm parent; None in the foreground."""
+    parent: ParentLink | None = None
+    """reqd's way to the warm parent; None in the foreground, and in the other daemons."""
+    foreground: bool = False
     locks: list[int] = field(default_factory=list)
     _settled: bool = False
 
@@ -162,18 +157,13 @@ class Daemon:
         if self._settled:
             return
         self._settled = True
-        if self.lifeline is not None:
+        if not self.foreground:
             priority.apply(self.name, self.log.warning)
         self.drop_privileges()
-        if self.lifeline is not None:
-            # After the change of user, which would clear it.
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def run(self, on_terminate: Callable[[], None] | None = None) -> None:
         """Turns the reactor. On SIGTERM and SIGINT `on_terminate` is called, which ends with `exit`; None: that."""
         self.settle()
-        if self.lifeline is not None:
-            self.reactor.addReader(_Lifeline(self.lifeline, self._orphaned))
 
         def terminate(number: int, frame: FrameType | None) -> None:
             self.reactor.callFromThread(on_terminate or self._terminated)
@@ -215,79 +205,6 @@ class Daemon:
     def _terminated(self) -> None:
         self.exit(0, "told to end")
 
-    def _orphaned(self) -> None:
-        self.exit(EXIT_ORPHAN, "the warm parent is gone")
-
-
-class ParentLink:
-    """reqd's end of the socket pair with the warm parent: messages of `truecl.wire.messages.PARENT`."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._codec = Codec(PARENT)
-        self._framer = Framer()
-        self._feed: Callable[[Event], None] | None = None
-        self._lost: Callable[[], None] | None = None
-
-    def start(self, reactor: Reactor, feed: Callable[[Event], None], lost: Callable[[], None]) -> None:
-        """From now on each message is fed as Noted. `lost`: the parent is gone, or speaks nonsense."""
-        self._feed = feed
-        self._lost = lost
-        reactor.addReader(self)
-
-    def send(self, message: Any) -> None:
-        """Blocks for a moment at most: the parent does nothing but listen. Lost when it is gone."""
-        try:
-            self._socket.sendall(self._codec.encode(message))
-        except OSError:
-            if self._lost is not None:
-                self._lost()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "parent"
-
-    def doRead(self) -> None:
-        if self._feed is None or self._lost is None:
-            return
-        try:
-            data = self._socket.recv(65536, socket.MSG_DONTWAIT)
-            payloads = self._framer.feed(data)
-            messages = [self._codec.decode(payload) for payload in payloads]
-        except BlockingIOError:
-            return
-        except (OSError, ProtocolFault):
-            data, messages = b"", []
-        for message in messages:
-            self._feed(Noted(message))
-        if not data:
-            self._lost()
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._socket.close()
-
-
-class _Lifeline:
-    """Readable only when the other end is closed."""
-
-    def __init__(self, descriptor: int, ended: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self._ended = ended
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        return "lifeline"
-
-    def doRead(self) -> None:
-        self._ended()
-
-    def connectionLost(self, reason: Failure) -> None:
-        return None
-
 
 class Edge:
     """The edge of a process: whatever leaves the block ends it here, with its reason said and an exit code.
@@ -323,11 +240,9 @@ def begin(
     loaded: Loaded,
     account: Account | None,
     *,
-    lifeline: int | None = None,
-    parent: ParentLink | None = None,
     foreground: bool = False,
 ) -> Daemon:
-    """The daemon of this very process. Raises CannotStart."""
+    """The daemon of this very process, once its lock says that there is no other. Raises CannotStart."""
     prepare_directories(paths, account)
     clock = BootClock()
     own = None if name in PRIVILEGED else account
@@ -336,7 +251,8 @@ def begin(
     else:
         log = Log(loaded.node, name, open_log(paths, name, own).write, clock)
     take_twisted(log)
-    lock = claim(paths.run / f"{name}.lock", f"{name} runs already", LOCK_PATIENCE)
+    patience, note = (0.0, BY_HAND) if foreground else (LOCK_PATIENCE, __version__)
+    lock = claim(lock_of(paths, name), f"{name} runs already", patience, note)
     return Daemon(
         name=name,
         paths=paths,
@@ -347,8 +263,8 @@ def begin(
         log=log,
         reactor=new_reactor(),
         random=Random(os.urandom(32)),
-        lifeline=lifeline,
-        parent=parent,
+        parent=ParentLink(paths.run, log) if name == REQD and not foreground else None,
+        foreground=foreground,
         locks=[lock],
     )
 
@@ -379,26 +295,19 @@ def prepare_directories(paths: Paths, account: Account | None) -> None:
             raise CannotStart(f"{paths.log}: {error.strerror}") from error
 
 
-def claim(path: Path, taken: str, patience: float) -> int:
+def lock_of(paths: Paths, name: str) -> Path:
+    """Held by the one process that is this daemon; taken before its journal is opened or its socket made."""
+    return paths.run / f"{name}.lock"
+
+
+def claim(path: Path, taken: str, patience: float, note: str = __version__) -> int:
     """Locks `path` for the life of this process; the lock goes with it, however it ends. Raises CannotStart."""
-    end = time.monotonic() + patience
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    owner = os.pread(descriptor, 20, 0).decode("utf-8", "replace").strip()
-                    os.close(descriptor)
-                    raise CannotStart(f"{taken} (process {owner or 'unknown'})", EXIT_BUSY) from None
-                time.sleep(0.01)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return locks.take(path, note, patience)
+    except locks.Taken as error:
+        raise CannotStart(f"{taken} (process {error.owner or 'unknown'})", EXIT_BUSY) from None
     except OSError as error:
         raise CannotStart(f"{path}: {error.strerror}") from error
-    return descriptor
 
 
 def boot_id(run: Path) -> BootId:

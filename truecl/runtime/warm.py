@@ -1,57 +1,60 @@
 """The warm parent: the service's main process. It has imported all daemons, forks them, and reaps whatever ends.
 
-One thread, no reactor, nothing that could block or fail while a node's life hangs on it. It starts reqd and keeps it
-alive; which other daemons run is reqd's word (`Fork`, `End`). As the subreaper of everything below it, it also sees the
-exit codes of applications' processes whose reqd has died, and keeps them for the next reqd.
+One thread, no reactor, nothing that could block or fail while a node's life hangs on it. It keeps reqd alive; which
+other daemons run is reqd's word (`Fork`, `End`). As the subreaper of everything below it, it also sees the exit codes
+of applications' processes whose reqd has died, and keeps them for the next reqd.
 
-When it dies itself, the kernel kills the daemons (PR_SET_PDEATHSIG, and a pipe that ends); applications run on. A new
-warm parent waits for the lock, its reqd for the old one's lock, and adopts.
+When it dies, the daemons live on; only what dies after it stays dead for the moment. The next one finds them by the
+locks they hold, and takes them over: it watches their pidfds, and reqd dials it. It starts a daemon only when nobody
+holds that one's lock. (docs/decisions/0003-the-warm-parent-may-die.md)
 """
 
 import gc
 import os
 import select
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from truecl import __version__
 from truecl.model.ids import REQD, DaemonName
+from truecl.runtime import locks
 from truecl.runtime.clock import Clock
+from truecl.runtime.line import ReqdLine
 from truecl.runtime.log import Log
 from truecl.runtime.process import (
+    BY_HAND,
     EXIT_BUSY,
     Account,
+    CannotStart,
     Daemon,
     Edge,
     Loaded,
-    ParentLink,
     Paths,
     begin,
     claim,
+    lock_of,
     prctl,
     prepare_directories,
     set_title,
 )
-from truecl.wire.codec import Codec, Framer, ProtocolFault
-from truecl.wire.messages import PARENT, End, Exited, Fork, Forked
+from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
 
 PR_SET_CHILD_SUBREAPER = 36
 RESTART_WINDOW = 10.0
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
 MAX_ORPHANS = 1024
-MAX_WAITING = 8192
 STOP_TIMEOUT = 120.0
 """Seconds that reqd has for stopping the applications when the service is stopped."""
 END_GRACE = 3.0
 """Seconds between TERM and KILL for the other daemons then."""
-LOCK_PATIENCE = 5.0
+STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 Main = Callable[[Daemon], None]
 
@@ -75,17 +78,38 @@ class Restarts:
 
 
 @dataclass
-class _Reqd:
-    """The present reqd and the stream to it."""
+class _Child:
+    """A living daemon. `pidfd`: it was found alive and is watched by this; -1: it is a child, and is reaped."""
 
     pid: int
-    connection: socket.socket
-    framer: Framer = field(default_factory=Framer)
-    waiting: deque[bytes] = field(default_factory=deque)
+    pidfd: int = -1
+    outdated: bool = False
+    """Of another version of truecl."""
+    kill_at: float | None = None
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, number)
+            else:  # not reaped yet, so the process id is still its own
+                os.kill(self.pid, number)
+
+
+def alone(paths: Paths) -> None:
+    """The service's own lock, held as long as this process lives. Raises CannotStart."""
+    try:
+        paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"{paths.run}: {error.strerror}") from error
+    # The lock of one that died is gone before anybody hears of its death: there is nothing to wait for.
+    claim(lock_of(paths, "truecld"), "truecl runs already on this node", 0.0)
 
 
 class WarmParent:
-    """`mains`: what each daemon runs after its fork; `load` reads the configuration as it is now (and may cache)."""
+    """`mains`: what each daemon runs after its fork; `load` reads the configuration as it is now (and may cache).
+
+    The caller has the service's lock (`alone`).
+    """
 
     def __init__(
         self,
@@ -104,29 +128,24 @@ class WarmParent:
         self._clock = clock
         self._log = log
         self._stop_timeout = stop_timeout
-        self._codec = Codec(PARENT)
-        self._daemons: dict[DaemonName, int] = {}
-        """Living ones, reqd not among them."""
-        self._kills: dict[int, float] = {}
-        """Process id to when it is killed."""
+        self._living: dict[DaemonName, _Child] = {}
         self._orphans: deque[Exited] = deque(maxlen=MAX_ORPHANS)
-        self._reqd: _Reqd | None = None
         self._restarts = Restarts()
         self._start_at: float | None = None
+        """When reqd is to be started."""
         self._stop_by: float | None = None
         self._ending = False
         """The other daemons are being ended, reqd is gone."""
         self._signals: set[int] = set()
         self._wake = (-1, -1)
-        self._lifeline = (-1, -1)
         self._poll = select.poll()
 
     def run(self) -> int:
         """Until the service is stopped; the exit code. Raises CannotStart."""
         prepare_directories(self._paths, self._account)
-        lock = claim(self._paths.run / "truecld.lock", "truecl runs already on this node", LOCK_PATIENCE)
         self._prepare()
         self._log.info("started")
+        self._find()
         self._start_at = self._clock.now()
         while True:
             now = self._clock.now()
@@ -134,13 +153,16 @@ class WarmParent:
                 self._start_at = None
                 self._start_reqd()
             self._kill_late(now)
-            if self._ending and not self._daemons:
+            if self._ending and not self._others():
                 self._log.info("stopped")
-                os.close(lock)
                 return 0
             self._wait(now)
             self._take_signals()
             self._reap()
+
+    def _others(self) -> dict[DaemonName, _Child]:
+        """The living ones without reqd."""
+        return {name: child for name, child in self._living.items() if name != REQD}
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
@@ -150,12 +172,18 @@ class WarmParent:
         os.chdir("/")
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._lifeline = os.pipe2(os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, self._noted)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._poll.register(self._wake[0], select.POLLIN)
+        try:
+            self._line = ReqdLine(
+                self._paths.run, self._poll, self._log, obey=self._obey, greet=self._greet, broken=self._broken
+            )
+        except OSError as error:
+            raise CannotStart(f"no socket for reqd in {self._paths.run}: {error.strerror or error}") from error
         # What is imported by now is never collected, so that the children go on sharing it.
         gc.collect()
         gc.freeze()
@@ -164,99 +192,122 @@ class WarmParent:
         self._signals.add(number)
 
     def _wait(self, now: float) -> None:
-        times = [*self._kills.values(), *(each for each in (self._start_at, self._stop_by) if each is not None)]
-        timeout = None if not times else max(0.0, min(times) - now) * 1000.0 + 1.0
+        times = [self._start_at, self._stop_by, *(child.kill_at for child in self._living.values())]
+        known = [each for each in times if each is not None]
+        timeout = None if not known else max(0.0, min(known) - now) * 1000.0 + 1.0
+        reqd = self._living.get(REQD)
         for descriptor, events in self._poll.poll(timeout):
             if descriptor == self._wake[0]:
                 with suppress(BlockingIOError):
                     os.read(descriptor, 4096)
-            elif self._reqd is not None and descriptor == self._reqd.connection.fileno():
-                if events & select.POLLOUT:
-                    self._flush(self._reqd)
-                if events & ~select.POLLOUT:
-                    self._listen(self._reqd)
+            elif name := next((name for name, child in self._living.items() if child.pidfd == descriptor), None):
+                self._forget(self._living[name])
+                self._ended(name, UNSEEN)
+            else:
+                self._line.happened(descriptor, events, None if reqd is None else reqd.pid)
 
     def _take_signals(self) -> None:
         taken, self._signals = self._signals, set()
-        if taken & {signal.SIGTERM, signal.SIGINT} and self._stop_by is None and not self._ending:
+        if taken & STOPPING and self._stop_by is None and not self._ending:
             self._log.info("told to stop: reqd stops the applications first")
             self._stop_by = self._clock.now() + self._stop_timeout
-            if self._reqd is not None:
-                _signal(self._reqd.pid, signal.SIGTERM)
+            if REQD in self._living:
+                self._living[REQD].signal(signal.SIGTERM)
 
     def _kill_late(self, now: float) -> None:
         if self._stop_by is not None and now >= self._stop_by:
             self._log.error(f"reqd did not end within {self._stop_timeout:g} s; its watchdog decides what is left")
             self._stop_by = None
             self._start_at = None
-            if self._reqd is not None:
-                _signal(self._reqd.pid, signal.SIGKILL)
+            if REQD in self._living:
+                self._living[REQD].signal(signal.SIGKILL)
             self._end_all()
-        for pid in [pid for pid, at in self._kills.items() if now >= at]:
-            del self._kills[pid]
-            _signal(pid, signal.SIGKILL)
+        for child in self._living.values():
+            if child.kill_at is not None and now >= child.kill_at:
+                child.kill_at = None
+                child.signal(signal.SIGKILL)
 
     def _end_all(self) -> None:
         self._ending = True
-        for pid in self._daemons.values():
-            _signal(pid, signal.SIGTERM)
-            self._kills[pid] = self._clock.now() + END_GRACE
+        self._find()
+        for child in self._others().values():
+            child.signal(signal.SIGTERM)
+            child.kill_at = self._clock.now() + END_GRACE
 
     # ---- children ---------------------------------------------------------------------------------------------------
 
-    def _start_reqd(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        pid = self._fork(REQD, theirs)
-        theirs.close()
-        if pid is None:
-            ours.close()
-            self._start_at = self._clock.now() + LAST_DELAY
-            return
-        ours.setblocking(False)
-        self._reqd = _Reqd(pid, ours)
-        self._poll.register(ours, select.POLLIN)
-        for orphan in self._orphans:
-            self._tell(orphan)
-        for name, living in self._daemons.items():
-            self._tell(Forked(name, living))
-        if self._stop_by is not None:
-            _signal(pid, signal.SIGTERM)
+    def _find(self) -> None:
+        """The other daemons that an earlier parent has left."""
+        for name in self._mains:
+            if name != REQD and name not in self._living:
+                self._adopt(name)
 
-    def _fork(self, name: DaemonName, connection: socket.socket | None) -> int | None:
-        """The child's process id, None when the kernel gives none.
+    def _adopt(self, name: DaemonName) -> _Child | None:
+        """The one that runs already; None: none does, or it was started by hand and is nobody's but its starter's."""
+        try:
+            found = locks.holder(lock_of(self._paths, name))
+        except OSError as error:
+            self._log.error(f"{lock_of(self._paths, name)}: {error.strerror}")
+            return None
+        if found is None:
+            return None
+        if found.note == BY_HAND:
+            os.close(found.pidfd)
+            return None
+        child = self._living[name] = _Child(found.pid, found.pidfd, found.note != __version__)
+        self._poll.register(found.pidfd, select.POLLIN)
+        age = f", and is of truecl {found.note or 'unknown'}" if child.outdated else ""
+        self._log.info(f"{name} runs already, as process {found.pid}{age}: taken over")
+        return child
+
+    def _forget(self, child: _Child) -> None:
+        self._poll.unregister(child.pidfd)
+        os.close(child.pidfd)
+
+    def _start_reqd(self) -> None:
+        """Or takes over the one that runs. An outdated one is killed after the fork of its successor, which waits for
+        its lock: whenever this process dies, one of the two is there."""
+        old = self._adopt(REQD)
+        if old is None or old.outdated:
+            fresh = self._fork(REQD)
+            if fresh is None:
+                self._start_at = self._clock.now() + LAST_DELAY if old is None else None
+            elif old is not None:
+                old.signal(signal.SIGKILL)
+                self._forget(old)
+        if self._stop_by is not None and REQD in self._living:
+            self._living[REQD].signal(signal.SIGTERM)
+
+    def _fork(self, name: DaemonName) -> _Child | None:
+        """None when the kernel gives no process.
 
         TERM stays blocked in the child until it can act on it (`Daemon.run`).
         """
         loaded = self._load()
-        blocked = {signal.SIGTERM, signal.SIGINT}
-        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             pid = os.fork()
             if pid == 0:
                 with Edge(self._log.error) as edge:
-                    self._child(name, loaded, connection, edge)
+                    self._child(name, loaded, edge)
         except OSError as error:
             self._log.error(f"{name} cannot be started: {error.strerror}")
             return None
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._log.info(f"{name} started as process {pid}")
-        return pid
+        child = self._living[name] = _Child(pid)
+        return child
 
-    def _child(self, name: DaemonName, loaded: Loaded, connection: socket.socket | None, edge: Edge) -> None:
+    def _child(self, name: DaemonName, loaded: Loaded, edge: Edge) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        kept = {0, 1, 2, self._lifeline[0]}
-        link = None
-        if connection is not None:
-            kept.add(connection.fileno())
-            link = ParentLink(connection)
         edge.say = _say
-        close_all_but(kept)
+        close_all_but({0, 1, 2})
         with suppress(OSError):
             set_title(name)
-        daemon = begin(name, self._paths, loaded, self._account, lifeline=self._lifeline[0], parent=link)
+        daemon = begin(name, self._paths, loaded, self._account)
         edge.say = daemon.log.error
         self._mains[name](daemon)
 
@@ -268,28 +319,25 @@ class WarmParent:
                 return
             if pid == 0:
                 return
-            self._kills.pop(pid, None)
-            self._ended(pid, os.waitstatus_to_exitcode(status))
+            code = os.waitstatus_to_exitcode(status)
+            own = (name for name, child in self._living.items() if child.pid == pid and child.pidfd < 0)
+            if name := next(own, None):
+                self._ended(name, code)
+            else:
+                self._orphans.append(Exited(pid, code))
+                self._line.tell(Exited(pid, code))
 
-    def _ended(self, pid: int, status: int) -> None:
-        if self._reqd is not None and pid == self._reqd.pid:
+    def _ended(self, name: DaemonName, status: int) -> None:
+        child = self._living.pop(name)
+        if name == REQD:
             self._reqd_ended(status)
             return
-        name = next((name for name, living in self._daemons.items() if living == pid), None)
-        exited = Exited(pid, status, name)
-        if name is None:
-            self._orphans.append(exited)
-        else:
-            del self._daemons[name]
-            self._log.info(f"{name} (process {pid}) {words(status)}")
-        self._tell(exited)
+        self._log.info(f"{name} (process {child.pid}) {words(status)}")
+        self._line.tell(Exited(child.pid, status, name))
 
     def _reqd_ended(self, status: int) -> None:
-        if self._reqd is not None:
-            # What it had asked for and was not read yet is void: the next one asks anew.
-            self._poll.unregister(self._reqd.connection)
-            self._reqd.connection.close()
-            self._reqd = None
+        # What it had asked for and was not read yet is void: the next one asks anew.
+        self._line.hang_up()
         if self._ending:
             return
         if self._stop_by is not None and status == 0:
@@ -297,73 +345,40 @@ class WarmParent:
             self._stop_by = None
             self._end_all()
             return
+        # Also one that was seen by nobody to end well when told to stop: the next one finds everything stopped.
         delay = self._restarts.died(self._clock.now())
         self._log.error(f"reqd {words(status)}; starting it again {f'in {delay:g} s' if delay else 'at once'}")
         self._start_at = self._clock.now() + delay
 
     # ---- reqd's word ------------------------------------------------------------------------------------------------
 
-    def _listen(self, reqd: _Reqd) -> None:
-        try:
-            data = reqd.connection.recv(65536)
-            messages = [self._codec.decode(payload) for payload in reqd.framer.feed(data)]
-        except BlockingIOError:
-            return
-        except ConnectionResetError:
-            data, messages = b"", []
-        except ProtocolFault as fault:
-            self._log.error(f"reqd speaks nonsense and is killed: {fault}")
-            data, messages = b"", []
-            _signal(reqd.pid, signal.SIGKILL)
-        if not data:
-            # It is ending; the rest follows when it is reaped.
-            self._poll.modify(reqd.connection, 0)
-        for message in messages:
-            self._obey(message)
+    def _greet(self) -> None:
+        self._line.tell(
+            Living(tuple(Forked(name, child.pid, child.outdated) for name, child in self._others().items()))
+        )
+        for orphan in self._orphans:
+            self._line.tell(orphan)
 
     def _obey(self, message: Any) -> None:
         match message:
             case Fork(daemon=name) if name in self._mains and name != REQD:
-                pid = self._daemons.get(name) or self._fork(name, None)
-                if pid is None:
-                    self._tell(Exited(0, EXIT_BUSY, name))
-                    return
-                self._daemons[name] = pid
-                self._tell(Forked(name, pid))
-            case End(daemon=name, grace=grace) if name in self._daemons:
-                pid = self._daemons[name]
-                _signal(pid, signal.SIGTERM)
-                self._kills.setdefault(pid, self._clock.now() + max(0.0, min(grace, STOP_TIMEOUT)))
+                child = self._living.get(name) or self._adopt(name) or self._fork(name)
+                if child is None:
+                    self._line.tell(Exited(0, EXIT_BUSY, name))
+                else:
+                    self._line.tell(Forked(name, child.pid, child.outdated))
+            case End(daemon=name, grace=grace) if name in self._others():
+                child = self._living[name]
+                child.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
+                if child.kill_at is None:
+                    child.kill_at = self._clock.now() + max(0.0, min(grace, STOP_TIMEOUT))
             case _:
                 self._log.warning(f"reqd asks for what cannot be: {message!r:.200}")
 
-    def _tell(self, message: Any) -> None:
-        reqd = self._reqd
-        if reqd is None:
-            return
-        if len(reqd.waiting) >= MAX_WAITING:
-            self._log.error("reqd does not listen and is killed")
-            reqd.waiting.clear()
-            _signal(reqd.pid, signal.SIGKILL)
-            return
-        reqd.waiting.append(self._codec.encode(message))
-        self._flush(reqd)
-
-    def _flush(self, reqd: _Reqd) -> None:
-        try:
-            while reqd.waiting:
-                sent = reqd.connection.send(reqd.waiting[0], socket.MSG_NOSIGNAL)
-                if sent == len(reqd.waiting[0]):
-                    reqd.waiting.popleft()
-                else:
-                    reqd.waiting[0] = reqd.waiting[0][sent:]
-        except BlockingIOError:
-            self._poll.modify(reqd.connection, select.POLLIN | select.POLLOUT)
-            return
-        except OSError:
-            reqd.waiting.clear()
-            return
-        self._poll.modify(reqd.connection, select.POLLIN)
+    def _broken(self, why: str) -> None:
+        self._log.error(f"reqd {why}, and is killed")
+        if REQD in self._living:
+            self._living[REQD].signal(signal.SIGKILL)
 
 
 def close_all_but(kept: set[int]) -> None:
@@ -376,18 +391,14 @@ def close_all_but(kept: set[int]) -> None:
 
 
 def words(status: int) -> str:
+    if status == UNSEEN:
+        return "ended; nobody saw how"
     if status >= 0:
         return f"ended with exit code {status}"
     try:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    """To a child that was not reaped yet, so the process id is still its own."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _say(text: str) -> None:

@@ -8,14 +8,16 @@ from twisted.internet.defer import Deferred
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
+from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.model.actions import (
     AnyAction,
     ArmWatchdog,
+    AskDevice,
     ConfigurationRead,
     DisarmWatchdog,
+    EndTools,
     FeedWatchdog,
-    FenceOff,
     FenceOutcome,
     KillGroup,
     Leave,
@@ -39,6 +41,7 @@ class Hands:
         self,
         drivers: dict[StepKind, Driver],
         groups: Groups,
+        tools: Tools,
         fence: FenceDriver,
         watchdog: WatchdogDriver,
         loop: TwistedLoop,
@@ -47,6 +50,7 @@ class Hands:
     ) -> None:
         self._drivers = drivers
         self._groups = groups
+        self._tools = tools
         self._fence = fence
         self._watchdog = watchdog
         self._loop = loop
@@ -68,8 +72,10 @@ class Hands:
                 return self._within(action.timeout, self._step(action))
             case KillGroup():
                 return self._within(action.timeout, self._kill(action))
-            case FenceOff():
-                return Deferred.fromCoroutine(self._fence.off(action.node, action.device))
+            case EndTools():
+                return Deferred.fromCoroutine(self._end_tools(action))
+            case AskDevice():
+                return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
                 self._leave()
                 return Deferred()
@@ -81,7 +87,7 @@ class Hands:
         reason = error.reason if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
         if isinstance(error, TimeoutError):
             reason = str(error)
-        if isinstance(action, FenceOff):
+        if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
         if isinstance(action, ArmWatchdog | FeedWatchdog | DisarmWatchdog):
             return WatchdogTrouble(reason)
@@ -114,6 +120,10 @@ class Hands:
             return StepResult(Probe.ACTIVE, "killed, but processes are still there: they wait for a device")
         await self._groups.remove(group)
         return StepResult(Probe.INACTIVE)
+
+    async def _end_tools(self, action: EndTools) -> StepResult:
+        left = await self._tools.ended(action.timeout)
+        return StepResult(Probe.UNKNOWN if left else Probe.INACTIVE, left)
 
     async def _configuration(self) -> ConfigurationRead:
         return self._read()

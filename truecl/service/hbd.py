@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from truecl.core.contract import Noted
 from truecl.core.detector import Stopping
-from truecl.runtime.heartbeat import CannotListen, DrainingTimers, HeartbeatMesh
+from truecl.runtime.heartbeat import CannotListen, HeartbeatMesh
 from truecl.runtime.process import CannotStart, Daemon
 from truecl.service.joint import Joint, configured
 from truecl.wire.seal import NONCE_BYTES, Seal
@@ -28,7 +28,7 @@ def main(daemon: Daemon) -> None:
 
     joint.run(
         mesh=mesh,
-        timers=DrainingTimers(daemon.reactor, mesh.drain),
+        before_timer=mesh.drain,
         on_start=lambda: mesh.start(daemon.reactor.addReader),
         on_terminate=terminate,
     )

@@ -15,7 +15,6 @@ from truecl.core.raft import ForeignJournal
 from truecl.core.raft import JournalDamaged as LogDamaged
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, REQD, DaemonName
-from truecl.runtime.clock import Timers
 from truecl.runtime.credentials import Credentials
 from truecl.runtime.host import EXIT_JOURNAL, Actions, Bus, Host, NoMesh
 from truecl.runtime.host import Mesh as AnyMesh
@@ -125,13 +124,13 @@ class Joint:
         *,
         wrap_bus: Callable[[Bus], Bus] | None = None,
         mesh: AnyMesh | None = None,
-        timers: Timers | None = None,
+        before_timer: Callable[[], None] = lambda: None,
         on_start: Callable[[], None] | None = None,
         on_terminate: Callable[[], None] | None = None,
     ) -> None:
         """Opens everything, gives up root, and turns the reactor until the process ends. Raises CannotStart.
 
-        `mesh`: another way to the other nodes than sessions; `timers`: others than the reactor's own.
+        `mesh`: another way to the other nodes than sessions; `before_timer`: as `Host` takes it.
         """
         daemon = self.daemon
         configuration, credentials = configured(daemon)
@@ -156,7 +155,8 @@ class Joint:
         self._host = Host(
             core,
             clock=daemon.clock,
-            timers=timers or daemon.reactor,
+            timers=daemon.reactor,
+            before_timer=before_timer,
             journal=journal if self.durable or self.volatile else None,
             mesh=mesh or self._mesh or NoMesh(),
             bus=wrap_bus(self._bus) if wrap_bus is not None else self._bus,

@@ -2,26 +2,29 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from truecl.config.reader import read
 from truecl.core.contract import Noted
 from truecl.core.lockd import DiskFull
 from truecl.core.supervisor import PARENT
-from truecl.drivers.contract import Driver
+from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
+from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.api import KernelCalls
 from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.drivers.watchdog.virtual import virtual
-from truecl.model.actions import ConfigurationRead, ProgramDied, ServiceStopping
+from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
+from truecl.runtime.line import ParentLink
 from truecl.runtime.loop import TwistedLoop
-from truecl.runtime.process import EXIT_ORPHAN, Daemon, ParentLink
+from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
@@ -46,7 +49,10 @@ def main(daemon: Daemon) -> None:
     def noticed(instance: Instance, step: Step, reason: str) -> None:
         joint.feed(Noted(ProgramDied(instance, step.name, reason)))
 
-    hands = _hands(daemon, noticed)
+    def well(instance: Instance, step: Step) -> None:
+        joint.feed(Noted(ProgramAnswered(instance, step.name)))
+
+    hands = _hands(daemon, noticed, well)
 
     def terminate() -> None:
         joint.feed(Noted(ServiceStopping()))
@@ -60,26 +66,24 @@ def main(daemon: Daemon) -> None:
         hands,
         hands.failed,
         wrap_bus=lambda bus: _WithParent(bus, link),
-        on_start=lambda: link.start(
-            daemon.reactor, joint.feed, lambda: daemon.exit(EXIT_ORPHAN, "the warm parent is gone")
-        ),
+        on_start=lambda: link.start(daemon.reactor, joint.feed),
         on_terminate=terminate,
     )
 
 
-def _hands(daemon: Daemon, noticed: Any) -> Hands:
+def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
     # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
     storage = FileStorageDriver(runner, loop, daemon.boot)
-    root, version = find()
-    groups = Groups(loop, root / "truecl", version)
+    groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
         loop,
         groups,
         daemon.node,
         noticed,
+        well=well,
         run_directory=daemon.paths.run / "programs",
         log_directory=daemon.paths.log,
     )
@@ -89,8 +93,21 @@ def _hands(daemon: Daemon, noticed: Any) -> Hands:
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
-    return Hands(drivers, groups, FenceDriver(runner, loop), watchdog, loop, lambda: _read(daemon.paths.etc),
+    return Hands(drivers, groups, tools, FenceDriver(runner, loop), watchdog, loop, lambda: _read(daemon.paths.etc),
                  lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+
+
+def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:
+    """Of the instances, and of this daemon's own tools, in which it lives from here on. Raises CannotStart."""
+    try:
+        root, version = find()
+        groups = Groups(loop, root / "truecl", version)
+        # An instance's group has a dot in its name, so it never meets this one.
+        tools = Tools(groups, root / "truecl" / "reqd" / quote(str(daemon.paths.run), safe=""))
+        tools.enter()
+    except StepFailed as failed:
+        raise CannotStart(failed.reason) from failed
+    return groups, tools
 
 
 def _ran(result: Any) -> str:

@@ -18,7 +18,7 @@ from truecl.runtime.files import APPS, Unreadable, gather
 from truecl.runtime.log import Log, to_stderr
 from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, Paths, open_log, prepare_directories
 from truecl.runtime.tls import context_of
-from truecl.runtime.warm import WarmParent
+from truecl.runtime.warm import WarmParent, alone
 
 ENTRIES: dict[DaemonName, str] = {
     REQD: "truecl.service.reqd:main",
@@ -91,6 +91,7 @@ def main() -> int:
     clock = BootClock()
     paths = Paths.of_environment(os.environ)
     try:
+        alone(paths)
         account = Account.of_system(os.environ.get("TRUECL_USER", "truecl"))
         mains = {name: entry(name) for name in ENTRIES}
         if "twisted.internet.reactor" in sys.modules:
@@ -102,7 +103,3 @@ def main() -> int:
     except CannotStart as error:
         to_stderr(f"truecld: {error}\n".encode(errors="backslashreplace"))
         return error.code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,6 +29,7 @@ class Chaos:
             (faults.cuts, self._cut),
             (faults.power_cuts, self._power_cut),
             (faults.kills, self._kill),
+            (faults.kills / 4, self._kill_parent),
             (faults.pauses, self._pause),
             (faults.hangs, self._hang),
             (faults.service_stops, self._service_stop),
@@ -137,6 +138,9 @@ class Chaos:
         if process is not None:
             self._cluster.note(repr(process), "KILL")
             process.machine.kill(process.daemon)
+
+    def _kill_parent(self) -> None:
+        self._cluster.supervision.parent_killed(self._machine())
 
     def _pause(self) -> None:
         machine = self._owner()

@@ -1,8 +1,9 @@
 """The drivers of reqd and netd on simulated kernels: slow, failing, hanging, and honest in what they probe.
 
 What is taken for granted of the real ones: a result is final. A tool that was given up either did its work by then or
-never will; one that not even KILL ends is *stuck*, and until it ends its step probes as UNKNOWN. When reqd dies,
-its tools are over (done or not) before the next reqd decides anything.
+never will; one that not even KILL ends is *stuck*, and until it ends its step probes as UNKNOWN. When reqd dies, its
+tools go on at their own pace beside the next reqd, until that has them ended (`EndTools`): killed, each has done its
+work by then or never will.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from truecl.core.reqd import Reqd
 from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
     ArmWatchdog,
+    AskDevice,
     ConfigurationRead,
     DisarmWatchdog,
+    EndTools,
     FeedWatchdog,
-    FenceOff,
     FenceOutcome,
     KillGroup,
     Leave,
+    Power,
     ProgramDied,
     ReadConfiguration,
     StepDown,
@@ -63,12 +66,14 @@ class Witness(Protocol):
 
 
 class _Work:
-    """One action under way. `effect` happens once, at the latest when the work is over."""
+    """One action under way. `effect` happens once, at the latest when the work is over. `tool`: by a process of its
+    own, which outlives the daemon."""
 
-    __slots__ = ("effect", "over", "process")
+    __slots__ = ("effect", "over", "process", "tool")
 
-    def __init__(self, process: Process, effect: Callable[[], Any]) -> None:
+    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool) -> None:
         self.process = process
+        self.tool = tool
         self.effect: Callable[[], Any] | None = effect
         self.over = False
 
@@ -83,6 +88,8 @@ class SimulatedDrivers:
         self._witness = witness
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
+        self._feeds: dict[NodeName, set[str]] = {}
+        """Which of the two power feeds of each node are on."""
         self._slow_fence = {
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
@@ -93,6 +100,8 @@ class SimulatedDrivers:
     # ---- power and life ---------------------------------------------------------------------------------------------
 
     def powered_on(self, machine: "Machine") -> None:
+        """Whoever switched it on saw to both of its feeds."""
+        self._feeds[machine.name] = {"a", "b"}
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
@@ -106,20 +115,23 @@ class SimulatedDrivers:
 
     def started(self, process: Process) -> None:
         machine = process.machine
-        self._settle(machine, process.daemon)
         if process.daemon == NETD:
             self._schedule.after(0.001, self._look, machine, process)
         elif process.daemon == REQD:
             machine.kernel.watched.clear()
 
     def died(self, process: Process) -> None:
-        """Its tools go on by themselves or die with it: `started` settles what they did."""
+        """What it did by itself is done or not. Its tools go on."""
+        self._settle(process.machine, process.daemon, lambda work: not work.tool)
 
-    def _settle(self, machine: "Machine", daemon: DaemonName) -> None:
-        for work in self._works.pop((machine.name, daemon), []):
+    def _settle(self, machine: "Machine", daemon: DaemonName, chosen: Callable[[_Work], bool]) -> None:
+        """These are over: each has had its effect by now, or has none any more."""
+        works = self._works.get((machine.name, daemon), [])
+        for work in [each for each in works if chosen(each)]:
             if work.effect is not None and not work.over and self._random.random() < 0.5:
                 work.effect()
             work.effect, work.over = None, True
+            works.remove(work)
 
     def _look(self, machine: "Machine", process: Process) -> None:
         if process.alive:
@@ -138,8 +150,10 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._probed(process, action))
             case KillGroup():
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
-            case FenceOff():
-                self._fence(process, order.id, action.node)
+            case EndTools():
+                self._work(process, order.id, self._time(), lambda: self._end_tools(process))
+            case AskDevice():
+                self._fence(process, order.id, action)
             case ArmWatchdog() | FeedWatchdog():
                 self._watch(process, order.id, action)
             case DisarmWatchdog():
@@ -163,9 +177,11 @@ class SimulatedDrivers:
     def _time(self) -> float:
         return self._random.expovariate(1.0) * self._cluster.faults.driver_time + 0.0005
 
-    def _work(self, process: Process, number: int, seconds: float, effect: Callable[[], Any]) -> None:
+    def _work(
+        self, process: Process, number: int, seconds: float, effect: Callable[[], Any], tool: bool = False
+    ) -> None:
         """Have the effect after `seconds` (later on a paused node) and answer with what it returns."""
-        work = _Work(process, effect)
+        work = _Work(process, effect, tool)
         works = self._works.setdefault((process.machine.name, process.daemon), [])
         works.append(work)
         if len(works) > 64:
@@ -193,7 +209,8 @@ class SimulatedDrivers:
         if draw() < faults.driver_hangs:
             effect = draw() < 0.5
             if draw() < 0.5:
-                stuck = Stuck(self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0, key)
+                until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
+                stuck = Stuck(until, key, process)
                 machine.kernel.stuck.append(stuck)
                 self._schedule.at(stuck.until, self._unstick, machine, machine.boot, stuck, action, effect)
                 effect = False
@@ -203,7 +220,7 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(Probe.UNKNOWN, "gave no answer in time")
 
-            self._work(process, number, action.timeout, give_up)
+            self._work(process, number, action.timeout, give_up, tool=True)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
 
@@ -212,9 +229,17 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(self._truth(machine, key), "failed")
 
-            self._work(process, number, self._time(), fail)
+            self._work(process, number, self._time(), fail, tool=True)
         else:
-            self._work(process, number, self._time(), lambda: change(machine, action))
+            self._work(process, number, self._time(), lambda: change(machine, action), tool=True)
+
+    def _end_tools(self, process: Process) -> StepResult:
+        """Those of earlier lives die, but for the ones that are stuck."""
+        machine = process.machine
+        self._settle(machine, REQD, lambda work: work.process is not process)
+        if any(each.process is not process for each in machine.kernel.stuck):
+            return StepResult(Probe.UNKNOWN, "a tool of an earlier life does not end")
+        return StepResult(Probe.INACTIVE)
 
     def _unstick(self, machine: "Machine", boot: str, stuck: Stuck, action: StepUp | StepDown, effect: bool) -> None:
         """The system call came back after all: what it was asked for happens now, or failed."""
@@ -381,19 +406,30 @@ class SimulatedDrivers:
 
     # ---- fences -----------------------------------------------------------------------------------------------------
 
-    def _fence(self, process: Process, number: int, target: NodeName) -> None:
-        """The device does not lie: 'off' means that the power was off after the order came in."""
-        victim = self._cluster.machines[target]
-        seconds = self._random.random() * self._slow_fence[target] + 0.05
+    def _fence(self, process: Process, number: int, action: AskDevice) -> None:
+        """A device does not lie: 'off' means that what it feeds was off after the order came in. One without a `feed`
+        cuts all power; those with one leave the node running while another feed is on."""
+        victim = self._cluster.machines[action.node]
+        feed = action.device.parameters.get("feed")
+        seconds = self._random.random() * self._slow_fence[action.node] + 0.05
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
 
-        def off() -> FenceOutcome:
-            if effect and victim.powered:
-                self._cluster.power_cut(victim)
+        def switch() -> FenceOutcome:
+            if effect and action.wanted is Power.OFF:
+                self._cut(victim, feed)
+            elif effect and action.wanted is Power.ON:
+                self._cluster.power_on(victim)
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
-        self._work(process, number, seconds, off)
+        self._work(process, number, seconds, switch)
+
+    def _cut(self, victim: "Machine", feed: str | None) -> None:
+        feeds = self._feeds[victim.name]
+        if feed is not None:
+            feeds.discard(feed)
+        if victim.powered and (feed is None or not feeds):
+            self._cluster.power_cut(victim)
 
 
 def _last_of_lease(process: Process) -> bool:

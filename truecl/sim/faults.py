@@ -38,7 +38,7 @@ class Faults:
     off_length: float = 4.0
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
-    """kill -9 of one daemon."""
+    """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
     pauses: float = 0.0
     """All user space of a node stands still, its clock and kernel do not."""
     pause_length: float = 1.0
@@ -186,4 +186,11 @@ def stuck(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing, watched)
+def restarts(faults: Faults) -> Faults:
+    """Daemons die while their tools are at work, and the tools take their time."""
+    return replace(
+        faults, kills=2.0, driver_time=0.2, driver_hangs=0.1, cuts=max(faults.cuts, 0.3), cut_length=2.0, one_link=0.1
+    )  # fmt: skip
+
+
+AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched)

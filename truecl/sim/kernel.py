@@ -1,9 +1,13 @@
 """What a node's kernel has of the applications since its boot: attached storage, mounts, processes, addresses."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from truecl.core.interfaces import Configured, Interface
 from truecl.model.ids import AppName, Generation
+
+if TYPE_CHECKING:
+    from truecl.sim.process import Process
 
 NETWORK = "10.9.0."
 """The network of the floating addresses; each node has an address of its own in it."""
@@ -19,6 +23,8 @@ class Stuck:
 
     until: float
     key: Key
+    process: "Process"
+    """The life of reqd that ran it."""
 
 
 @dataclass

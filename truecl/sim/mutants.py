@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from truecl.core import assemble
 from truecl.core.clusterd import Clusterd
-from truecl.core.contract import Core, Records
+from truecl.core.contract import Core, Output, Records
+from truecl.core.fencing import Course, Fences, Verdict
 from truecl.core.instance import InstanceMachine
 from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
@@ -21,7 +22,15 @@ from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
 from truecl.core.watchdog import Watchdog
-from truecl.model.actions import Leave, StepResult, WatchdogArmed, WatchdogFed, WatchdogTrouble
+from truecl.model.actions import (
+    Action,
+    FenceOutcome,
+    Leave,
+    StepResult,
+    WatchdogArmed,
+    WatchdogFed,
+    WatchdogTrouble,
+)
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -61,7 +70,15 @@ def production(
     """The cores that run in production, but for the two that only report and copy files."""
     if daemon in (STATD, SYNCD):
         return Quiet()
-    return assemble.build(daemon, me, configuration, boot, records, random, now)
+    core = assemble.build(daemon, me, configuration, boot, records, random, now)
+    return _few_turns(core, random)
+
+
+def _few_turns(core: Core, random: Random) -> Core:
+    """Three applications would hardly ever wait for one another."""
+    if isinstance(core, Reqd):
+        core.turns.limit = random.randint(1, 3)
+    return core
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ class Mutant:
     """Aims the faults at the gap that the mutant opens."""
 
 
-def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
+def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
     """The production cores, but `daemon`'s from `build`, with the same arguments."""
 
     def assembled(
@@ -89,7 +106,7 @@ def _instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
         now: float,
     ) -> Core:
         if which == daemon:
-            return build(me, configuration, boot, records, random, now)
+            return _few_turns(build(me, configuration, boot, records, random, now), random)
         return production(which, me, configuration, boot, records, random, now)
 
     return assembled
@@ -148,7 +165,7 @@ def _lockd(raft: type[Raft]) -> Assemble:
         core.raft.__class__ = raft
         return core
 
-    return _instead(LOCKD, build)
+    return instead(LOCKD, build)
 
 
 class _AnswersWithoutARound(Lockd):
@@ -174,18 +191,18 @@ class _TwoTimeouts(Leases):
         return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
 
 
-def _hasty(kind: type[Leases]) -> type[Lockd]:
-    class Hasty(Lockd):
+def _with_leases(kind: type[Leases]) -> type[Lockd]:
+    class Other(Lockd):
         def _leases_of_term(self) -> Leases:
             leases = super()._leases_of_term()
             leases.__class__ = kind
             return leases
 
-    return Hasty
+    return Other
 
 
 def _other_lockd(lockd: type[Lockd]) -> Assemble:
-    return _instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
+    return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
         me, configuration, records, random))  # fmt: skip
 
 
@@ -215,6 +232,16 @@ class _Impatient(InstanceMachine):
         self._up.clear()
         self._look_again = False
         super()._all_stages_done(now)
+
+
+class _Hasty(InstanceMachine):
+    """Takes the tools of an earlier life for ended."""
+
+    def _await_tools(self, now: float) -> None:
+        self._tools_done(StepResult(Probe.INACTIVE), now)
+
+    def _tools_first(self) -> list[list[Action]]:
+        return []
 
 
 class _Lazy(InstanceMachine):
@@ -249,7 +276,7 @@ def _with_watchdog(watchdog: type[Watchdog]) -> Assemble:
         core._watchdog.__class__ = watchdog
         return core
 
-    return _instead(REQD, build)
+    return instead(REQD, build)
 
 
 class _LeavesAtOnce(Reqd):
@@ -271,8 +298,26 @@ def _with_machine(machine: type[InstanceMachine]) -> Assemble:
 
 
 def _other_reqd(reqd: type[Reqd]) -> Assemble:
-    return _instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
+    return instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
         me, configuration, boot, records, now))  # fmt: skip
+
+
+class _OneFeedWillDo(Course):
+    """Whatever the other power feed of the node does."""
+
+    def done(self, id: int, outcome: FenceOutcome, now: float) -> Verdict | None:
+        verdict = super().done(id, outcome, now)
+        return Verdict(True, "") if outcome.done else verdict
+
+
+class _OneFeedFences(Fences):
+    _course = _OneFeedWillDo
+
+
+class _OneFeedReqd(Reqd):
+    def start(self, now: float) -> Output:
+        self._fences.__class__ = _OneFeedFences
+        return super().start(now)
 
 
 # ---- clusterd and netd ----------------------------------------------------------------------------------------------
@@ -303,24 +348,27 @@ MUTANTS = (
            adjust=faults.unfenced),
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=_other_lockd(_AnswersWithoutARound),
            adjust=faults.unfenced),
-    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_hasty(_ForgetsMargins)),
+    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_with_leases(_ForgetsMargins)),
            adjust=faults.unfenced),
     Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=faults.unfenced),
     Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=faults.failing),
     Mutant("close before a start has ended", "SAFETY.md 4", assemble=_with_machine(_Impatient), adjust=faults.failing),
+    Mutant("begin beside the tools of an earlier life", "SAFETY.md 4", assemble=_with_machine(_Hasty),
+           adjust=faults.restarts),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=_with_machine(_Lazy)),
-    Mutant("believe any fence", "SAFETY.md 3", assemble=_instead(
+    Mutant("believe any fence", "SAFETY.md 3", assemble=instead(
         CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
-    Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_hasty(_OneTimeout)),
+    Mutant("one power feed will do", "SAFETY.md 3", assemble=_other_reqd(_OneFeedReqd), adjust=faults.failing),
+    Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_with_leases(_OneTimeout)),
            adjust=faults.watched),
-    Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_hasty(_TwoTimeouts)),
+    Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_with_leases(_TwoTimeouts)),
            adjust=faults.watched),
     Mutant("feed after a lapse", "SAFETY.md 3", assemble=_with_watchdog(_FeedsAfterALapse), adjust=faults.stuck),
     Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=_with_watchdog(_CountsAny), adjust=faults.watched),
     Mutant("believe a watchdog of an older boot", "SAFETY.md 3", assemble=_with_watchdog(_BelievesAnOlderBoot),
            adjust=faults.watched),
     Mutant("disarm while something is left", "SAFETY.md 3", assemble=_other_reqd(_LeavesAtOnce), adjust=faults.watched),
-    Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=_instead(
+    Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=instead(
         NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip

@@ -158,6 +158,7 @@ def run(
     cluster.drivers = SimulatedDrivers(cluster, world)
     cluster.checks = [world, liveness]
     operators = scenario.Operators(cluster)
+    cluster.checks.append(operators.histories)
     result = Result(seed, count)
     try:
         result.healed_after = _day(cluster, operators, liveness, bad_day)
@@ -196,6 +197,7 @@ def _day(cluster: Cluster, operators: scenario.Operators, liveness: Liveness, ba
         schedule.run(schedule.now + 0.25)
         trouble = liveness.trouble()
         if not trouble:
+            operators.histories.judge()
             return schedule.now - began
         if schedule.now - began > HEALING:
             raise Violation(f"liveness: {HEALING:.0f} s after all faults were healed: {trouble}")

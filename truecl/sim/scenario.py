@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from truecl.core.contract import NOTHING, Event, Output, Put
+from truecl.core.lockd import Lockd
 from truecl.model.config import (
     Address,
     AppConfig,
@@ -20,8 +21,9 @@ from truecl.model.config import (
     Volume,
     WatchdogConfig,
 )
-from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, LinkName, NodeName
+from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, Index, LinkName, NodeName
 from truecl.sim.cluster import Plan
+from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
 from truecl.wire.messages import Reply, Request
 
@@ -41,6 +43,7 @@ PLAN = Plan(
 )  # fmt: skip
 """(client, server) as on real nodes."""
 
+_NOTHING = Index(0)
 _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
@@ -54,7 +57,9 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     use = random.choice(uses)
     watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
     fenced = random.random() < (0.6 if use == "off" else 0.3)
-    device = FenceConfig(agent="fence_simulated")
+    board = (FenceConfig(agent="fence_board"),)
+    feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
+    levels = random.choice(((board,), (board,), (feeds,), (board, feeds)))
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
@@ -64,7 +69,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
-                    fence=device if fenced or random.random() < 0.2 else None,
+                    fence=levels if fenced or random.random() < 0.2 else (),
                     watchdog=watchdog,
                     witness=witness and name == names[-1],
                 )
@@ -146,6 +151,7 @@ class Operators:
         self._random = cluster.random
         self._number = 0
         self._on = True
+        self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
         """Exit code to how many commands ended so."""
@@ -165,27 +171,49 @@ class Operators:
         if not self._on:
             return
         verb = self._random.choice(("start", "start", "stop", "move", "move"))
+        if self._random.random() < 0.08:
+            self._ask_for_power()
+            self._next()
+            return
         app = self._random.choice(self._cluster.configuration.apps)
         node = self._random.choice((None, *app.nodes)) if verb != "stop" else None
         self._ask(verb, app.name, node)
         self._next()
 
+    def _ask_for_power(self) -> None:
+        """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
+        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
+        if not dark:
+            self._ask(
+                self._random.choice(("off", "reboot", "on")), AppName(""), self._random.choice(self._cluster.names)
+            )
+            return
+        cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
+        lockds = [core for core in cores if isinstance(core, Lockd)]
+        if lockds:
+            seen = self._random.choice(lockds).ledger.index
+            self._ask("confirm", AppName(""), self._random.choice(dark), seen)
+
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
             self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
 
-    def _ask(self, verb: str, app: AppName, node: NodeName | None) -> bool:
+    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING) -> bool:
         machine = self._cluster.machines[self._random.choice(self._cluster.names)]
         self._number += 1
         who = f"command-{self._number}"
-        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator")
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen)
 
         def read(message: Any) -> None:
+            if isinstance(message, Reply):
+                wish.heard(message, self._cluster.schedule.now)
             if isinstance(message, Reply) and message.code is not None:
                 self.answers[message.code] = self.answers.get(message.code, 0) + 1
                 self._cluster.schedule.after(0.0, machine.hang_up, who)
 
+        wish = self.histories.asked(who, verb, app)
         if not machine.command(who, CLUSTERD, request, read):
+            wish.withdraw()
             return False
         self._cluster.note(who, f"{request}")
         self._open.append(lambda: machine.hang_up(who))

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from truecl.core.contract import Joined, Told
+from truecl.core.contract import Told
 from truecl.model.ids import REQD, DaemonName
 from truecl.sim.process import Process
-from truecl.wire.messages import End, Exited, Fork, Forked, Ready
+from truecl.wire.messages import End, Exited, Fork, Forked, Living, Ready
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -24,6 +24,9 @@ class Supervision(Protocol):
 
     def told(self, process: Process, message: Any) -> None:
         """The daemon said this to its parent."""
+
+    def parent_killed(self, machine: "Machine") -> None:
+        """kill -9 of what starts the daemons, which live on."""
 
     def left(self, machine: "Machine") -> None:
         """reqd stopped the service in good order."""
@@ -44,6 +47,9 @@ class KeepAll:
 
     def told(self, process: Process, message: Any) -> None:
         """They have no parent to talk to."""
+
+    def parent_killed(self, machine: "Machine") -> None:
+        """There is none."""
 
     def left(self, machine: "Machine") -> None:
         """They do not stop."""
@@ -67,19 +73,23 @@ class WarmParent:
         self._next = 100
         self._stopped: set[str] = set()
         """Boots in which the service is stopped for now."""
+        self._away: set[str] = set()
+        """Boots whose parent is dead, until systemd has started the next one."""
 
     def powered_on(self, machine: "Machine") -> None:
         self._fork_later(machine, REQD, 0.02, 0.5)
 
     def told(self, process: Process, message: Any) -> None:
         machine = process.machine
+        if machine.boot in self._away:
+            return
         match message:
             case Fork(daemon):
                 if daemon not in machine.processes:
                     self._fork_later(machine, daemon, 0.01, 0.05)
             case End(daemon, grace):
                 # TERM is obeyed soon or, now and then, only KILL helps.
-                patience = grace if self._cluster.random.random() < 0.1 else 0.02
+                patience = grace if self._cluster.random.random() < 0.1 else min(grace, 0.02)
                 victim = machine.processes.get(daemon)
                 if victim is not None:
                     self._cluster.schedule.after(patience * self._cluster.random.random(), self._end, victim)
@@ -87,7 +97,7 @@ class WarmParent:
     def died(self, process: Process) -> None:
         machine = process.machine
         pid = self._pids.pop((machine.boot, process.daemon), 0)
-        if machine.boot in self._stopped:
+        if machine.boot in self._away or machine.boot in self._stopped:
             return
         if process.daemon == REQD:
             self._fork_later(machine, REQD, 0.01, 0.06)
@@ -110,7 +120,7 @@ class WarmParent:
         self._cluster.schedule.after(delay, self._fork, machine, machine.boot, daemon)
 
     def _fork(self, machine: "Machine", boot: str, daemon: DaemonName) -> None:
-        gone = not machine.powered or machine.boot != boot or boot in self._stopped
+        gone = not machine.powered or machine.boot != boot or boot in self._stopped or boot in self._away
         if gone or daemon in machine.processes:
             return
         if machine.stalled:
@@ -122,14 +132,42 @@ class WarmParent:
         if not process.alive:
             return
         if daemon == REQD:
-            process.deliver(Joined(PARENT))
+            self._greet(machine, process)
             for other, alive in machine.processes.items():
                 if other != REQD:
-                    process.deliver(Told(PARENT, Forked(other, self._pids.get((machine.boot, other), 0))))
                     self._cluster.schedule.after(0.005, self._ready, alive)
         else:
             self._report(machine, Forked(daemon, self._next))
             self._cluster.schedule.after(0.002, self._ready, process)
+
+    def parent_killed(self, machine: "Machine") -> None:
+        if not machine.powered or machine.boot in self._away:
+            return
+        self._away.add(machine.boot)
+        self._cluster.note(machine.name, "KILL of the warm parent")
+        self._cluster.schedule.after(
+            0.3 + 1.2 * self._cluster.random.random(), self._parent_back, machine, machine.boot
+        )
+
+    def _parent_back(self, machine: "Machine", boot: str) -> None:
+        if machine.stalled and machine.powered and machine.boot == boot:
+            self._cluster.schedule.after(0.05, self._parent_back, machine, boot)
+            return
+        self._away.discard(boot)
+        if not machine.powered or machine.boot != boot:
+            return
+        reqd = machine.processes.get(REQD)
+        if reqd is None:
+            self._fork_later(machine, REQD, 0.01, 0.06)
+        else:
+            self._greet(machine, reqd)
+
+    def _greet(self, machine: "Machine", reqd: Process) -> None:
+        """The first word on a line between the two."""
+        living = [
+            Forked(other, self._pids.get((machine.boot, other), 0)) for other in machine.processes if other != REQD
+        ]
+        reqd.deliver(Told(PARENT, Living(tuple(living))))
 
     def _ready(self, process: Process) -> None:
         """Each daemon says so over reqd's socket, whenever it finds a new reqd there."""

@@ -9,6 +9,7 @@ from typing import Union
 
 import msgspec
 
+from truecl.model.actions import Power
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
@@ -143,6 +144,8 @@ class NodeView(msgspec.Struct, frozen=True, array_like=True):
     links: tuple[LinkView, ...]
     left: bool = False
     """It said goodbye."""
+    heard: float = 0.0
+    """Of one that fell silent: when the last of it came in, by this node's clock; 0 otherwise."""
 
 
 class View(Message, frozen=True):
@@ -236,10 +239,53 @@ class OrderFenceOff(Message, frozen=True):
 
 
 class FenceResult(Message, frozen=True):
+    """`over` False: a level failed, the next one is being tried."""
+
     node: NodeName
     index: Index
     off: bool
     reason: str = ""
+    level: int = 0
+    """Which of the node's levels confirmed, from 0."""
+    over: bool = True
+
+
+class OrderPowerOn(Message, frozen=True):
+    """Master's clusterd to its own reqd: switch this node on again, trying the level `first` before the others."""
+
+    node: NodeName
+    first: int = 0
+
+
+class PoweredOn(Message, frozen=True):
+    node: NodeName
+    on: bool
+    reason: str = ""
+
+
+class AskFences(Message, frozen=True):
+    """lha_fence to its reqd, and reqd to reqd: what do the fence devices of `node` say to `asker`? Nothing is cut."""
+
+    number: int
+    asker: NodeName
+    node: NodeName
+
+
+class FenceView(msgspec.Struct, frozen=True, array_like=True):
+    """One device as one node sees it."""
+
+    level: int
+    agent: str
+    power: Power
+    reason: str = ""
+    """Why `power` is unknown."""
+
+
+class FencesSeen(Message, frozen=True):
+    number: int
+    asker: NodeName
+    node: NodeName
+    devices: tuple[FenceView, ...]
 
 
 class InstanceProgress(Message, frozen=True):
@@ -255,13 +301,16 @@ class InstanceProgress(Message, frozen=True):
 
 
 class Request(Message, frozen=True):
-    """An operator's wish: verb 'start', 'stop' or 'move'. `id` is unique at its origin."""
+    """An operator's wish: verb 'start', 'stop' or 'move' for an application, or 'off', 'on', 'reboot' or 'confirm' (the
+    operator vouches that it is off) for a node, with app ''. `id` is unique at its origin."""
 
     id: str
     verb: str
     app: AppName
     node: NodeName | None = None
     operator: str = ""
+    seen: Index = Index(0)
+    """For 'confirm': the log index that the operator looked at. What was granted later is not vouched for."""
 
 
 class Reply(Message, frozen=True):
@@ -328,12 +377,25 @@ class Fork(Message, frozen=True):
 
 
 class Forked(Message, frozen=True):
+    """It runs. `outdated`: from an older life of the parent, and of another version of truecl than the present one."""
+
     daemon: DaemonName
     pid: int
+    outdated: bool = False
+
+
+class Living(Message, frozen=True):
+    """The warm parent's first word on every line: who lives. What is not named does not."""
+
+    daemons: tuple[Forked, ...]
+
+
+UNSEEN = 256
+"""A status that no process has: this one was no child of the present parent, how it ended nobody saw."""
 
 
 class Exited(Message, frozen=True):
-    """A child or an adopted orphan ended. `status`: exit code, or minus the signal."""
+    """A child or an adopted orphan ended. `status`: exit code, or minus the signal, or UNSEEN."""
 
     pid: int
     status: int
@@ -341,7 +403,7 @@ class Exited(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds."""
+    """reqd to the warm parent: TERM this daemon, KILL it after `grace` seconds; 0: KILL it at once."""
 
     daemon: DaemonName
     grace: float = 1.0
@@ -509,6 +571,18 @@ class AskLog(Message, frozen=True):
     number: int = 0
     local: bool = False
     """Only this node's own events (asked by another statd)."""
+    marked: bool = False
+    """Only events with a mark, each node's own word of them and none sieved out: for a timeline."""
+
+
+class ClockReading(msgspec.Struct, frozen=True, array_like=True):
+    """`node`'s clock read `said` somewhen between `asked` and `heard` of the clock of `reader`."""
+
+    reader: NodeName
+    node: NodeName
+    asked: float
+    said: float
+    heard: float
 
 
 class LogLines(Message, frozen=True):
@@ -517,6 +591,60 @@ class LogLines(Message, frozen=True):
     last: bool = False
     missing: tuple[NodeName, ...] = ()
     """Nodes that did not answer."""
+    clock: float = 0.0
+    """A node's own clock as it answers another's statd."""
+    readings: tuple[ClockReading, ...] = ()
+    """To a command that asked for what is marked."""
+
+
+class Decided(Message, frozen=True):
+    """clusterd (master) to statd: it decided upon this, for as long as nothing else is told (`truecl.core.account`)."""
+
+    term: Term
+    uptime: float
+    input: bytes
+    """A PlanInput without its configuration."""
+    digest: str
+    """Of the configuration."""
+    configuration: bytes = b""
+    """Itself, where it is another one than before."""
+    repeats: int = 0
+    """How often the one before was decided upon in all; 0: there was none since statd was there."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a master decided upon, and how often in a row."""
+
+    at: float
+    """Wall clock, seconds since the epoch; 0: not known yet."""
+    uptime: float
+    term: Term
+    digest: str
+    input: bytes
+    repeats: int = 1
+
+
+class AskInputs(Message, frozen=True):
+    """lha_simulate: the latest `limit` inputs of any master, at or before `until` (wall clock; 0: now)."""
+
+    limit: int = 1
+    until: float = 0.0
+    number: int = 0
+    local: bool = False
+    """Only what this node keeps (asked by another statd)."""
+
+
+class Inputs(Message, frozen=True):
+    """Oldest first. `master`: as this node knows it."""
+
+    number: int
+    inputs: tuple[Kept, ...] = ()
+    configurations: dict[str, bytes] = {}
+    """Digest to configuration, of all that the inputs name."""
+    missing: tuple[NodeName, ...] = ()
+    master: NodeName | None = None
+    reason: str = ""
+    """Why there are none, where the disk is to blame."""
 
 
 class Refused(Message, frozen=True):
@@ -528,20 +656,22 @@ class Refused(Message, frozen=True):
 MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
     DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed],
-    DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons],
+    DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
-    DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes],
+    DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
 """What may come from the same daemon on another node."""
 
 LOCAL = Union[
     Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
-    Order, OrderFenceOff, FenceResult, InstanceProgress, Request, Reply, Form, Dissolve, Ready,
-    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines, Refused,
+    Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
+    InstanceProgress, Request, Reply, Form, Dissolve, Ready,
+    Compare, Compared, NewConfiguration, NodeStatus, AskStatus, Status, Note, Notes, AskLog, LogLines,
+    Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
 """What may come over a local socket."""
 
-PARENT = Union[Fork, Forked, Exited, End]
+PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""

@@ -10,6 +10,7 @@ from raft_cluster import CLUSTER, Cluster
 
 from truecl.core.quorum import has_quorum
 from truecl.core.raft import CommittedConflict, Raft, Role
+from truecl.core.raft.journal import StoredSnapshot
 from truecl.core.raft.progress import WINDOW_MESSAGES, Flow, Progress
 from truecl.core.raft.raft import MAX_UNCOMMITTED, TABLE
 from truecl.core.raft.step import TURNS
@@ -358,7 +359,7 @@ def test_a_conflict_is_found_in_one_step_a_term() -> None:
         cluster.settle()
     cluster.restart("a")
     refusals = 0
-    cluster.now += 0.2
+    cluster.now += Timing().renewal * 1.01
     cluster.wake_due()
     while cluster.flights:
         flight = cluster.flights.pop(0)
@@ -366,7 +367,7 @@ def test_a_conflict_is_found_in_one_step_a_term() -> None:
         cluster.deliver(flight)
     assert refusals <= 2
     assert cluster.raft("a").log.last_index == cluster.raft("b").log.last_index
-    cluster.run(0.2)
+    cluster.run(Timing().renewal)
     assert [payload for _, payload in cluster.nodes[A].state] == [b"kept"] * 50
 
 
@@ -510,6 +511,16 @@ def test_progress_never_forgets_what_was_acknowledged(answers: list[tuple[bool, 
         assert peer.match == best
         assert peer.next > peer.match
         assert peer.flow in (Flow.PROBE, Flow.REPLICATE)
+
+
+def test_a_snapshot_that_was_compacted_over_meanwhile_is_followed_by_the_newer_one() -> None:
+    """The follower has index 20, the leader's log begins at 32: no further part of the old snapshot would help it."""
+    peer = Progress(B, Index(16), 0.0)
+    peer.begin_snapshot(StoredSnapshot(Index(20), Term(2), THREE, b"state"))
+    peer.accepted(Index(19), Index(32))
+    assert peer.flow is Flow.SNAPSHOT
+    peer.accepted(Index(20), Index(32))
+    assert (peer.flow, peer.next) == (Flow.REPLICATE, 21)
 
 
 # ---- late and doubled messages --------------------------------------------------------------------------------------

@@ -73,8 +73,9 @@ class Progress:
             while self._window and self._window[0][0] <= index:
                 self._window_bytes -= self._window.popleft()[1]
         if self.flow is Flow.SNAPSHOT:
-            if self.match + 1 < first:
+            if self.match + 1 < first and (self.snapshot is None or self.match < self.snapshot.index):
                 return news
+            # It has this snapshot. If the log was compacted beyond it since, the next feed begins with the newer one.
             self._become(Flow.REPLICATE, Index(self.match + 1))
         elif self.flow is Flow.PROBE and index == self.match:
             self._become(Flow.REPLICATE, Index(self.match + 1))

@@ -15,7 +15,7 @@ from truecl.wire.raft import MAX_PAYLOAD, Append, AppendAnswer, Entry, SnapshotA
 PART_PATIENCE = 0.5
 """Fraction of the election timeout after which an unanswered part of a snapshot is sent again."""
 
-PACE = 0.25
+PACE = 0.3
 """Heartbeats are as far apart as the renewals that their rounds answer, but no further than this fraction of the
 election timeout. (Who lives is hbd's matter.)"""
 

@@ -129,6 +129,13 @@ class Groups:
         self._root = root
         self._kind: type[GroupV1] | type[GroupV2] = GroupV2 if version == 2 else GroupV1
 
+    def now(self) -> float:
+        return self._loop.now()
+
+    def at(self, path: Path) -> Group:
+        """Any group of the same hierarchy."""
+        return self._kind(path)
+
     def of(self, instance: Instance) -> Group:
         return self._kind(self._root / f"{quote(instance.app, safe='')}.{instance.generation}")
 

@@ -46,7 +46,8 @@ class _Supervised:
 
 
 class ProgramDriver:
-    """`noticed` hears, once, that a started program died without having been told to; with the reason."""
+    """`noticed` hears, once, that a started program died without having been told to; with the reason. `well` hears of
+    the first good answer of its monitor, after a start and after it was taken over."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class ProgramDriver:
         node: NodeName,
         noticed: Noticed,
         *,
+        well: Callable[[Instance, Step], None] = lambda instance, step: None,
         run_directory: Path = Path("/run/truecl/programs"),
         log_directory: Path = Path("/var/log/truecl"),
         proc: Path = Path("/proc"),
@@ -65,6 +67,7 @@ class ProgramDriver:
         self._groups = groups
         self._node = node
         self._noticed = noticed
+        self._well = well
         self._records = Records(run_directory, proc)
         self._logs = log_directory
         self._proc = proc
@@ -294,7 +297,13 @@ class ProgramDriver:
             supervised.cancels.append(self._loop.watch(pidfd, lambda: gone(self._obituary(instance, pidfd, log_start))))
         if spec.monitor is not None:
             monitor = spec.monitor
-            work = watch_monitor(self._loop, monitor, lambda: self._ask(spec, monitor, instance), gone)
+            work = watch_monitor(
+                self._loop,
+                monitor,
+                lambda: self._ask(spec, monitor, instance),
+                gone,
+                lambda: self._well(instance, step),
+            )
             supervised.cancels.append(self._loop.launch(f"{name}: monitor", work))
         supervised.cancels.append(self._loop.launch(name, self._look_after(step, instance, gone)))
 

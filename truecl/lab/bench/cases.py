@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from truecl.core.clocks import Clocks
+from truecl.core.timeline import timelines
 from truecl.lab import sample
 from truecl.lab.bench.cluster import WEB, Cluster
 from truecl.lab.bench.processes import Usage, program_pids, spent, usage
@@ -28,6 +30,14 @@ SETTLE = 2.0
 CUT_SECONDS = 3.0
 LOAD_SECONDS = 600.0
 LOOPS_PER_CORE = 4
+PHASES = {
+    "suspected": "detected",
+    "elected": "elected",
+    "fence ordered": "fence ordered",
+    "fence confirmed": "fenced",
+    "granted": "granted",
+}
+"""Of a timeline (`truecl.core.timeline`), and their figures' names."""
 TOOK = re.compile(r"\[(\d+) ms\]")
 LOOP = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 
@@ -168,20 +178,12 @@ def _leads(cluster: Cluster, node: NodeName) -> bool:
 
 
 def _phases(events: Sequence[EventRecord], victim: NodeName) -> list[tuple[str, float]]:
-    """When the first of the nodes noted each phase of the fail-over, by the clock that all nodes of a lab share."""
-    marks = (
-        ("detected", rf"node {victim} is down"),
-        ("elected", rf"(?!{victim} )\S+ is the master"),
-        ("fence ordered", rf"node {victim} is to be switched off"),
-        ("fenced", rf"node {victim} is off, confirmed"),
-        ("granted", r"application '\S+' (failed over|granted) to"),
-    )
-    found = []
-    for phase, text in marks:
-        times = [event.uptime for event in events if re.match(text, event.text)]
-        if times:
-            found.append((phase, min(times)))
-    return found
+    """When each phase of the latest fail-over from it was over, by the clock that all nodes of a lab share."""
+    found = timelines(events, Clocks(events, shared=True), WEB)
+    latest = next((timeline for timeline in found if timeline.origin == victim), None)
+    if latest is None:
+        return []
+    return [(PHASES[phase.name], latest.began + phase.at) for phase in latest.phases if phase.name in PHASES]
 
 
 def death(cluster: Cluster, runs: int) -> Values:

@@ -1,0 +1,171 @@
+"""lha_simulate as the operator sees it. Saved inputs and goldens are in testdata; `--rewrite` writes goldens anew."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace as changed
+
+from tests.cli.told import SILENT, Told
+from truecl.cli.simulate import main
+from truecl.core.account import as_text, bare, from_text, packed
+from truecl.core.forecast import NodeFails, forecast
+from truecl.core.planner import PlanInput
+from truecl.model.ids import AppName, NodeName, Term
+from truecl.model.ledger import Proof, Watchdog
+from truecl.model.report import WatchdogReport
+from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
+
+TESTDATA = Path(__file__).parent / "testdata"
+WALL = 1_795_693_000.0
+SMALL, DEVICELESS, PAIR, FENCING = (
+    TESTDATA / f"simulate_{name}.json" for name in ("small", "deviceless", "pair", "fencing")
+)
+"""Three nodes, n1 the master with 'db' (storage, n1 and n2) and 'web' (an address); the same without fence devices; the
+same of two nodes; the same with n1 being fenced by n2."""
+CASES: dict[str, tuple[Path, list[str]]] = {
+    "node": (SMALL, ["-N", "n1"]),
+    "follower": (SMALL, ["-N", "n3"]),
+    "no_device": (DEVICELESS, ["-N", "n1"]),
+    "no_quorum": (PAIR, ["-N", "n2"]),
+    "no_other_node": (SMALL, ["-A", "only"]),
+    "app": (SMALL, ["-A", "db"]),
+    "app_elsewhere": (SMALL, ["-A", "db", "-N", "n2"]),
+    "link": (SMALL, ["--link", "link1"]),
+    "last_link": (PAIR, ["--link", "lan"]),
+    "lost_already": (FENCING, ["-N", "n1"]),
+    "json": (SMALL, ["-N", "n1", "--json"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The goldens' local time."""
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def golden(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    path = TESTDATA / name
+    if request.config.getoption("--rewrite"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def saved(path: Path) -> PlanInput:
+    return from_text(path.read_bytes())
+
+
+def kept(given: PlanInput, at: float, term: int = 3, repeats: int = 1) -> Kept:
+    return Kept(WALL + at, at, Term(term), given.configuration.digest, bare(given), repeats)
+
+
+def answer(*given: Kept, master: str | None = "n1", **more: Any) -> Inputs:
+    configuration = saved(SMALL).configuration
+    return Inputs(0, given, {configuration.digest: packed(configuration)}, master=master and NodeName(master), **more)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_looks(case: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+    source, arguments = CASES[case]
+    assert main(["--from", str(source), *arguments], Told()) == 0
+    shown = capsys.readouterr()
+    text = json.dumps(json.loads(shown.out), indent=1) + "\n" if case == "json" else shown.out
+    assert all(line == line.rstrip() and len(line) <= 80 for line in shown.out.splitlines() if case != "json")
+    golden(f"simulate_{case}.txt", text, request)
+
+
+def test_the_three_things_it_must_say_well() -> None:
+    def told(case: str) -> str:
+        return " ".join((TESTDATA / f"simulate_{case}.txt").read_text().split())
+
+    assert "no quorum remains" in told("no_quorum") and "1 of 2 voters are up, 2 are needed" in told("no_quorum")
+    assert "has no fence device: power it off" in told("no_device")
+    assert "FAILED on every node" in told("no_other_node") and "lha_startapp -A only" in told("no_other_node")
+
+
+def test_a_watchdog_that_counts_proves_when_its_time_is_over() -> None:
+    """In a model without fence devices, where the node of an application with storage fails."""
+    given = saved(DEVICELESS)
+    boot, _ = given.reports[NodeName("n1")]
+    state = given.ledger.apps[AppName("db")]
+    assert state.grant is not None
+    grant = changed(state.grant, proofs=(*state.grant.proofs, Proof.EXPIRED_WATCHDOG), watchdog=10.0)
+    apps = {**given.ledger.apps, AppName("db"): changed(state, grant=grant)}
+    report = WatchdogReport(True, 10.0, True, text="a watchdog")
+    for counts in (True, False):
+        known = {NodeName("n1"): Watchdog(boot, 10.0, counts)}
+        ledger = changed(given.ledger, apps=apps, watchdogs=known)
+        watched = replace(given, ledger=ledger, watchdogs={NodeName("n1"): changed(report, survives_pause=counts)})
+        read = from_text(as_text(watched))
+        assert read.watchdogs == watched.watchdogs and read.ledger == ledger
+        found = forecast(read, NodeFails(NodeName("n1")))
+        then = {each.app: each.then for each in found.places}
+        reset = [each.at for each in found.steps if each.what == "n1 was surely reset by its watchdog"]
+        assert (then[AppName("db")], reset) == (("n2", [pytest.approx(32.55)]) if counts else ("", []))
+
+
+def test_replay(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+    told = Told(statd=[[answer(kept(saved(SMALL), 1.0, 2, 7), kept(saved(FENCING), 9.5), master="n2")]])
+    assert main(["--replay", "--last", "2"], told) == 0
+    assert told.sent == [AskInputs(3)]
+    golden("simulate_replay.txt", capsys.readouterr().out, request)
+
+
+def test_replay_shows_as_many_as_asked_and_what_changed_before(capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = saved(SMALL), saved(SMALL)
+    after = type(after)(**{**vars(after), "lost": frozenset({NodeName("n3")})})
+    told = Told(statd=[[answer(kept(before, 1.0), kept(after, 2.0))]])
+    assert main(["--replay", "--at", "2026-11-26 12:00"], told) == 0
+    out = capsys.readouterr().out
+    assert "n3 is lost" in out and out.count("(term 3)") == 1
+    (asked,) = told.sent
+    assert asked.limit == 2 and asked.until > 0
+    assert main(["--replay", "--json"], Told(statd=[[answer(kept(before, 1.0))]])) == 0
+    assert json.loads(capsys.readouterr().out)["changes"] == ["n1 is the master"]
+
+
+def test_from_the_running_cluster_and_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "now.json"
+    assert main(["--save", str(file)], Told(statd=[[answer(kept(saved(SMALL), 1.0))]])) == 0
+    assert saved(file) == saved(SMALL)
+    capsys.readouterr()
+    assert main(["-N", "n1"], Told(statd=[[answer(kept(saved(SMALL), 1.0))]])) == 0
+    assert capsys.readouterr().out == (TESTDATA / "simulate_node.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "replies", "code", "text"),
+    [
+        ([], [], 2, "what is to fail? -N NODE, --link LINK or -A APP"),
+        (["--link", "a", "-N", "n1"], [], 2, "one thing fails at a time"),
+        (["--replay", "-N", "n1"], [], 2, "--replay shows what was"),
+        (["--last", "3", "-N", "n1"], [], 2, "go with --replay"),
+        (["-N", "n9"], [answer(kept(saved(SMALL), 1.0))], 1, "unknown node 'n9': "),
+        (["-A", "dbx"], [answer(kept(saved(SMALL), 1.0))], 1, "did you mean 'db'?"),
+        (["--link", "x"], [answer(kept(saved(SMALL), 1.0))], 1, "unknown link 'x': there is link1, link2"),
+        (["-N", "n1"], [answer(master=None)], 1, "no master at the moment"),
+        (["-N", "n1"], [answer()], 1, "the master n1 has not told"),
+        (["-N", "n1"], [answer(kept(saved(SMALL), 1.0), master="n2")], 1, "the master n2 has not told"),
+        (["--replay"], [answer()], 1, "no decision of any master is kept"),
+        (["--replay"], [answer(reason="inputs.db: disk I/O error")], 1, "disk I/O error"),
+        (["--replay"], [Inputs(0, (Kept(0.0, 0.0, Term(1), "d", b"\x01"),))], 1, "written by another release"),
+        (["-N", "n1"], [SILENT], 4, "did not answer"),
+        (["-N", "n1"], [Refused("too many lha_simulate")], 1, "too many"),
+        (["--from", "/nowhere.json", "-N", "n1"], [], 1, "/nowhere.json cannot be read"),
+        (["--from", __file__, "-N", "n1"], [], 1, "is nothing that lha_simulate --save of this release wrote"),
+    ],
+)
+def test_what_it_cannot_do_it_says(
+    arguments: list[str], replies: list[object], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments, Told(statd=[replies])) == code
+    shown = capsys.readouterr()
+    assert text in shown.err and "Traceback" not in shown.err

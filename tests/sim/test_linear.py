@@ -1,0 +1,127 @@
+"""The check of linearizability against a dumb twin, on histories that are known, and on those of simulated worlds."""
+
+from itertools import permutations
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from truecl.core.clusterd import Clusterd
+from truecl.core.operation import Operation, Stage
+from truecl.model.config import AppConfig
+from truecl.model.ids import CLUSTERD
+from truecl.model.ledger import AnyCommand, Ledger
+from truecl.model.report import InstanceReport
+from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
+from truecl.sim.mutants import instead
+from truecl.sim.runner import run
+
+
+def take(who: str, began: float, ended: float, answer: tuple[str, int] | None) -> Call:
+    return Call(who, "lock", "take", who, began, ended, answer)
+
+
+def free(token: int, began: float) -> Call:
+    return Call("x", "lock", "free", token, began)
+
+
+def wish(verb: str, began: float, ended: float, answer: str | None) -> Call:
+    return Call("op", "web", verb, "", began, ended, answer)
+
+
+def test_a_lock_has_one_holder() -> None:
+    assert unexplained([take("a", 0, 1, ("a", 5)), take("b", 2, 3, ("a", 5))], LOCK) is None
+    assert unexplained([take("a", 0, 1, ("a", 5)), take("b", 2, 3, ("b", 7))], LOCK) is not None
+    assert unexplained([take("a", 0, 1, ("a", 5)), free(5, 1.5), take("b", 2, 3, ("b", 7))], LOCK) is None
+    assert unexplained([take("a", 0, 1, ("a", 5)), free(4, 1.5), take("b", 2, 3, ("b", 7))], LOCK) is not None
+
+
+def test_tokens_only_rise() -> None:
+    assert unexplained([take("a", 0, 1, ("a", 5)), free(5, 1.5), take("b", 2, 3, ("b", 4))], LOCK) is not None
+
+
+def test_what_nobody_answered_may_have_happened_or_not() -> None:
+    lost = take("a", 0, inf, None)
+    assert unexplained([lost, take("b", 5, 6, ("b", 3))], LOCK) is None
+    assert unexplained([lost, take("b", 5, 6, ("a", 3))], LOCK) is None
+
+
+def test_an_operator_is_not_told_what_is_not_so() -> None:
+    started, idle = wish("start", 0, 1, Said.WISHED), wish("stop", 2, 3, Said.STOPPED)
+    assert unexplained([started, idle], WISH) is not None
+    assert unexplained([started, idle, wish("stop", 0.5, 1.5, Said.WISHED)], WISH) is None
+    assert unexplained([started, idle, wish("stop", 0, inf, None)], WISH) is None
+
+
+def test_what_began_again_may_have_happened_twice_but_not_after_its_end() -> None:
+    stop = wish("stop", 0, 2, Said.STOPPED)
+    before = wish("start", -2, -1, Said.WISHED)
+    assert unexplained([before, stop], WISH) is not None
+    assert unexplained([before, stop, retried(stop)], WISH) is None
+    late = [wish("start", 3, 4, Said.WISHED), wish("stop", 5, 6, Said.STOPPED)]
+    assert unexplained([before, stop, retried(stop), *late], WISH) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("Application 'a' is not running: nothing to stop.", Said.STOPPED),
+        ("Application 'a' is running on 'n1' already.", Said.RUNNING),
+        ("Application Started successfully [RC=0].", Said.WISHED),
+        ("somebody stopped 'a' again", Said.WISHED),
+        ("unknown application 'b'; configured: a", Said.NOTHING),
+    ],
+)
+def test_words(text: str, meaning: str) -> None:
+    assert said(text) == meaning
+
+
+def _by_trying_all(history: list[Call]) -> bool:
+    for order in permutations(history):
+        if any(later.ended < call.began for place, call in enumerate(order) for later in order[place + 1 :]):
+            continue
+        state: str | None = WISH.first
+        for call in order:
+            state = WISH.after(state, call) if state is not None else None
+        if state is not None:
+            return True
+    return False
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda verb, began, length, answer: wish(verb, began, began + length, answer),
+            st.sampled_from(("start", "stop")),
+            st.integers(0, 6),
+            st.integers(0, 4),
+            st.sampled_from((Said.WISHED, Said.RUNNING, Said.STOPPED, Said.NOTHING)),
+        ),
+        max_size=5,
+    )
+)
+def test_it_finds_what_trying_all_orders_finds(history: list[Call]) -> None:
+    assert (unexplained(history, WISH) is None) == _by_trying_all(history)
+
+
+class _Hasty(Operation):
+    """Says what is so before it has the lock, whatever is so."""
+
+    def step(
+        self, ledger: Ledger, config: AppConfig | None, failed: bool, report: InstanceReport | None
+    ) -> AnyCommand | None:
+        if self.request.verb == "stop" and self.stage is Stage.LOCK:
+            self.end(0, f"Application '{self.request.app}' is not running: nothing to stop.")
+        return super().step(ledger, config, failed, report)
+
+
+def test_a_master_that_answers_without_looking_is_seen() -> None:
+    class Hasty(Clusterd):
+        def _step_operations(self) -> list[AnyCommand]:
+            for operation in self._operations.values():
+                operation.__class__ = _Hasty
+            return super()._step_operations()
+
+    hasty = instead(CLUSTERD, lambda me, configuration, *_: Hasty(me, configuration))
+    assert any("no order explains" in run(seed, 3, assemble=hasty).problem for seed in range(12))
