@@ -3,16 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from tests.cli.told import SILENT, Told
 from truecl.cli.simulate import main
-from truecl.core.account import bare, from_text, packed
+from truecl.core.account import as_text, bare, from_text, packed
+from truecl.core.forecast import NodeFails, forecast
 from truecl.core.planner import PlanInput
-from truecl.model.ids import NodeName, Term
+from truecl.model.ids import AppName, NodeName, Term
+from truecl.model.ledger import Proof, Watchdog
+from truecl.model.report import WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -84,6 +89,27 @@ def test_the_three_things_it_must_say_well() -> None:
     assert "no quorum remains" in told("no_quorum") and "1 of 2 voters are up, 2 are needed" in told("no_quorum")
     assert "has no fence device: power it off" in told("no_device")
     assert "FAILED on every node" in told("no_other_node") and "lha_startapp -A only" in told("no_other_node")
+
+
+def test_a_watchdog_that_counts_proves_when_its_time_is_over() -> None:
+    """In a model without fence devices, where the node of an application with storage fails."""
+    given = saved(DEVICELESS)
+    boot, _ = given.reports[NodeName("n1")]
+    state = given.ledger.apps[AppName("db")]
+    assert state.grant is not None
+    grant = changed(state.grant, proofs=(*state.grant.proofs, Proof.EXPIRED_WATCHDOG), watchdog=10.0)
+    apps = {**given.ledger.apps, AppName("db"): changed(state, grant=grant)}
+    report = WatchdogReport(True, 10.0, True, text="a watchdog")
+    for counts in (True, False):
+        known = {NodeName("n1"): Watchdog(boot, 10.0, counts)}
+        ledger = changed(given.ledger, apps=apps, watchdogs=known)
+        watched = replace(given, ledger=ledger, watchdogs={NodeName("n1"): changed(report, survives_pause=counts)})
+        read = from_text(as_text(watched))
+        assert read.watchdogs == watched.watchdogs and read.ledger == ledger
+        found = forecast(read, NodeFails(NodeName("n1")))
+        then = {each.app: each.then for each in found.places}
+        reset = [each.at for each in found.steps if each.what == "n1 was surely reset by its watchdog"]
+        assert (then[AppName("db")], reset) == (("n2", [pytest.approx(32.55)]) if counts else ("", []))
 
 
 def test_replay(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from truecl.config.law import breaches
+from truecl.config.reader import read
 from truecl.model.config import Timing
 
 
@@ -50,3 +51,22 @@ def test_breaches_show_at_once_and_say_what_to_write() -> None:
         "expected at least 600ms, or a change of master stops applications",
         "expected renewal of at most 133.333ms, or one lost answer stops applications",
     ]
+
+
+@pytest.mark.parametrize(
+    ("watchdog", "says"),
+    [
+        ("required", ""),
+        ("{use: automatic, device: /dev/watchdog1, timeout: 6s, watchdog_survives_pause: yes}", ""),
+        ("{use: off, timeout: 1s}", ""),
+        ("{use: required, timeout: 5s}", "leaves no time for a forced stop; expected more than stop_allowance + 500ms"),
+        ("{use: required, timeout: 7500ms}", "expected whole seconds"),
+        ("{use: required, device: watchdog}", "expected a device, as /dev/watchdog"),
+        ("always", "expected one of off, automatic, required"),
+    ],
+)
+def test_a_watchdog_leaves_time_for_the_forced_stop(watchdog: str, says: str) -> None:
+    text = f"cluster: c\nlinks: [lan]\nnodes:\n  n1:\n    lan: 10.0.0.1\n    watchdog: {watchdog}\n"
+    configuration, problems = read({"cluster.yaml": text})
+    assert (configuration is not None) == (says == "")
+    assert not says or (len(problems) == 1 and says in str(problems[0])), problems

@@ -1,6 +1,6 @@
 """A reqd's core with its journal, and with lockd's answers and the drivers in the test's hand."""
 
-from truecl.core.contract import Done, Event, Joined, Output, Put, Records, Told, Woke
+from truecl.core.contract import Done, Drop, Event, Joined, Output, Records, Told, Woke
 from truecl.core.reqd import Reqd
 from truecl.model.actions import Action, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import (
@@ -81,7 +81,9 @@ class ReqdBench:
 
     def take(self, output: Output) -> Output:
         for save in output.save:
-            assert isinstance(save, Put)
+            if isinstance(save, Drop):
+                self.records.pop(save.bucket, None)
+                continue
             self.records.setdefault(save.bucket, {})[save.key] = save.value
         self.asked.update({do.id: do.action for do in output.do})
         self.outputs.append(output)

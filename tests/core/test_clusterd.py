@@ -18,6 +18,7 @@ from truecl.model.ledger import (
     GiveGrant,
     Ledger,
     OrderFence,
+    Proof,
     RecordBoot,
     SetWanted,
     TakeLock,
@@ -163,6 +164,8 @@ def running(master: Master, node: NodeName = N2) -> None:
     master.report()
 
 
+PROOFS = (Proof.RELEASED, Proof.FENCED, Proof.EXPIRED, Proof.VOUCHED)
+"""Of a web without storage."""
 RECORDED = tuple(RecordBoot(node, boot) for node, boot in BOOTS.items())
 
 # ---- operations -----------------------------------------------------------------------------------------------------
@@ -172,7 +175,8 @@ def test_a_start_takes_the_lock_writes_the_wish_waits_and_frees_the_lock() -> No
     master = Master(*RECORDED)
     master.command(START)
     written = master.commit()
-    assert written[:3] == [TakeLock("application web", "op1"), SetWanted(WEB, Wanted.RUNNING, N2), GiveGrant(WEB, N2)]
+    given = GiveGrant(WEB, N2, proofs=PROOFS)
+    assert written[:3] == [TakeLock("application web", "op1"), SetWanted(WEB, Wanted.RUNNING, N2), given]
     running(master)
     assert master.replies() == [0]
     assert [type(each) for each in master.commit()] == [FreeLock]
@@ -335,7 +339,7 @@ def test_orders_leave_only_for_committed_grants_and_are_repeated_until_reported(
     master.feed(Told(LOCKD, Applied(master.ledger)))
     assert orders(master) == [], "GiveGrant is only proposed"
     master.commit()
-    first = Order("start", WEB, grant(master), Term(1))
+    first = Order("start", WEB, grant(master), Term(1), proofs=PROOFS)
     master.wait(1.6)
     assert orders(master)[:2] == [first, first]
     running(master)

@@ -8,15 +8,18 @@ from truecl.core.contract import Joined, Left, Received, Told
 from truecl.core.lockd import Lockd
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
+    ALWAYS,
     AnyCommand,
     ConfirmFence,
     EndGrant,
     GiveGrant,
     OrderFence,
     Proof,
+    RecordWatchdog,
     SetWanted,
     TakeLock,
     Wanted,
+    Watchdog,
 )
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import (
@@ -89,8 +92,10 @@ class Lockds(Trio):
     def nodes(self) -> Nodes:
         return self.lockd("n1")._nodes
 
-    def granted(self, node: NodeName = N2, app: AppName = WEB) -> Generation:
-        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node)).index
+    def granted(
+        self, node: NodeName = N2, app: AppName = WEB, proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED)
+    ) -> Generation:
+        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node, proofs=proofs)).index
         assert index is not None
         return Generation(index)
 
@@ -262,6 +267,36 @@ def test_expired_needs_lease_drift_and_allowance_after_the_last_answer(lockds: L
     lockds.wait(0.02)
     assert lockds.nodes().expired == (N1, N2, N3)
     assert lockds.propose(end).index is not None
+
+
+def test_expired_and_watchdog_needs_three_timeouts_and_a_grant_that_was_given_for_it(lockds: Lockds) -> None:
+    armed = RecordWatchdog(N2, Watchdog(BOOT, 10.0, True))
+    lockds.propose(armed)
+    plain = EndGrant(WEB, lockds.granted(), Proof.EXPIRED_WATCHDOG)
+    end = EndGrant(DB, lockds.granted(N2, DB, (*ALWAYS, Proof.EXPIRED_WATCHDOG)), Proof.EXPIRED_WATCHDOG)
+    lockds.wait(3.0)
+    lockds.renew("n2")
+    received = lockds.now
+    lockds.wait(0.5)
+    lockds.cut = {N2}
+    over = (TIMING.lease + 3 * 10.0) * (1 + TIMING.drift / TIMING.lease)
+    lockds.wait(received + over - 0.01 - lockds.now)
+    assert lockds.propose(end).index is None and lockds.nodes().reset == ()
+    lockds.wait(0.02)
+    assert lockds.nodes().reset == (end.generation,)
+    assert "was not started for proof" in lockds.propose(plain).reason
+    lockds.propose(RecordWatchdog(N2, None))
+    assert "no watchdog" in lockds.propose(end).reason
+    lockds.propose(armed)
+    assert lockds.propose(end).index is not None
+
+
+def test_a_grant_leans_on_no_watchdog_that_the_log_does_not_know(lockds: Lockds) -> None:
+    for watchdog in (None, Watchdog(BOOT, 10.0, False)):
+        lockds.propose(RecordWatchdog(N2, watchdog))
+    lockds.granted(N2, DB, (*ALWAYS, Proof.EXPIRED_WATCHDOG))
+    grant = lockds.lockd("n1").ledger.apps[DB].grant
+    assert grant is not None and (grant.proofs, grant.watchdog) == (ALWAYS, 0.0)
 
 
 def test_fenced_needs_a_confirmed_order_that_names_the_generation(lockds: Lockds) -> None:

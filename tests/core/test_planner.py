@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from msgspec.structs import replace as changed
 
 from truecl.core.ledger import apply
@@ -19,6 +20,7 @@ from truecl.model.config import (
 )
 from truecl.model.ids import AppName, BootId, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import (
+    ALWAYS,
     AnyCommand,
     Batch,
     CancelFence,
@@ -28,10 +30,12 @@ from truecl.model.ledger import (
     Ledger,
     OrderFence,
     Proof,
+    RecordWatchdog,
     SetWanted,
     Wanted,
+    Watchdog,
 )
-from truecl.model.report import InstanceReport, Phase
+from truecl.model.report import InstanceReport, Phase, WatchdogReport
 
 N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
 DB, WEB = AppName("db"), AppName("web")
@@ -69,6 +73,8 @@ def told(phase: Phase, generation: int = 2, failed: bool = False, app: AppName =
 
 RUNS = (SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1))
 G = Generation(2)
+TIMED = (*ALWAYS[:2], Proof.EXPIRED, ALWAYS[2])
+"""Of web, which has no storage."""
 
 
 def test_a_wanted_application_goes_to_the_first_of_its_nodes_that_is_up() -> None:
@@ -153,17 +159,86 @@ def test_an_order_that_does_not_name_the_live_generation_is_renewed() -> None:
     assert plan(situation(old, lost=(N1,))).commands == (OrderFence(N1, (G,)),)
 
 
-def test_expired_moves_what_has_no_storage_and_nothing_else() -> None:
-    state = ledger(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3))
+def test_expired_moves_what_was_granted_for_it_and_nothing_else() -> None:
+    given = GiveGrant(WEB, N3, proofs=TIMED)
+    state = ledger(SetWanted(WEB, Wanted.RUNNING), given)
     waiting = situation(state, lost=(N3,))
     assert plan(waiting).commands == ()
     expired = replace(waiting, expired=frozenset({N3}))
     proof = EndGrant(WEB, G, Proof.EXPIRED, "the lease of n3 ran out")
-    assert plan(expired).commands == (proof, GiveGrant(WEB, N2, G, True))
-    taken_over = ledger(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3), proof, GiveGrant(WEB, N2, G, True))
-    assert plan(situation(taken_over, lost=(N3,))).orders == (NodeOrder(N2, "start", WEB, Generation(4), True),)
+    assert plan(expired).commands == (proof, GiveGrant(WEB, N2, G, True, TIMED))
+    taken_over = ledger(SetWanted(WEB, Wanted.RUNNING), given, proof, GiveGrant(WEB, N2, G, True, TIMED))
+    assert plan(situation(taken_over, lost=(N3,))).orders == (NodeOrder(N2, "start", WEB, Generation(4), True, TIMED),)
     storage = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
     assert plan(replace(situation(storage, lost=(N3,)), expired=frozenset({N3}))).commands == ()
+
+
+def test_what_runs_is_judged_by_its_grant_and_not_by_a_configuration_that_changed_meanwhile() -> None:
+    """It was started with storage; since then the file says that it has none."""
+    state = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
+    bare = changed(CONFIGURATION, apps=(changed(CONFIGURATION.apps[0], volumes=()), CONFIGURATION.apps[1]))
+    given = replace(situation(state, lost=(N3,)), expired=frozenset({N3}), configuration=bare)
+    assert plan(given).commands == ()
+
+
+# ---- watchdogs ------------------------------------------------------------------------------------------------------
+
+ARMED = WatchdogReport(True, 10.0, True, text="iTCO_wdt, 10 s")
+
+
+def watched(given: PlanInput, report: WatchdogReport, node: NodeName = N1) -> PlanInput:
+    return replace(given, watchdogs={node: report})
+
+
+def test_a_watchdog_goes_into_the_log_before_a_grant_leans_on_it() -> None:
+    given = watched(situation(ledger(SetWanted(DB, Wanted.RUNNING))), ARMED)
+    recorded = RecordWatchdog(N1, Watchdog(BootId("b"), 10.0, True))
+    assert plan(given).commands == (
+        recorded,
+        GiveGrant(DB, N1, proofs=(*ALWAYS[:2], Proof.EXPIRED_WATCHDOG, ALWAYS[2])),
+    )
+    state = ledger(SetWanted(DB, Wanted.RUNNING), *plan(given).commands)
+    grant = state.apps[DB].grant
+    assert grant is not None and Proof.EXPIRED_WATCHDOG in grant.proofs and grant.watchdog == 10.0
+    order = plan(watched(situation(state), ARMED)).orders[0]
+    assert (order.proofs, order.watchdog) == (grant.proofs, 10.0)
+
+
+@pytest.mark.parametrize("report", [WatchdogReport(False, text="busy"), changed(ARMED, survives_pause=False)])
+def test_no_grant_leans_on_a_watchdog_that_is_not_armed_or_stops_with_the_node(report: WatchdogReport) -> None:
+    given = watched(situation(ledger(SetWanted(DB, Wanted.RUNNING))), report)
+    assert plan(given).commands[-1] == GiveGrant(DB, N1)
+
+
+def test_nor_on_one_of_an_older_boot() -> None:
+    older = RecordWatchdog(N1, Watchdog(BootId("a"), 10.0, True))
+    given = watched(situation(ledger(older, SetWanted(DB, Wanted.RUNNING))), WatchdogReport(False, text="gone"))
+    assert plan(given).commands == (RecordWatchdog(N1, None), GiveGrant(DB, N1))
+
+
+def test_what_comes_sooner_by_expired_alone_leans_on_no_watchdog() -> None:
+    given = watched(situation(ledger(SetWanted(WEB, Wanted.RUNNING))), ARMED, N3)
+    assert plan(given).commands[-1] == GiveGrant(WEB, N3, proofs=TIMED)
+
+
+def test_a_reset_ends_the_grant_that_leaned_on_it() -> None:
+    recorded = RecordWatchdog(N1, Watchdog(BootId("b"), 10.0, True))
+    state = ledger(recorded, SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1, proofs=(*ALWAYS, Proof.EXPIRED_WATCHDOG)))
+    silent = watched(situation(state, lost=(N1,)), ARMED)
+    assert plan(silent).commands == (OrderFence(N1, (Generation(3),)),), "a fence device may be quicker"
+    commands = plan(replace(silent, reset=frozenset({Generation(3)}))).commands
+    assert commands[0] == EndGrant(DB, Generation(3), Proof.EXPIRED_WATCHDOG,
+                                   "the lease of n1 ran out, and its watchdog has reset it")  # fmt: skip
+    assert commands[1] == GiveGrant(DB, N2, Generation(3), True)
+
+
+def test_where_a_watchdog_is_required_and_missing_nothing_is_placed_and_the_note_says_why() -> None:
+    missing = WatchdogReport(False, required=True, text="/dev/watchdog: there is no such device")
+    given = watched(situation(ledger(SetWanted(DB, Wanted.RUNNING)), lost=(N2, N3)), missing)
+    decision = plan(given)
+    assert decision.commands == ()
+    assert "n1 must have a watchdog and has none (/dev/watchdog: there is no such device)" in decision.notes[0][1]
+    assert plan(watched(situation(ledger(SetWanted(DB, Wanted.RUNNING))), missing)).commands == (GiveGrant(DB, N2),)
 
 
 def test_a_lost_owner_without_a_device_waits_and_says_what_helps() -> None:

@@ -97,18 +97,19 @@ def test_only_the_application_that_was_asked_for() -> None:
     assert len(timelines(move(failover()).events, Clocks(failover().events), most=1)) == 1
 
 
-def test_a_proof_without_a_device_is_the_end_of_the_lease() -> None:
+@pytest.mark.parametrize(("proof", "phase"), [("expired", "lease expired"), ("expired+watchdog", "watchdog reset")])
+def test_a_proof_without_a_device_is_the_end_of_some_time(proof: str, phase: str) -> None:
     story = failover()
     fences = (Moment.FENCE_ORDERED, Moment.FENCED)
     story.events = [each for each in story.events if each.mark is not None and each.mark.what not in fences]
     story.events = [
-        replace(each, mark=replace(each.mark, detail="expired"))
+        replace(each, mark=replace(each.mark, detail=proof))
         if each.mark is not None and each.mark.what == Moment.ENDED
         else each
         for each in story.events
     ]
     (timeline,) = told(story, read(N2))
-    assert "lease expired" in when(timeline) and "fence ordered" not in when(timeline)
+    assert phase in when(timeline) and "fence ordered" not in when(timeline)
 
 
 # ---- clocks ---------------------------------------------------------------------------------------------------------

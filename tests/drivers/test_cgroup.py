@@ -150,3 +150,34 @@ def test_a_freeze_is_waited_for_50_ms_at_most(real: RealHost, groups: Groups) ->
     real.do(groups.freeze(groups.of(INSTANCE)))
     assert time.monotonic() - before < 0.15
     assert real.do(groups.kill(groups.of(INSTANCE), 5))
+
+
+class Recorded:
+    """A group that says in which order it was treated."""
+
+    def __init__(self, path: Path, freezes: bool) -> None:
+        self.path, self.freezes, self.log, self.alive = path, freezes, list[str](), True
+
+    def child(self, name: str) -> "Recorded":
+        return self
+
+    def freeze(self, frozen: bool) -> None:
+        self.log.append("freeze" if frozen else "thaw")
+
+    def is_frozen(self) -> bool:
+        return self.freezes
+
+    def kill(self) -> None:
+        self.log.append("kill")
+        self.alive = False
+
+    def populated(self) -> bool:
+        return self.alive
+
+
+@pytest.mark.parametrize("freezes", [True, False], ids=["freezes", "has a task in D"])
+def test_the_guard_freezes_then_kills_and_waits_for_no_freeze(real: RealHost, tmp_path: Path, freezes: bool) -> None:
+    group = Recorded(tmp_path, freezes)
+    before = time.monotonic()
+    assert real.do(Groups(real.loop, tmp_path).stop(group, 5.0))
+    assert group.log == ["freeze", "kill"] and time.monotonic() - before < 1.0

@@ -23,6 +23,8 @@ QUICK = (
     "assume a failed stop worked",
     "take leftovers for gone",
     "believe any fence",
+    "accept one timeout of a watchdog",
+    "feed after a lapse",
 )
 """Caught within a few seeds; `python -m truecl.sim --mutants` takes all of them."""
 BUDGET = 24

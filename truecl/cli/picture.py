@@ -23,6 +23,7 @@ LONGEST_NODE = 14
 COLOURS = {
     "last sign of life": "#7f1d1d", "suspected": "#dc2626", "elected": "#7c3aed",
     "fence ordered": "#f59e0b", "fence confirmed": "#d97706", "lease expired": "#d97706",
+    "watchdog reset": "#d97706",
     "asked": "#475569", "failed": "#dc2626", "stop begun": "#94a3b8", "released": "#64748b",
     "granted": "#2563eb", "start begun": "#60a5fa",
     "storage": "#0f766e", "file systems": "#0d9488", "addresses": "#14b8a6", "program": "#16a34a",

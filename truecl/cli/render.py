@@ -25,6 +25,9 @@ def of_node(stat: Stat, width: int | None) -> str:
     facts = [f"lease {node['lease_left']:.1f} s"] if node["reported"] else ["no fresh report"]
     if node["master"]:
         facts.insert(0, f"master of cluster {stat['cluster']} (term {stat['term']})")
+    watchdog = node["watchdog"]
+    if watchdog is not None:
+        facts.append(f"watchdog {'armed' if watchdog['armed'] else 'MISSING'}: {watchdog['text']}")
     parts = [f"node: {node['name']} - {node['status']}\n{', '.join(facts)}"]
     if node["daemons"]:
         rows = [(name, "YES" if state == "up" else "NO", "" if state == "up" else state) for name, state in

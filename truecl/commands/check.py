@@ -12,10 +12,20 @@ import msgspec
 from truecl.commands.machine import Machine
 from truecl.config.reader import digest, read
 from truecl.config.typed import suggestion
+from truecl.core.watchdog import SOFTDOG
 from truecl.drivers.contract import StepFailed
 from truecl.drivers.fence import secrets
 from truecl.drivers.fence.parse import Metadata
-from truecl.model.config import AppConfig, ClusterConfig, Configuration, FenceConfig, FileStorage, NodeConfig, NoStorage
+from truecl.model.config import (
+    AppConfig,
+    ClusterConfig,
+    Configuration,
+    FenceConfig,
+    FileStorage,
+    NodeConfig,
+    NoStorage,
+    WatchdogConfig,
+)
 from truecl.model.ids import NodeName
 from truecl.model.report import Severity
 from truecl.runtime.credentials import CA_KEY, CERT, KEY, RING, SECRETS, BadCredentials, Credentials
@@ -151,7 +161,7 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
     if len(cluster.links) == 1:
         yield _warning(f"there is one link, {cluster.links[0].name!r}: when it fails, every node is alone")
     workers = [node for node in cluster.nodes if not node.witness]
-    unfenced = [node.name for node in workers if not node.fence]
+    unfenced = [node.name for node in workers if not node.fence and node.watchdog.use == "off"]
     if unfenced and len(cluster.nodes) > 1:
         text = "their applications with storage wait for the operator when they fail"
         yield _warning(f"no fence device for {', '.join(unfenced)}: {text}")
@@ -207,6 +217,7 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     interfaces = machine.interfaces()
     yield from _addresses(cluster.node(own.node), tuple(str(each.ip) for each in interfaces))
     yield from _agents(machine, cluster)
+    yield from _watchdog(machine, cluster.node(own.node).watchdog)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
         yield from _storage(machine, app)
@@ -252,6 +263,27 @@ def _parameters(what: str, device: FenceConfig, metadata: Metadata) -> Iterator[
     for action in ("off", "status") if device.verify else ("off",):
         if action not in metadata.actions:
             yield _error(f"{what} cannot do {action!r}; its actions: {', '.join(metadata.actions) or 'none'}")
+
+
+def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
+    if watchdog.use == "off":
+        return
+    facts = machine.watchdog(watchdog.device)
+    if not facts.present:
+        text = f"{watchdog.device} is missing on this node; load its module (softdog, where there is no hardware)"
+        if watchdog.use == "required":
+            yield _error(f"{text}: the watchdog is required, so no application starts here")
+        else:
+            yield _warning(f"{text}: applications run without one")
+        return
+    if facts.nowayout:
+        text = "it cannot be stopped (nowayout): stopping the service resets this node"
+        yield _warning(f"{watchdog.device}: {text}")
+    soft = facts.identity == SOFTDOG
+    if (soft or facts.virtual) and not watchdog.watchdog_survives_pause:
+        what = f"this is a virtual machine ({facts.virtual})" if facts.virtual else "it is softdog"
+        text = "it counts in no proof unless watchdog_survives_pause says that its clock never stops"
+        yield _warning(f"{watchdog.device}: {what}: {text}")
 
 
 def _addresses(node: NodeConfig, present: tuple[str, ...]) -> Iterator[Finding]:

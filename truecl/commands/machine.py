@@ -15,6 +15,7 @@ import netifaces
 from truecl.drivers.contract import last_lines
 from truecl.drivers.fence import parse
 from truecl.drivers.fence.parse import Metadata
+from truecl.drivers.watchdog.virtual import virtual
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -22,6 +23,18 @@ METADATA_TIME = 10.0
 """Seconds for an agent to describe itself."""
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class WatchdogFacts(NamedTuple):
+    """What can be said of a device without opening it, which would arm it."""
+
+    present: bool
+    identity: str = ""
+    """'' where the kernel does not say."""
+    nowayout: bool = False
+    """Once armed it cannot be stopped."""
+    virtual: str = ""
+    """What says that this is a virtual machine."""
 
 
 class Machine(NamedTuple):
@@ -37,6 +50,7 @@ class Machine(NamedTuple):
     """Addresses with their networks, of all interfaces."""
     dropping_networkd: Callable[[], tuple[str, ...]]
     """Files of systemd-networkd that manage a link here and let it drop foreign addresses."""
+    watchdog: Callable[[str], WatchdogFacts] = lambda device: WatchdogFacts(False)
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
@@ -46,6 +60,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
         user=user_id,
         interfaces=lambda: tuple(_interfaces()),
         dropping_networkd=lambda: tuple(_dropping(root)),
+        watchdog=lambda device: _watchdog(root, device),
     )
 
 
@@ -72,6 +87,13 @@ def _fence_agent(name: str) -> Metadata | str:
         return parse.metadata(said.decode(errors="replace"))
     except ValueError as error:
         return f"what it says {error}"
+
+
+def _watchdog(root: Path, device: str) -> WatchdogFacts:
+    name = Path(device).name
+    about = root / "sys/class/watchdog" / ("watchdog0" if name == "watchdog" else name)
+    identity, nowayout = (" ".join(_lines(about / key)).strip() for key in ("identity", "nowayout"))
+    return WatchdogFacts((root / device.lstrip("/")).is_char_device(), identity, nowayout == "1", virtual(root))
 
 
 def user_id(name: str) -> int | None:

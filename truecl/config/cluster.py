@@ -7,7 +7,20 @@ import msgspec
 
 from truecl.config import law, scalars
 from truecl.config.tree import Mapping, Scalar, Sequence, Tree
-from truecl.config.typed import Path, Read, Shape, Source, distinct, entries, items, key_of, suggestion, text, texts
+from truecl.config.typed import (
+    Path,
+    Read,
+    Shape,
+    Source,
+    choice,
+    distinct,
+    entries,
+    items,
+    key_of,
+    suggestion,
+    text,
+    texts,
+)
 from truecl.model.config import (
     MAX_FENCING,
     ClusterConfig,
@@ -17,13 +30,14 @@ from truecl.model.config import (
     NodeConfig,
     Ports,
     Timing,
+    WatchdogConfig,
     worst_time,
 )
 from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness")
+_RESERVED = ("fence", "witness", "watchdog")
 """Keys of a node beside its links."""
 
 
@@ -105,6 +119,18 @@ def _fence(source: Source, tree: Tree, path: Path) -> tuple[FenceLevel, ...] | N
     return levels
 
 
+_WATCHDOG = Shape(WatchdogConfig, {"device": text(scalars.device), "timeout": text(scalars.whole_seconds)})
+_USES = choice(("off", "automatic", "required"))
+
+
+def _watchdog(source: Source, tree: Tree, path: Path) -> WatchdogConfig | None:
+    """`watchdog: required`, or a mapping with `use: required`."""
+    if isinstance(tree, Mapping):
+        return _WATCHDOG(source, tree, path)
+    use = _USES(source, tree, path)
+    return WatchdogConfig(use=use) if use is not None else None
+
+
 _TIMING = Shape(Timing, {"drift": text(scalars.duration_or_zero), "stop_allowance": text(scalars.duration_or_zero)})
 _PORTS = Shape(Ports, {field.name: text(scalars.port) for field in msgspec.structs.fields(Ports)})
 
@@ -146,6 +172,7 @@ def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
     if cluster is not None:
         _check_addresses(source, cluster)
         _check_ports(source, cluster.ports)
+        law.check_watchdogs(source, cluster)
     return cluster
 
 
@@ -176,7 +203,7 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _fence})
+    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from truecl.config.typed import Source
-from truecl.model.config import Timing
+from truecl.model.config import WATCHDOG_FEED, ClusterConfig, Timing
 
 _ROUNDING = 1e-9
 """0.1 * 3 is a little more than 0.3 in binary."""
@@ -72,6 +72,19 @@ def check(source: Source, timing: Timing) -> None:
         written = [key for key in breach.keys if ("timing", key) in source.lines]
         line = source.line("timing", written[0] if written else breach.keys[0])
         source.note(line, breach.what, breach.expected)
+
+
+def check_watchdogs(source: Source, cluster: ClusterConfig) -> None:
+    """The forced stop has its time before the reset. (Of the device's own word, reqd asks the same again.)"""
+    least = cluster.timing.stop_allowance + WATCHDOG_FEED
+    for node in cluster.nodes:
+        watchdog = node.watchdog
+        if watchdog.use != "off" and not _less(least, watchdog.timeout):
+            source.note(
+                source.line("nodes", node.name, "watchdog", "timeout"),
+                f"the watchdog of node {node.name!r} ({shown(watchdog.timeout)}) leaves no time for a forced stop",
+                f"expected more than stop_allowance + {shown(WATCHDOG_FEED)}: at least {int(least) + 1}s",
+            )
 
 
 def _less(left: float, right: float) -> bool:

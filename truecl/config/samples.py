@@ -35,6 +35,13 @@ _FENCE = """\
     #   retries: 0                # more attempts before the next level
     #   delay: 0s                 # before the first attempt
     # Several devices, two power supplies: a list of levels, see docs/fencing.md. `lha_fence --test` tries them all.
+    # Resets this node when it lost its lease and cannot stop what it runs, or hangs. `required`: without it nothing
+    # starts here; `automatic`: with it where there is one. Short: `watchdog: required`.
+    # watchdog:
+    #   use: required
+    #   device: /dev/watchdog
+    #   timeout: 10s              # whole seconds, more than stop_allowance and half a second
+    #   watchdog_survives_pause: no     # yes: in a virtual machine, its clock runs on however the machine is stopped
     # witness: yes                # this node votes and never runs applications
 """
 

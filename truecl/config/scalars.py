@@ -56,6 +56,20 @@ def duration_or_zero(text: str) -> float:
     return value
 
 
+def whole_seconds(text: str) -> float:
+    """Of a watchdog: its devices take nothing finer."""
+    seconds = duration(text)
+    if seconds != int(seconds):
+        raise Unfit("expected whole seconds, as a watchdog takes them: 10s")
+    return seconds
+
+
+def device(text: str) -> str:
+    if not re.fullmatch(r"/dev/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*", text) or ".." in text:
+        raise Unfit("expected a device, as /dev/watchdog")
+    return text
+
+
 def integer(text: str, least: int = 0, most: int = 1 << 31) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
         raise Unfit(f"expected a whole number from {least} to {most}")

@@ -420,6 +420,7 @@ class Clusterd:
             self.me, self.configuration, self._ledger, self._alive(), self._awaited(now), self._lost(now),
             self._nodes.reports, frozenset(self._nodes.expired), dict(self._fence_trouble),
             frozenset(each.node for each in self._fence_operations.values() if each.unwanted),
+            self._nodes.watchdogs, frozenset(self._nodes.reset),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
@@ -593,7 +594,10 @@ class Clusterd:
             if now - self._ordered.get(order, -REPEAT_ORDER) < REPEAT_ORDER:
                 continue
             self._ordered[order] = now
-            message = Order(order.verb, order.app, order.generation, self._leadership.term, order.takeover)
+            message = Order(
+                order.verb, order.app, order.generation, self._leadership.term, order.takeover, order.proofs,
+                order.watchdog,
+            )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)
             else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from truecl.core import ledger as ledgers
+from truecl.core.leases import Leases
 from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
 from truecl.core.quorum import has_quorum
 from truecl.model.config import Configuration, NodeConfig
@@ -24,6 +25,7 @@ from truecl.model.ledger import (
     GiveGrant,
     Ledger,
     OrderFence,
+    RecordWatchdog,
     Wanted,
 )
 from truecl.model.membership import Membership
@@ -212,6 +214,8 @@ class _Model:
         self._given = replace(
             given, me=me, alive=alive, awaited=frozenset(), lost=given.lost | gone, reports=reports,
             expired=given.expired if me == given.me else frozenset(), fence_trouble=trouble,
+            watchdogs={node: each for node, each in given.watchdogs.items() if node in reports},
+            reset=given.reset if me == given.me else frozenset(),
         )  # fmt: skip
         return True
 
@@ -299,7 +303,10 @@ class _Model:
         return True
 
     def _wait(self) -> bool:
-        """Until the leases of the lost have surely ended; only told where that changes anything."""
+        """Until time proves something of the lost; only told where that changes anything."""
+        return self._leases_end() or self._watchdogs_reset()
+
+    def _leases_end(self) -> bool:
         timing, lost = self._timing, self._given.lost - self._given.expired
         later = replace(self._given, expired=self._given.expired | lost)
         if not lost or plan(later) == plan(self._given):
@@ -310,6 +317,25 @@ class _Model:
         self._step(f"the lease of {', '.join(sorted(lost))} has surely ended", why)
         self._given = later
         return True
+
+    def _watchdogs_reset(self) -> bool:
+        """The soonest that changes anything."""
+        given, timing = self._given, self._timing
+        grants = [state.grant for _, state in sorted(given.ledger.apps.items()) if state.grant is not None]
+        waited_for = [
+            each for each in grants
+            if each.node in given.lost - {given.me} and ledgers.watchdog_proves(given.ledger, each)
+        ]  # fmt: skip
+        for grant in sorted(waited_for, key=lambda each: each.watchdog):
+            later = replace(given, reset=given.reset | {grant.generation})
+            if plan(later) == plan(given):
+                continue
+            self._at = max(self._at, Leases(timing, 0.0).surely_reset(grant.node, grant.watchdog))
+            why = f"its lease ({timing.lease:g} s) and the worst time of its watchdog of {grant.watchdog:g} s are over"
+            self._step(f"{grant.node} was surely reset by its watchdog", f"{why}, for grant {grant.generation}")
+            self._given = later
+            return True
+        return False
 
     def _places(self, quorum: bool) -> Iterator[Place]:
         now, then = self._first.ledger, self._given.ledger if quorum else Ledger()
@@ -345,6 +371,11 @@ def in_words(command: AnyCommand) -> str:
             return f"{command.node} is to be switched off (the order names its grants: {named})"
         case CancelFence():
             return f"the fence order of {command.node} is over"
+        case RecordWatchdog(node, watchdog):
+            if watchdog is None:
+                return f"{node} has no watchdog any more"
+            counts = "counts" if watchdog.survives_pause else "does not count"
+            return f"{node} has a watchdog of {watchdog.timeout:g} s, which {counts} as proof"
         case _:
             return type(command).__name__
 
@@ -369,6 +400,10 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
     ]
     found += [f"fence device of {node}: {text}" for node, text in sorted(after.fence_trouble.items())
               if before.fence_trouble.get(node) != text]  # fmt: skip
+    found += [f"the watchdog of {node}: {each.text}" for node, each in sorted(after.watchdogs.items())
+              if before.watchdogs.get(node) != each]  # fmt: skip
+    found += [f"the node of grant {each} was surely reset by its watchdog"
+              for each in sorted(after.reset - before.reset)]  # fmt: skip
     for node, (_, lines) in sorted(after.reports.items()):
         _, old_lines = before.reports.get(node, (BootId(""), ()))
         found += [f"{node} reports grant {line.generation} of '{line.app}' {line.phase.value}"

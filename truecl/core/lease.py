@@ -6,7 +6,7 @@ older request than one already answered says nothing new and is ignored.
 """
 
 from truecl.model.ids import AppName, BootId, Generation, NodeName
-from truecl.model.report import InstanceReport
+from truecl.model.report import InstanceReport, WatchdogReport
 from truecl.wire.messages import Renew, Renewed
 
 ANTICIPATION = 0.1
@@ -48,14 +48,16 @@ class Lease:
         """May exactly this generation run here, now?"""
         return self.holds(now) and self.named.get(app) == generation
 
-    def request(self, instances: tuple[InstanceReport, ...], leaving: bool, now: float) -> Renew:
+    def request(
+        self, instances: tuple[InstanceReport, ...], leaving: bool, now: float, watchdog: WatchdogReport | None = None
+    ) -> Renew:
         """A new request; the clock of the lease it may bring starts here."""
         self._number += 1
         self._sent[self._number] = now
         if len(self._sent) > MAX_OUTSTANDING:
             del self._sent[next(iter(self._sent))]
         self._asked, self.next_request = now, now + self.pace
-        return Renew(self.me, self.boot, self._number, instances, leaving)
+        return Renew(self.me, self.boot, self._number, instances, leaving, watchdog)
 
     def answer(self, message: Renewed, now: float) -> bool:
         """Take an answer; True if it extended the lease and `named` is news worth acting on.

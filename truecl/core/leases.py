@@ -15,6 +15,10 @@ from truecl.model.report import Phase
 from truecl.wire.messages import Renew
 
 MAX_PENDING = 1024
+WATCHDOG_TIMES = 3
+"""Timeouts after which a watchdog has surely reset a node whose lease ended. One last feed may follow a check that came
+before the lease's end, just before the reset; and the kernel feeds once more when the process that has the device open
+dies (watchdog_release of drivers/watchdog/watchdog_dev.c), just before the next. (docs/decisions/, SAFETY.md 3.)"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Leases:
         """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts."""
         timing = self._timing
         return self._answered.get(node, self._bound) + timing.lease + timing.drift + timing.stop_allowance
+
+    def surely_reset(self, node: NodeName, timeout: float) -> float:
+        """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout. Clocks
+        part over all of this time, not only over the lease."""
+        length = self._timing.lease + WATCHDOG_TIMES * timeout
+        return self._answered.get(node, self._bound) + length * (1.0 + self._timing.drift / self._timing.lease)
 
     def revoke(self, node: NodeName, app: AppName, generation: Generation) -> None:
         """A grant elsewhere is proposed on 'expired': this leader renews the old owner no more."""

@@ -31,9 +31,11 @@ from truecl.model.ledger import (
     OrderFence,
     Proof,
     RecordBoot,
+    RecordWatchdog,
     SetWanted,
     TakeLock,
     Wanted,
+    Watchdog,
 )
 
 MAX_FAILURES = 32
@@ -94,6 +96,20 @@ def fence_proof(ledger: Ledger, node: NodeName, generation: Generation) -> Proof
     return Proof.VOUCHED if fence.vouched else Proof.FENCED
 
 
+def watchdog_of(ledger: Ledger, node: NodeName) -> Watchdog | None:
+    """The node's watchdog, if it is one that counts in a proof."""
+    watchdog = ledger.watchdogs.get(node)
+    return watchdog if watchdog is not None and watchdog.survives_pause else None
+
+
+def watchdog_proves(ledger: Ledger, grant: Grant) -> bool:
+    """Would the time of its watchdog, once it is over, prove that this grant can do no more harm? It was given for
+    that, and the node's watchdog is still one that counts and no slower."""
+    watchdog = watchdog_of(ledger, grant.node)
+    known = watchdog is not None and watchdog.timeout <= grant.watchdog
+    return Proof.EXPIRED_WATCHDOG in grant.proofs and known
+
+
 def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
     return replace(ledger, apps=ledger.apps | {app: state})
 
@@ -135,7 +151,11 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
     last = state.ended.generation if state.ended is not None else NO_GENERATION
     if state.grant is not None or last != command.after or state.wanted is not Wanted.RUNNING:
         return ledger
-    grant = Grant(command.node, Generation(index))
+    watchdog, proofs = watchdog_of(ledger, command.node), command.proofs
+    if watchdog is None:
+        proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
+    timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
+    grant = Grant(command.node, Generation(index), proofs, timeout)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 
@@ -179,6 +199,13 @@ def _record_boot(ledger: Ledger, index: Index, term: Term, command: RecordBoot) 
     return replace(ledger, boots=ledger.boots | {command.node: command.boot})
 
 
+def _record_watchdog(ledger: Ledger, index: Index, term: Term, command: RecordWatchdog) -> Ledger:
+    others = {node: each for node, each in ledger.watchdogs.items() if node != command.node}
+    if command.watchdog is not None:
+        others[command.node] = command.watchdog
+    return replace(ledger, watchdogs=others)
+
+
 def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> Ledger:
     return replace(ledger, digest=command.digest)
 
@@ -193,5 +220,6 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     TakeLock: _take_lock,
     FreeLock: _free_lock,
     RecordBoot: _record_boot,
+    RecordWatchdog: _record_watchdog,
     Configure: _configure,
 }

@@ -17,9 +17,9 @@ from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, NodeName, Term
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, Ledger, Proof
+from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof
 from truecl.model.membership import Membership
-from truecl.model.report import EventRecord, InstanceReport, Phase, Severity
+from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -75,6 +75,7 @@ class Lockd:
         """The nodes that hbd hears, and their boots."""
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
+        self._watchdogs: dict[NodeName, WatchdogReport] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -203,6 +204,10 @@ class Lockd:
         if self._reports.get(node) != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
+        if message.watchdog is not None:
+            self._watchdogs[node] = message.watchdog
+        else:
+            self._watchdogs.pop(node, None)
         return True
 
     def _live(self) -> tuple[tuple[AppName, Generation], ...]:
@@ -254,6 +259,8 @@ class Lockd:
         grant = ledgers.app_state(self.ledger, command.app).grant
         if grant is None or grant.generation != command.generation:
             return f"generation {command.generation} of '{command.app}' is not its live grant"
+        if command.proof not in grant.proofs:
+            return f"generation {grant.generation} of '{command.app}' was not started for proof '{command.proof}'"
         match command.proof:
             case Proof.RELEASED:
                 _, lines = self._reports.get(grant.node, (BootId(""), ()))
@@ -269,8 +276,11 @@ class Lockd:
             case Proof.EXPIRED:
                 over = now >= self._leases_of_term().surely_over(grant.node)
                 return "" if over else f"the lease of {grant.node} may still hold"
-            case _:
-                return f"proof '{command.proof}' is not taken by this version"
+            case Proof.EXPIRED_WATCHDOG:
+                if not ledgers.watchdog_proves(self.ledger, grant):
+                    return f"the log knows of no watchdog of {grant.node} that counts for it"
+                over = now >= self._leases_of_term().surely_reset(grant.node, grant.watchdog)
+                return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -311,7 +321,7 @@ class Lockd:
             self._tell_all(leadership)
         if leadership.ready:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(dict(self._reports), self._expired(now), leaving)
+            nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -325,6 +335,7 @@ class Lockd:
         self._early.clear()
         self._reports.clear()
         self._leaving.clear()
+        self._watchdogs.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
@@ -334,11 +345,21 @@ class Lockd:
         leases = self._leases_of_term()
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
+    def _guarded(self) -> tuple[Grant, ...]:
+        """Live grants that a watchdog's reset would end."""
+        grants = (state.grant for _, state in sorted(self.ledger.apps.items()))
+        return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
+
+    def _reset(self, now: float) -> tuple[Generation, ...]:
+        leases, grants = self._leases_of_term(), self._guarded()
+        return tuple(each.generation for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
+
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:
             return None
         leases = self._leases_of_term()
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
         return min((time for time in times if time > now), default=None)
 
     def _compact(self) -> None:

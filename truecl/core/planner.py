@@ -9,15 +9,19 @@ A grant ends only by a proof (SAFETY.md section 3), and each proof names the gen
     released            the owner's reqd reports exactly this generation closed
     fenced              the log holds a fence order that named it, confirmed by the device
     vouched             the same, confirmed by the operator's word
-    expired             the owner's lease, drift and stop allowance are over, and the application has no storage
+    expired + watchdog  the owner's lease and its watchdog's time are over, and its grant was given for that
+    expired             the owner's lease, drift and stop allowance are over, and its grant was given for that
+
+What ends a grant is written into it when it is given: what is running was started with the configuration of that time.
 """
 
 from dataclasses import dataclass, field
 
-from truecl.core.ledger import app_state, fence_proof, granted_to
+from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
 from truecl.model.config import AppConfig, Configuration, FenceLevel, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
+    ALWAYS,
     AnyCommand,
     AppState,
     CancelFence,
@@ -27,9 +31,12 @@ from truecl.model.ledger import (
     Ledger,
     OrderFence,
     Proof,
+    RecordWatchdog,
     Wanted,
+    Watchdog,
 )
-from truecl.model.report import InstanceReport, Phase
+from truecl.model.report import InstanceReport, Phase, WatchdogReport
+from truecl.model.step import accepted
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,9 @@ class PlanInput:
     """What the device last said, for nodes whose fence order was tried and not confirmed."""
     unwanted: frozenset[NodeName] = frozenset()
     """Nodes that an operator has asked to switch off."""
+    watchdogs: dict[NodeName, WatchdogReport] = field(default_factory=dict)
+    reset: frozenset[Generation] = frozenset()
+    """Live generations whose node was surely reset by its watchdog."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,9 @@ class NodeOrder:
     generation: Generation
     takeover: bool = False
     """It follows a generation that was ended without its owner's own word."""
+    proofs: tuple[Proof, ...] = ALWAYS
+    watchdog: float = 0.0
+    """Both as in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
 
@@ -106,6 +119,7 @@ class _Draft:
 def plan(given: PlanInput) -> Plan:
     """Everything that can be done now, in order of the applications' names."""
     draft = _Draft(given)
+    _record_watchdogs(draft)
     for app in sorted(set(given.ledger.apps) | {each.name for each in given.configuration.apps}):
         state = app_state(given.ledger, app)
         if state.grant is not None:
@@ -173,7 +187,9 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
         reason = (
             "it is not wanted any more" if state.wanted is Wanted.STOPPED else f"it is to move to {state.preferred}"
         )
-    draft.orders.append(NodeOrder(grant.node, verb, app, grant.generation, takeover, reason))
+    draft.orders.append(
+        NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, reason)
+    )
 
 
 def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
@@ -186,17 +202,23 @@ def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, rep
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    config = draft.given.configuration.app(app)
-    if config is not None and without_storage(config) and grant.node in draft.given.expired:
+    if Proof.EXPIRED in grant.proofs and grant.node in draft.given.expired:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED, f"the lease of {grant.node} ran out"))
+        return
+    if grant.generation in draft.given.reset:
+        reason = f"the lease of {grant.node} ran out, and its watchdog has reset it"
+        _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED_WATCHDOG, reason))
         return
     text = f"{grant.node} is silent"
     if state.wanted is Wanted.STOPPED and draft.given.ledger.fences.get(grant.node) is None:
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if config is not None and without_storage(config) and not _fence_levels(draft.given, grant.node):
-        draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
+    if not _fence_levels(draft.given, grant.node):
+        if Proof.EXPIRED in grant.proofs:
+            draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
+        elif watchdog_proves(draft.given.ledger, grant):
+            draft.notes[-1] = (app, f"{text}: taken over when its watchdog has surely reset it")
 
 
 def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None:
@@ -213,11 +235,6 @@ def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None
     helps = f"; the device: {trouble}; if {grant.node} is off for certain: lha_fence {grant.node} --confirm"
     draft.note(app, f"{text}: being fenced" + (helps if trouble else ""))
     draft.to_fence[grant.node] = text
-
-
-def without_storage(app: AppConfig) -> bool:
-    """Nothing of it can be written in two places: addresses (which the kernel takes down) and programs alone."""
-    return not app.volumes and not app.filesystems
 
 
 def _end(draft: _Draft, app: AppName, state: AppState, command: EndGrant) -> None:
@@ -265,13 +282,14 @@ def _place(
     order += [each for each in config.nodes if each not in order]
     skipped: list[str] = []
     for node in order:
-        if node is None or node in failures or not _may_run(given, node):
-            fenced = node in given.ledger.fences
-            why = "failed" if node in failures else "is under a fence order" if fenced else "runs no applications"
+        if why := "failed" if node in failures else _unfit(given, node):
             skipped.append(f"{node} {why}")
             continue
         if node in given.alive:
-            draft.decide(GiveGrant(app, node, after, failover), _chosen(state, node, previous, skipped))
+            draft.decide(
+                GiveGrant(app, node, after, failover, _proofs(given, config, node)),
+                _chosen(state, node, previous, skipped),
+            )
             return False
         skipped.append(f"{node} is not up")
         if node in given.awaited:
@@ -286,8 +304,18 @@ def _place(
         only = (
             f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
         )
-        draft.note(app, f"{only}: {', '.join(others)} not up")
+        draft.note(app, f"{only}: {_why_none(given, others)}")
     return False
+
+
+def _why_none(given: PlanInput, nodes: list[NodeName]) -> str:
+    unguarded = {node: each for node, each in sorted(given.watchdogs.items()) if each.missing and node in given.alive}
+    away = ", ".join(node for node in nodes if node not in unguarded)
+    reasons = [f"{away} not up"] if away else []
+    reasons += [
+        f"{node} must have a watchdog and has none ({unguarded[node].text})" for node in nodes if node in unguarded
+    ]
+    return "; ".join(reasons)
 
 
 def _chosen(state: AppState, node: NodeName, previous: NodeName | None, skipped: list[str]) -> str:
@@ -298,10 +326,43 @@ def _chosen(state: AppState, node: NodeName, previous: NodeName | None, skipped:
     return f"{text} ({', '.join(dict.fromkeys(skipped))})" if skipped else text
 
 
-def _may_run(given: PlanInput, node: NodeName) -> bool:
-    """Not on a witness, and not on a node under a fence order: it may be switched off at any moment."""
-    config = _node(given, node)
-    return config is not None and not config.witness and node not in given.ledger.fences and node not in given.unwanted
+def _unfit(given: PlanInput, node: NodeName) -> str:
+    """Why nothing is placed there; '' if it may run applications. A node under a fence order may be switched off at
+    any moment."""
+    config, watchdog = _node(given, node), given.watchdogs.get(node)
+    if config is None or config.witness:
+        return "runs no applications"
+    if node in given.ledger.fences:
+        return "is under a fence order"
+    if node in given.unwanted:
+        return "is to be switched off"
+    return "must have a watchdog and has none" if watchdog is not None and watchdog.missing else ""
+
+
+def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof, ...]:
+    """What may end the new grant. 'Expired + watchdog' only by a watchdog that counts, as the node reports it in this
+    boot (the log has it before the grant); and not where 'expired', which comes sooner, is good enough."""
+    proofs, watchdog = accepted(config), _reported_watchdog(given, node)
+    if Proof.EXPIRED in proofs or watchdog is None or not watchdog.survives_pause:
+        proofs = tuple(proof for proof in proofs if proof is not Proof.EXPIRED_WATCHDOG)
+    return proofs
+
+
+# ---- watchdogs ------------------------------------------------------------------------------------------------------
+
+
+def _reported_watchdog(given: PlanInput, node: NodeName) -> Watchdog | None:
+    report, (boot, _) = given.watchdogs.get(node), given.reports.get(node, (BootId(""), ()))
+    return Watchdog(boot, report.timeout, report.survives_pause) if report is not None and report.armed else None
+
+
+def _record_watchdogs(draft: _Draft) -> None:
+    """What the nodes report goes into the log, before a grant leans on it."""
+    given = draft.given
+    for node in sorted(given.reports):
+        reported = _reported_watchdog(given, node)
+        if reported != given.ledger.watchdogs.get(node):
+            draft.decide(RecordWatchdog(node, reported), f"{node} reports it")
 
 
 def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:

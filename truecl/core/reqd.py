@@ -26,6 +26,7 @@ from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
 from truecl.core.supervisor import PARENT, Supervisor
 from truecl.core.turns import Turns
+from truecl.core.watchdog import Watchdog
 from truecl.model.actions import (
     Action,
     ConfigurationRead,
@@ -38,8 +39,11 @@ from truecl.model.actions import (
     StepProbe,
     StepResult,
     StepUp,
+    WatchdogArmed,
+    WatchdogFed,
+    WatchdogTrouble,
 )
-from truecl.model.config import Address, AppConfig, Configuration
+from truecl.model.config import Address, AppConfig, Configuration, WatchdogConfig
 from truecl.model.ids import (
     CLUSTERD,
     DAEMONS,
@@ -56,8 +60,9 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.report import InstanceReport, Phase, Progress, Severity
+from truecl.model.report import InstanceReport, Phase, Progress, Severity, WatchdogReport
 from truecl.model.standing import StepStatus
+from truecl.model.step import accepted
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
@@ -108,6 +113,8 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     config: AppConfig
     failed: bool = False
     reason: str = ""
+    watchdog: float = 0.0
+    """Seconds: its grant leans on a watchdog of at most this timeout."""
 
 
 class Reqd:
@@ -130,6 +137,8 @@ class Reqd:
         self.turns = Turns(self._out, self._begun_late)
         self._floating = FloatingAddresses(self._out)
         self._supervisor = Supervisor(self._out)
+        self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
+        self._watchdog_report: WatchdogReport | None = None
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._orders: dict[AppName, tuple[Order, float]] = {}
@@ -209,10 +218,16 @@ class Reqd:
         self._floating.extend(self._lease.end)
         if self._leaving_since is not None:
             self._close_what_is_named(now)
+        self._start_what_waits(now)
+
+    def _start_what_waits(self, now: float) -> None:
         for app, (order, _) in sorted(self._orders.items()):
-            if self._lease.names(app, order.generation, now):
+            if self._may_start(order, now):
                 del self._orders[app]
                 self._start(order, now)
+
+    def _may_start(self, order: Order, now: float) -> bool:
+        return self._watchdog.settled and self._lease.names(order.app, order.generation, now)
 
     def _remember_lease(self) -> None:
         """For a restart of this daemon: it goes on with what is open here."""
@@ -220,7 +235,23 @@ class Reqd:
 
     def _ask_lease(self, now: float) -> None:
         if LOCKD in self._joined:
-            self._out.tell(LOCKD, self._lease.request(self._report, self._leaving_since is not None, now))
+            leaving = self._leaving_since is not None
+            self._out.tell(LOCKD, self._lease.request(self._report, leaving, now, self._watchdog_report))
+
+    # ---- the watchdog -----------------------------------------------------------------------------------------------
+
+    def _watch(self, now: float) -> None:
+        """Feed it, if that may be. What leans on it does not run on without it: somebody else may be feeding it."""
+        for app, machine in sorted(self._machines.items()):
+            leans_on = self._records[app].watchdog
+            if machine.open and leans_on and self._watchdog.settled and not 0.0 < self._watchdog.timeout <= leans_on:
+                machine.stop(
+                    now, force=True, reason="its grant leans on this node's watchdog, which is not fed any more"
+                )
+        self._watchdog.step(self._lease.holds(now) or not self._anything_open(), now)
+
+    def _anything_open(self) -> bool:
+        return any(machine.open for machine in self._machines.values())
 
     # ---- the end of the service -------------------------------------------------------------------------------------
 
@@ -242,14 +273,22 @@ class Reqd:
 
     def _leave(self, now: float) -> None:
         """As long as anything is open this daemon guards it; what follows is politeness, and waits for nobody long."""
-        if self._leaving_since is None or self._left or any(machine.open for machine in self._machines.values()):
+        if self._leaving_since is None or self._left or self._anything_open():
             return
         leadership = self._formation.leadership
         leads = leadership is not None and leadership.leader == self.me
         known = not self._lease.named or not self._lease.holds(now)
         if (known and not leads) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
             self._left = True
+            self._watchdog.disarm()
             self._out.do(Leave())
+
+    @property
+    def _leave_at(self) -> float | None:
+        """When it waits no longer. Before everything is closed no time is up."""
+        if self._leaving_since is None or self._left or self._anything_open():
+            return None
+        return self._leaving_since + LEAVE_TIME
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
@@ -278,7 +317,7 @@ class Reqd:
             return
         if older is not None and older.open:
             older.stop(now, force=True, reason=f"generation {order.generation} takes its place")
-        elif self._lease.names(order.app, order.generation, now):
+        elif self._may_start(order, now):
             self._start(order, now)
         else:
             self._orders[order.app] = (order, now + ORDER_LIFETIME)
@@ -289,18 +328,30 @@ class Reqd:
         older = self._machines.get(order.app)
         if older is not None and older.open:
             return
-        if config is None:
-            config = AppConfig(name=order.app, nodes=())
-            self._remember(order.app, InstanceRecord(order.generation, self.boot, False, config, True,
-                                                     "this node's configuration does not know it"))  # fmt: skip
+        problem = self._unfit(order, config)
+        if problem or config is None:
+            unstarted = config or AppConfig(name=order.app, nodes=())
+            # A watchdog that is missing may come: the node is not avoided for that longer than it says so.
+            failed = not (self._watchdog.refuses() or self._watchdog.forbids(order))
+            self._remember(order.app, InstanceRecord(order.generation, self.boot, False, unstarted, failed, problem))
             return
         machine = self._machine(config, order.generation)
         machine.takeover = order.takeover
         self._remember_lease()
-        self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config))
+        self._remember(order.app, InstanceRecord(order.generation, self.boot, True, config, watchdog=order.watchdog))
         if not order.takeover:
             self._floating.probe_conflicts(machine.instance, config.addresses)
         machine.start(now)
+
+    def _unfit(self, order: Order, config: AppConfig | None) -> str:
+        """Why this node cannot start what it was granted; '' if it can. A grant says what may end it: the master judged
+        by its configuration, and by what it knew of this node."""
+        if config is None:
+            return "this node's configuration does not know it"
+        more = [proof.value for proof in order.proofs if proof not in accepted(config)]
+        if more:
+            return f"by this node's configuration it cannot be taken over on '{more[0]}', as its grant says"
+        return self._watchdog.refuses() or self._watchdog.forbids(order)
 
     def _close_unseen(self, order: Order, now: float) -> None:
         """A stop for a generation never started here: record it closed, once every step was seen to be gone."""
@@ -460,6 +511,9 @@ class Reqd:
             case FenceOutcome():
                 if not self._fences.done(id, result, now):
                     self._questions.done(id, result)
+            case WatchdogArmed() | WatchdogFed() | WatchdogTrouble():
+                self._watchdog.done(id, result, now)
+                self._start_what_waits(now)
             case ConfigurationRead():
                 if not self._formation.configuration_read(id, result, now):
                     fresh = self._attendance.configuration_read(id, result)
@@ -501,12 +555,15 @@ class Reqd:
 
     def _finish(self, now: float) -> Output:
         self._settle(now)
+        self._watch(now)
         changed = self._record_phases()
         self._leave(now)
         report = self._instances()
-        if report != self._report or self._urgent or now >= self._lease.next_request:
-            self._report, self._urgent = report, False
-            self._lease.idle = not self._orders and not any(machine.open for machine in self._machines.values())
+        watchdog = self._watchdog.report()
+        news = report != self._report or watchdog != self._watchdog_report
+        if news or self._urgent or now >= self._lease.next_request:
+            self._report, self._watchdog_report, self._urgent = report, watchdog, False
+            self._lease.idle = not self._orders and not self._anything_open()
             self._lease.next_request = now + self._lease.pace
             self._ask_lease(now)
         if changed or now >= self._status_at:
@@ -519,8 +576,7 @@ class Reqd:
             *times, guard, renewal, self.turns.wake_at, self._floating.wake_at, self._supervisor.wake_at,
             self._fences.wake_at, self._formation.deadline,
             renewal if status < renewal < status + STATUS_PATIENCE else status,
-            self._leaving_since + LEAVE_TIME if self._leaving_since is not None and not self._left else None,
-            self._attendance.wake_at,
+            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:
@@ -563,7 +619,13 @@ class Reqd:
     def _status(self, now: float) -> NodeStatus:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         instances = tuple(_status_of(machine) for _, machine in sorted(self._machines.items()))
-        return NodeStatus(self.me, self.boot, daemons, instances, max(0.0, self._lease.end - now))
+        left = max(0.0, self._lease.end - now)
+        return NodeStatus(self.me, self.boot, daemons, instances, left, self._watchdog.report())
+
+
+def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:
+    nodes = configuration.cluster.nodes
+    return next((node.watchdog for node in nodes if node.name == me), WatchdogConfig())
 
 
 def phase_of(value: bytes) -> tuple[Generation, Phase]:

@@ -1,8 +1,10 @@
 """What an operator reads out of statd's word: a row a node, and a row an application."""
 
-from truecl.model.ids import AppName
+import msgspec
+
+from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
-from truecl.model.standing import AppRow, NodeRow, Stat
+from truecl.model.standing import AppRow, NodeRow, Stat, WatchdogRow
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {"starting": "STARTING", "running": "UP", "stopping": "STOPPING", "needs fence": "NEEDS FENCE"}
@@ -26,6 +28,7 @@ def standing(status: Status) -> Stat:
             name in status.silent,
             status.reports[name].daemons if name in status.reports else {},
             status.reports[name].lease_left if name in status.reports else 0.0,
+            _watchdog(status, name),
         )
         for name, word in status.nodes.items()
     )
@@ -84,3 +87,8 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
     if state.grant.node not in status.reports or status.nodes.get(state.grant.node) != "UP":
         return "UNKNOWN"
     return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"
+
+
+def _watchdog(status: Status, name: NodeName) -> WatchdogRow | None:
+    report = status.reports[name].watchdog if name in status.reports else None
+    return WatchdogRow(*msgspec.structs.astuple(report)) if report is not None else None

@@ -209,8 +209,10 @@ class _Story:
                 number = confirmed[-1].mark.generation
                 first = self._decided([each for each in confirmed if each.mark.generation == number])
                 yield self._point("fence confirmed", first or confirmed[-1])
-        elif ended.mark.detail.startswith(Proof.EXPIRED):
+        elif ended.mark.detail == Proof.EXPIRED:
             yield self._point("lease expired", ended)
+        elif ended.mark.detail == Proof.EXPIRED_WATCHDOG:
+            yield self._point("watchdog reset", ended)
         else:
             yield self._point(f"proof: {ended.mark.detail}", ended)
 

@@ -76,6 +76,24 @@ class AskDevice(Action, frozen=True):
     """UNKNOWN: only its status."""
 
 
+class ArmWatchdog(Action, frozen=True):
+    """Open the device and set its timeout, unless it has that already: both may feed it. Result: WatchdogArmed or
+    WatchdogTrouble. Done at once: neither this nor a feed waits for anything."""
+
+    device: str
+    timeout: int
+    armed_before: bool = False
+    """By an earlier life of this daemon: it stays armed, whatever goes wrong."""
+
+
+class FeedWatchdog(Action, frozen=True):
+    """Result: WatchdogFed or WatchdogTrouble."""
+
+
+class DisarmWatchdog(Action, frozen=True):
+    """Close it so that it stops. Only when nothing is left to stop. No result that matters: WatchdogFed."""
+
+
 class ReadConfiguration(Action, frozen=True):
     """Read the files anew. Result: ConfigurationRead."""
 
@@ -100,6 +118,22 @@ class FenceOutcome(msgspec.Struct, frozen=True):
     done: bool
     reason: str = ""
     power: Power = Power.UNKNOWN
+
+
+class WatchdogArmed(msgspec.Struct, frozen=True):
+    identity: str
+    timeout: float
+    """Read back from the device."""
+    virtual: str = ""
+    """What says that this is a virtual machine; '' on a physical one."""
+
+
+class WatchdogFed(msgspec.Struct, frozen=True):
+    """Done."""
+
+
+class WatchdogTrouble(msgspec.Struct, frozen=True):
+    reason: str
 
 
 class ConfigurationRead(msgspec.Struct, frozen=True):
@@ -127,4 +161,7 @@ class ServiceStopping(msgspec.Struct, frozen=True):
     """`contract.Noted`: the service on this node is being stopped. Applications are stopped first, and move."""
 
 
-AnyAction = Union[StepUp, StepDown, StepProbe, KillGroup, EndTools, AskDevice, ReadConfiguration, Leave]
+AnyAction = Union[
+    StepUp, StepDown, StepProbe, KillGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
+    ReadConfiguration, Leave,
+]  # fmt: skip

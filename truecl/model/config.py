@@ -4,11 +4,12 @@ All durations are seconds (float), all sizes bytes (int). Values are plain and f
 messages and journals as they are.
 """
 
-from typing import Literal, Union
+from typing import ClassVar, Literal, Union
 
 import msgspec
 
 from truecl.model.ids import AppName, LinkName, NodeName
+from truecl.model.ledger import ALWAYS, Proof
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +75,22 @@ def worst_time(levels: tuple[FenceLevel, ...]) -> float:
     return sum(level_time(level) for level in levels if level)
 
 
+class WatchdogConfig(Value, frozen=True):
+    """A node's watchdog device: resets the node when reqd no longer feeds it."""
+
+    use: Literal["off", "automatic", "required"] = "off"
+    """`automatic`: without the device applications run all the same; `required`: then none starts on this node."""
+    device: str = "/dev/watchdog"
+    timeout: float = 10.0
+    """Whole seconds, as the device takes them; what counts is what it says when it is asked afterwards."""
+    watchdog_survives_pause: bool = False
+    """The operator's word that its clock runs on while the node is stopped: for a virtual machine, or softdog."""
+
+
+WATCHDOG_FEED = 0.5
+"""Seconds between two feeds of a watchdog."""
+
+
 class NodeConfig(Value, frozen=True):
     name: NodeName
     addresses: dict[LinkName, str]
@@ -82,6 +99,7 @@ class NodeConfig(Value, frozen=True):
     """Its levels, tried in this order until one switched it off; empty: it cannot be fenced."""
     witness: bool = False
     """Votes, never runs an application."""
+    watchdog: WatchdogConfig = WatchdogConfig()
 
 
 class Ports(Value, frozen=True):
@@ -123,9 +141,14 @@ class ClusterConfig(Value, frozen=True):
 # ---- steps of an application: each is brought up in order and taken down in reverse ---------------------------------
 
 
+# `proofs` of a step's type: which of them show that a step of this kind can do no more harm on its old node
+# (docs/safety.md). What an application accepts is what all its steps accept (`truecl.model.step.accepted`).
+
+
 class FileStorage(Value, frozen=True, tag="file", tag_field="kind"):
     """A raw image attached to a loop device. `device` of the attached image is found by probing, never stored."""
 
+    proofs: ClassVar[tuple[Proof, ...]] = (*ALWAYS, Proof.EXPIRED_WATCHDOG)
     image: str
     """Absolute path of the image."""
 
@@ -133,11 +156,14 @@ class FileStorage(Value, frozen=True, tag="file", tag_field="kind"):
 class NoStorage(Value, frozen=True, tag="none", tag_field="kind"):
     """An application without storage of its own."""
 
+    proofs: ClassVar[tuple[Proof, ...]] = tuple(Proof)
+
 
 Storage = Union[FileStorage, NoStorage]
 
 
 class FileSystem(Value, frozen=True, tag="filesystem", tag_field="kind"):
+    proofs: ClassVar[tuple[Proof, ...]] = (*ALWAYS, Proof.EXPIRED_WATCHDOG)
     type: Literal["ext3", "ext4", "xfs"]
     mount: str
     """Absolute mount point; created if missing."""
@@ -151,6 +177,7 @@ class FileSystem(Value, frozen=True, tag="filesystem", tag_field="kind"):
 class Address(Value, frozen=True, tag="address", tag_field="kind"):
     """A floating address."""
 
+    proofs: ClassVar[tuple[Proof, ...]] = tuple(Proof)
     address: str
     """Numeric IPv4 or IPv6 address."""
     prefix: int | None = None
@@ -174,6 +201,7 @@ class Monitor(Value, frozen=True):
 class Program(Value, frozen=True, tag="program", tag_field="kind"):
     """Either `run`, a foreground process that reqd supervises, or `start` and `stop` commands."""
 
+    proofs: ClassVar[tuple[Proof, ...]] = tuple(Proof)
     name: str
     run: tuple[str, ...] = ()
     start: tuple[str, ...] = ()

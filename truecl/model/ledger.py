@@ -22,6 +22,10 @@ class Proof(StrEnum):
     VOUCHED = "vouched"
 
 
+ALWAYS = (Proof.RELEASED, Proof.FENCED, Proof.VOUCHED)
+"""Proofs that rest on no clock: good for everything."""
+
+
 class Wanted(StrEnum):
     """What the operator asked for."""
 
@@ -34,6 +38,11 @@ class Grant(msgspec.Struct, frozen=True):
 
     node: NodeName
     generation: Generation
+    proofs: tuple[Proof, ...] = ALWAYS
+    """What may end it: decided when it was given, by what was to be started. The node starts nothing that needs
+    more."""
+    watchdog: float = 0.0
+    """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -80,6 +89,16 @@ class Fence(msgspec.Struct, frozen=True):
     """The operator who said that the node is off, in place of a device; '': a device confirmed."""
 
 
+class Watchdog(msgspec.Struct, frozen=True):
+    """A node's armed watchdog, as its reqd reported it in that boot."""
+
+    boot: BootId
+    timeout: float
+    """Seconds, read back from the device."""
+    survives_pause: bool
+    """Its clock runs while the node is stopped, so that it counts in a proof."""
+
+
 class Lock(msgspec.Struct, frozen=True):
     """An operator's lock, held while one operation on `name` goes on."""
 
@@ -98,6 +117,8 @@ class Ledger(msgspec.Struct, frozen=True):
     locks: dict[str, Lock] = {}
     boots: dict[NodeName, BootId] = {}
     """Each node's boot as the master last recorded it."""
+    watchdogs: dict[NodeName, Watchdog] = {}
+    """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
     index: Index = Index(0)
@@ -139,6 +160,8 @@ class GiveGrant(Command, frozen=True):
     node: NodeName
     after: Generation = NO_GENERATION
     failover: bool = False
+    proofs: tuple[Proof, ...] = ALWAYS
+    """EXPIRED_WATCHDOG is left out where the log knows no watchdog of the node that counts."""
 
 
 class OrderFence(Command, frozen=True):
@@ -179,6 +202,13 @@ class RecordBoot(Command, frozen=True):
     boot: BootId
 
 
+class RecordWatchdog(Command, frozen=True):
+    """What the node's reqd says of its watchdog; None: it has none that is armed."""
+
+    node: NodeName
+    watchdog: Watchdog | None
+
+
 class Configure(Command, frozen=True):
     """A new configuration is in force (the text itself is kept by syncd on every node)."""
 
@@ -187,7 +217,7 @@ class Configure(Command, frozen=True):
 
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
-    TakeLock, FreeLock, RecordBoot, Configure,
+    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure,
 ]  # fmt: skip
 
 

@@ -28,6 +28,24 @@ class InstanceReport(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
+class WatchdogReport(msgspec.Struct, frozen=True, array_like=True):
+    """What a node's reqd says of its watchdog, where one is configured."""
+
+    armed: bool
+    timeout: float = 0.0
+    """Seconds, read back from the device."""
+    survives_pause: bool = False
+    """It counts in a proof (`truecl.core.watchdog`)."""
+    required: bool = False
+    """Nothing starts there as long as it is not armed."""
+    text: str = ""
+    """For people: which device it is, or why it is not armed."""
+
+    @property
+    def missing(self) -> bool:
+        return self.required and not self.armed
+
+
 class Severity(StrEnum):
     LOG = "LOG"
     WARN = "WARN"

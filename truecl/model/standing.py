@@ -13,6 +13,16 @@ class StepStatus(msgspec.Struct, frozen=True):
     """For people: 'device', 'size' (bytes), 'used' (percent), 'pid' …"""
 
 
+class WatchdogRow(msgspec.Struct, frozen=True):
+    """`truecl.model.report.WatchdogReport`, with its fields' names."""
+
+    armed: bool
+    timeout: float
+    survives_pause: bool
+    required: bool
+    text: str
+
+
 class NodeRow(msgspec.Struct, frozen=True):
     name: NodeName
     status: str
@@ -28,6 +38,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     """'up', or why not."""
     lease_left: float
     """Seconds, at the time of its report."""
+    watchdog: WatchdogRow | None
+    """None: none is configured, or the node has not reported."""
 
 
 class AppRow(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import msgspec
 
 from truecl.model.config import Address, AppConfig, FileStorage, FileSystem, Program
 from truecl.model.ids import AppName, Generation
+from truecl.model.ledger import Proof
 
 Spec = Union[FileStorage, FileSystem, Address, Program]
 
@@ -42,6 +43,12 @@ class Instance(msgspec.Struct, frozen=True):
 
     app: AppName
     generation: Generation
+
+
+def accepted(app: AppConfig) -> tuple[Proof, ...]:
+    """The proofs that end a grant of this application: what all its steps accept."""
+    specs = [*(volume.storage for volume in app.volumes), *app.filesystems, *app.addresses, *app.programs]
+    return tuple(proof for proof in Proof if all(proof in spec.proofs for spec in specs))
 
 
 def steps_of(app: AppConfig) -> tuple[Step, ...]:

@@ -9,11 +9,15 @@ from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
 from truecl.drivers.tools import Tools
+from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.model.actions import (
     AnyAction,
+    ArmWatchdog,
     AskDevice,
     ConfigurationRead,
+    DisarmWatchdog,
     EndTools,
+    FeedWatchdog,
     FenceOutcome,
     KillGroup,
     Leave,
@@ -22,6 +26,8 @@ from truecl.model.actions import (
     StepProbe,
     StepResult,
     StepUp,
+    WatchdogFed,
+    WatchdogTrouble,
 )
 from truecl.model.step import Probe, StepKind
 from truecl.runtime.loop import TwistedLoop
@@ -37,6 +43,7 @@ class Hands:
         groups: Groups,
         tools: Tools,
         fence: FenceDriver,
+        watchdog: WatchdogDriver,
         loop: TwistedLoop,
         read: Callable[[], ConfigurationRead],
         leave: Callable[[], None],
@@ -45,12 +52,22 @@ class Hands:
         self._groups = groups
         self._tools = tools
         self._fence = fence
+        self._watchdog = watchdog
         self._loop = loop
         self._read = read
         self._leave = leave
 
-    def __call__(self, action: AnyAction) -> "Deferred[Any]":
+    def __call__(self, action: AnyAction) -> Any:
+        """A Deferred; of the watchdog's actions, which are done at once, the result itself."""
         match action:
+            case ArmWatchdog():
+                return self._watchdog.arm(action.device, action.timeout, action.armed_before)
+            case FeedWatchdog():
+                self._watchdog.feed()
+                return WatchdogFed()
+            case DisarmWatchdog():
+                self._watchdog.disarm()
+                return WatchdogFed()
             case StepUp() | StepDown() | StepProbe():
                 return self._within(action.timeout, self._step(action))
             case KillGroup():
@@ -72,6 +89,8 @@ class Hands:
             reason = str(error)
         if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
+        if isinstance(action, ArmWatchdog | FeedWatchdog | DisarmWatchdog):
+            return WatchdogTrouble(reason)
         if isinstance(action, ReadConfiguration):
             return ConfigurationRead(None, (reason,))
         return StepResult(Probe.FAILED if isinstance(error, StepFailed) else Probe.UNKNOWN, reason)
@@ -97,7 +116,7 @@ class Hands:
 
     async def _kill(self, action: KillGroup) -> StepResult:
         group = self._groups.of(action.instance)
-        if not await self._groups.kill(group, action.timeout):
+        if not await self._groups.stop(group, action.timeout):
             return StepResult(Probe.ACTIVE, "killed, but processes are still there: they wait for a device")
         await self._groups.remove(group)
         return StepResult(Probe.INACTIVE)

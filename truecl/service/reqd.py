@@ -15,6 +15,9 @@ from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.storage.file import FileStorageDriver
 from truecl.drivers.tools import Tools
+from truecl.drivers.watchdog.api import KernelCalls
+from truecl.drivers.watchdog.driver import WatchdogDriver
+from truecl.drivers.watchdog.virtual import virtual
 from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
@@ -89,7 +92,8 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
         StepKind.PROGRAM: programs,
     }
-    return Hands(drivers, groups, tools, FenceDriver(runner, loop), loop, lambda: _read(daemon.paths.etc),
+    watchdog = WatchdogDriver(KernelCalls(), virtual())
+    return Hands(drivers, groups, tools, FenceDriver(runner, loop), watchdog, loop, lambda: _read(daemon.paths.etc),
                  lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from truecl.model.ids import LinkName, NodeName
+from truecl.model.actions import ServiceStopping
+from truecl.model.config import WATCHDOG_FEED
+from truecl.model.ids import REQD, LinkName, NodeName
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -30,6 +32,8 @@ class Chaos:
             (faults.kills / 4, self._kill_parent),
             (faults.pauses, self._pause),
             (faults.hangs, self._hang),
+            (faults.service_stops, self._service_stop),
+            (faults.late_feeds, self._late_feed),
             (faults.slow_disks, self._slow_disk),
         ]
         cluster.on_power_cut = self._boot_later
@@ -45,6 +49,8 @@ class Chaos:
         self._on = False
         cluster = self._cluster
         cluster.gap = 0.0
+        for machine in cluster.machines.values():
+            machine.before_feed = None
         for number in sorted(self._undo):
             self._undo.pop(number)()
         cluster.network.heal_all()
@@ -75,6 +81,17 @@ class Chaos:
 
     def _machine(self) -> "Machine":
         return self._cluster.machines[self._random.choice(self._cluster.names)]
+
+    def _owner(self) -> "Machine":
+        """One that has storage active, where there is any and a coin says so: there something can go wrong."""
+        owners = [
+            each
+            for each in self._cluster.machines.values()
+            if each.powered
+            and each.kernel is not None
+            and any(name.startswith("volume ") for _, name in each.kernel.active)
+        ]
+        return self._random.choice(owners) if owners and self._random.random() < 0.7 else self._machine()
 
     # ---- what -------------------------------------------------------------------------------------------------------
 
@@ -126,7 +143,7 @@ class Chaos:
         self._cluster.supervision.parent_killed(self._machine())
 
     def _pause(self) -> None:
-        machine = self._machine()
+        machine = self._owner()
         if not machine.powered:
             return
         boot = machine.boot
@@ -154,6 +171,55 @@ class Chaos:
                 victim.machine.let_go(victim)
 
         self._for(self._cluster.faults.pause_length or 1.0, resume)
+
+    def _service_stop(self) -> None:
+        machine = self._owner()
+        self._cluster.note(machine.name, "SERVICE STOPS")
+        machine.noted(REQD, ServiceStopping())
+
+    def _late_feed(self) -> None:
+        """The worst that can come between a check and a feed (docs/safety.md): a node is cut off, and the last feed
+        before its lease ends is held until just before the reset; then its guard dies just before the next, or not."""
+        machine, random = self._owner(), self._random
+        timeout = self._cluster.configuration.cluster.node(machine.name).watchdog.timeout
+        patience = timeout * 0.97 / machine.rate
+        self._cut_off(machine.name, 4.0 * timeout)
+
+        def held(feed: Callable[[], None]) -> None:
+            boot = machine.boot
+            self._cluster.note(machine.name, "HELD BEFORE A FEED")
+            machine.stall()
+            self._schedule.after(patience - WATCHDOG_FEED, feed)
+            if random.random() < 0.6:
+                self._schedule.after(2 * patience - WATCHDOG_FEED, self._kill_guard, machine, boot)
+
+            def resume() -> None:
+                if machine.powered and machine.boot == boot:
+                    machine.resume()
+
+            self._for(8.0 * timeout, resume)
+
+        machine.before_feed = held
+
+    def _cut_off(self, name: NodeName, mean: float) -> None:
+        network = self._cluster.network
+        others = [each for each in self._cluster.names if each != name]
+        gone = [pair for other in others for pair in ((name, other), (other, name))]
+        cuts = [(source, target, link) for source, target in gone for link in network.links]
+        self._cluster.note("network", f"CUT {name} off")
+        for cut in cuts:
+            network.cut(*cut)
+
+        def heal() -> None:
+            for cut in cuts:
+                network.heal(*cut)
+
+        self._for(mean, heal)
+
+    def _kill_guard(self, machine: "Machine", boot: str) -> None:
+        if self._on and machine.powered and machine.boot == boot:
+            self._cluster.note(machine.name, "KILL of its guard")
+            machine.kill(REQD)
 
     def _slow_disk(self) -> None:
         machine = self._machine()

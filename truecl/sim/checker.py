@@ -13,7 +13,7 @@ from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
 from truecl.core.reqd import InstanceRecord, Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
-from truecl.model.ledger import Ended, Grant, Ledger, Proof
+from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
 from truecl.model.step import Instance, Step, StepKind
 from truecl.sim.cluster import Violation
@@ -195,7 +195,7 @@ class World:
         name, app = machine.name, instance.app
         state = self.log.ledger.apps.get(app)
         grant = state.grant if state is not None else None
-        if grant != Grant(name, instance.generation):
+        if grant is None or (grant.node, grant.generation) != (name, instance.generation):
             raise Violation(f"S4: {name} starts {step.name} of {instance}, but the grant is {state}")
         if (name, app, instance.generation) in self._closed:
             raise Violation(f"S4: {name} starts {step.name} of {instance}, which it has closed")

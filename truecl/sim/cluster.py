@@ -141,8 +141,8 @@ class Cluster:
         """Something that the simulator itself did."""
         self.story.add(self.schedule.now, who, what)
 
-    def power_cut(self, machine: Machine) -> None:
-        self.note(machine.name, "POWER CUT")
+    def power_cut(self, machine: Machine, why: str = "POWER CUT") -> None:
+        self.note(machine.name, why)
         machine.power_off()
         if self.on_power_cut is not None:
             self.on_power_cut(machine)

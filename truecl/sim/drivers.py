@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
+from truecl.core.reqd import Reqd
+from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
+    ArmWatchdog,
     AskDevice,
     ConfigurationRead,
+    DisarmWatchdog,
     EndTools,
+    FeedWatchdog,
     FenceOutcome,
     KillGroup,
+    Leave,
     Power,
     ProgramDied,
     ReadConfiguration,
@@ -26,16 +32,21 @@ from truecl.model.actions import (
     StepProbe,
     StepResult,
     StepUp,
+    WatchdogTrouble,
 )
+from truecl.model.config import WATCHDOG_FEED
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
 from truecl.sim.process import Process
+from truecl.sim.watchdog import Device
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
     from truecl.sim.machine import Machine
 
+WATCHDOGS = (("Simulated Hardware", "", True), (SOFTDOG, "", False), ("Virtual Device", "KVM", False))
+"""Identity, what says that the machine is virtual, and whether its clock runs while the machine stands still."""
 _PAUSED = 0.02
 """How often a tool of a paused node looks whether it may go on."""
 
@@ -83,6 +94,8 @@ class SimulatedDrivers:
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
         }
+        kinds = (*[WATCHDOGS[0]] * 4, *WATCHDOGS[1:])
+        self._watchdogs = {name: self._random.choice(kinds) for name in cluster.names}
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
@@ -90,6 +103,9 @@ class SimulatedDrivers:
         """Whoever switched it on saw to both of its feeds."""
         self._feeds[machine.name] = {"a", "b"}
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
+        required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
+        if required or self._random.random() >= self._cluster.faults.no_watchdog:
+            machine.watchdog = Device(machine, *self._watchdogs[machine.name])
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
@@ -138,6 +154,13 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._end_tools(process))
             case AskDevice():
                 self._fence(process, order.id, action)
+            case ArmWatchdog() | FeedWatchdog():
+                self._watch(process, order.id, action)
+            case DisarmWatchdog():
+                if process.machine.watchdog is not None:
+                    process.machine.watchdog.disarm()
+            case Leave():
+                self._cluster.supervision.left(process.machine)
             case ReadConfiguration():
                 self._work(process, order.id, 0.01, lambda: ConfigurationRead(self._cluster.configuration))
             case Configure():
@@ -294,6 +317,35 @@ class SimulatedDrivers:
         if key in kernel.watched:
             machine.noted(REQD, ProgramDied(instance, step.name, "killed by signal 11"))
 
+    # ---- the watchdog -----------------------------------------------------------------------------------------------
+
+    def _watch(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
+        """A system call of reqd itself. It comes when this process goes on, and never when it died before."""
+        machine = process.machine
+        if machine.before_feed is not None and isinstance(action, FeedWatchdog) and _last_of_lease(process):
+            held, machine.before_feed = machine.before_feed, None
+            held(lambda: self._call(process, number, action))
+        else:
+            self._schedule.after(0.0001, self._call_when_running, process, number, action)
+
+    def _call_when_running(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
+        if process.alive and (process.held or process.machine.stalled):
+            self._schedule.after(_PAUSED, self._call_when_running, process, number, action)
+        else:
+            self._call(process, number, action)
+
+    def _call(self, process: Process, number: int, action: ArmWatchdog | FeedWatchdog) -> None:
+        machine, device = process.machine, process.machine.watchdog
+        if not process.alive:
+            return
+        if device is None:
+            result: Any = WatchdogTrouble("there is no such device")
+        elif isinstance(action, ArmWatchdog):
+            result = device.arm(process, float(action.timeout))
+        else:
+            result = device.feed(process)
+        machine.done(process, number, result)
+
     # ---- addresses --------------------------------------------------------------------------------------------------
 
     def _configure(self, process: Process, number: int, action: Configure) -> None:
@@ -378,3 +430,9 @@ class SimulatedDrivers:
             feeds.discard(feed)
         if victim.powered and (feed is None or not feeds):
             self._cluster.power_cut(victim)
+
+
+def _last_of_lease(process: Process) -> bool:
+    """Is the feed that it decided on the last before its lease ends?"""
+    core = process.core
+    return isinstance(core, Reqd) and 0.0 < core._lease.end - process.machine.clock() <= WATCHDOG_FEED

@@ -44,6 +44,13 @@ class Faults:
     pause_length: float = 1.0
     hangs: float = 0.0
     """The same for one daemon."""
+    service_stops: float = 0.0
+    """Somebody stops the service on a node in good order, and starts it again later."""
+    no_watchdog: float = 0.0
+    """Probability that a node whose watchdog is not required boots without one."""
+    late_feeds: float = 0.0
+    """A node stands still between its reqd's decision to feed the watchdog and the feed, which comes just before the
+    reset; and reqd dies just before the next, or not."""
     gap: float = 0.0
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
@@ -103,6 +110,9 @@ def draw(random: Random) -> Faults:
         pauses=spread(0.05, 0.5),
         pause_length=spread(0.1, 6.0),
         hangs=spread(0.05, 0.3),
+        service_stops=spread(0.02, 0.2),
+        no_watchdog=random.random() * 0.4,
+        late_feeds=spread(0.02, 0.2),
         gap=spread(0.0005, 0.02),
         gap_power=random.random(),
         drift=random.random(),
@@ -159,6 +169,23 @@ def failing(faults: Faults) -> Faults:
     return replace(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
 
 
+def watched(faults: Faults) -> Faults:
+    """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
+    return replace(
+        faults, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0, drift=1.0,
+        pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3, power_cuts=0.1,
+        off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
+    )  # fmt: skip
+
+
+def stuck(faults: Faults) -> Faults:
+    """Nodes are cut off for long, and what they should stop then does not stop."""
+    return replace(
+        CALM, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
+        driver_hangs=0.25, driver_time=faults.driver_time,
+    )  # fmt: skip
+
+
 def restarts(faults: Faults) -> Faults:
     """Daemons die while their tools are at work, and the tools take their time."""
     return replace(
@@ -166,4 +193,4 @@ def restarts(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing, restarts)
+AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched)

@@ -8,6 +8,7 @@ from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.sim.bus import Bus
 from truecl.sim.journal import Journal, UnsyncedJournal
 from truecl.sim.process import Process
+from truecl.sim.watchdog import Device
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -36,6 +37,10 @@ class Machine:
         self.rate = 1.0
         self.kernel: Any = None
         """What the drivers made here since the boot; it goes with the power (truecl.sim.kernel)."""
+        self.watchdog: Device | None = None
+        """Of this boot."""
+        self.before_feed: Callable[[Callable[[], None]], None] | None = None
+        """A fault that waits for reqd's decision to feed the watchdog the last time before its lease ends."""
         self._booted_at = 0.0
         self._base = 0.0
         self._guard_moved = 0.0
@@ -71,6 +76,7 @@ class Machine:
         if not self.powered:
             return
         self.powered = False
+        self.watchdog = None
         for process in list(self.processes.values()):
             self._end(process, quietly=True)
         for journal in self.journals.values():
@@ -80,11 +86,15 @@ class Machine:
     def stall(self) -> None:
         """All user space stands still; the clock and the kernel do not."""
         self.stalled += 1
+        if self.watchdog is not None:
+            self.watchdog.stood_still()
         for process in self.processes.values():
             process.hold()
 
     def resume(self) -> None:
         self.stalled -= 1
+        if self.watchdog is not None and not self.stalled:
+            self.watchdog.went_on()
         self._guard_moved = self.schedule.now
         for process in list(self.processes.values()):
             process.let_go()
@@ -153,6 +163,8 @@ class Machine:
         del self.processes[process.daemon]
         for who in [who for who, (server, _) in self._readers.items() if server is process]:
             del self._readers[who]
+        if self.watchdog is not None:
+            self.watchdog.died(process)
         self.bus.died(process)
         self.cluster.network.died(process, quietly)
         if not quietly:

@@ -15,13 +15,22 @@ from truecl.core.clusterd import Clusterd
 from truecl.core.contract import Core, Output, Records
 from truecl.core.fencing import Course, Fences, Verdict
 from truecl.core.instance import InstanceMachine
-from truecl.core.leases import Leases
+from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
 from truecl.core.netd import Netd
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
-from truecl.model.actions import Action, FenceOutcome, StepResult
+from truecl.core.watchdog import Watchdog
+from truecl.model.actions import (
+    Action,
+    FenceOutcome,
+    Leave,
+    StepResult,
+    WatchdogArmed,
+    WatchdogFed,
+    WatchdogTrouble,
+)
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -170,11 +179,26 @@ class _ForgetsMargins(Leases):
         return super().surely_over(node) - self._timing.drift - self._timing.stop_allowance
 
 
-class _HastyLockd(Lockd):
-    def _leases_of_term(self) -> Leases:
-        leases = super()._leases_of_term()
-        leases.__class__ = _ForgetsMargins
-        return leases
+class _OneTimeout(Leases):
+    def surely_reset(self, node: NodeName, timeout: float) -> float:
+        return super().surely_reset(node, timeout / WATCHDOG_TIMES)
+
+
+class _TwoTimeouts(Leases):
+    """Without the feed of the kernel, when the process that has the device open dies."""
+
+    def surely_reset(self, node: NodeName, timeout: float) -> float:
+        return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
+
+
+def _with_leases(kind: type[Leases]) -> type[Lockd]:
+    class Other(Lockd):
+        def _leases_of_term(self) -> Leases:
+            leases = super()._leases_of_term()
+            leases.__class__ = kind
+            return leases
+
+    return Other
 
 
 def _other_lockd(lockd: type[Lockd]) -> Assemble:
@@ -224,6 +248,43 @@ class _Lazy(InstanceMachine):
     def clear(self, now: float, reason: str) -> None:
         """Whatever an earlier life left is taken for gone."""
         self.phase, self.reason = Phase.CLOSED, reason
+
+
+class _FeedsAfterALapse(Watchdog):
+    def step(self, may_feed: bool, now: float) -> None:
+        super().step(True, now)
+
+
+class _CountsAny(Watchdog):
+    def counts(self) -> bool:
+        return True
+
+
+class _BelievesAnOlderBoot(Watchdog):
+    """Whatever it has now, it was armed once."""
+
+    def done(self, id: int, result: WatchdogArmed | WatchdogFed | WatchdogTrouble, now: float) -> None:
+        if isinstance(result, WatchdogTrouble) and self._armed is None:
+            self._tried, self._armed = True, WatchdogArmed("of an older boot", self._config.timeout)
+        super().done(id, WatchdogFed() if isinstance(result, WatchdogTrouble) else result, now)
+
+
+def _with_watchdog(watchdog: type[Watchdog]) -> Assemble:
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Reqd(me, configuration, boot, records, now)
+        core._watchdog.__class__ = watchdog
+        return core
+
+    return instead(REQD, build)
+
+
+class _LeavesAtOnce(Reqd):
+    def _leave(self, now: float) -> None:
+        if self._leaving_since is not None and not self._left:
+            self._left = True
+            self._watchdog.disarm()
+            self._out.do(Leave())
 
 
 def _with_machine(machine: type[InstanceMachine]) -> Assemble:
@@ -287,7 +348,7 @@ MUTANTS = (
            adjust=faults.unfenced),
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=_other_lockd(_AnswersWithoutARound),
            adjust=faults.unfenced),
-    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_HastyLockd),
+    Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_with_leases(_ForgetsMargins)),
            adjust=faults.unfenced),
     Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=faults.unfenced),
     Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
@@ -299,6 +360,15 @@ MUTANTS = (
     Mutant("believe any fence", "SAFETY.md 3", assemble=instead(
         CLUSTERD, lambda me, configuration, *_: _BelievesAnyFence(me, configuration)), adjust=faults.failing),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=_other_reqd(_OneFeedReqd), adjust=faults.failing),
+    Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_with_leases(_OneTimeout)),
+           adjust=faults.watched),
+    Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=_other_lockd(_with_leases(_TwoTimeouts)),
+           adjust=faults.watched),
+    Mutant("feed after a lapse", "SAFETY.md 3", assemble=_with_watchdog(_FeedsAfterALapse), adjust=faults.stuck),
+    Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=_with_watchdog(_CountsAny), adjust=faults.watched),
+    Mutant("believe a watchdog of an older boot", "SAFETY.md 3", assemble=_with_watchdog(_BelievesAnOlderBoot),
+           adjust=faults.watched),
+    Mutant("disarm while something is left", "SAFETY.md 3", assemble=_other_reqd(_LeavesAtOnce), adjust=faults.watched),
     Mutant("keep addresses past the lease", "SAFETY.md 7", assemble=instead(
         NETD, lambda me, configuration, *_: _KeepsAddresses(configuration.cluster.timing)), adjust=faults.unfenced),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from truecl.core.contract import NOTHING, Event, Output, Put
 from truecl.core.lockd import Lockd
@@ -19,6 +19,7 @@ from truecl.model.config import (
     Program,
     Timing,
     Volume,
+    WatchdogConfig,
 )
 from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, Index, LinkName, NodeName
 from truecl.sim.cluster import Plan
@@ -51,20 +52,25 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
-    fenced = random.random() < 0.6
+    allowance = random.choice((0.4, 0.4, 1.0, 5.0))
+    uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
+    use = random.choice(uses)
+    watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
+    fenced = random.random() < (0.6 if use == "off" else 0.3)
     board = (FenceConfig(agent="fence_board"),)
     feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
     levels = random.choice(((board,), (board,), (feeds,), (board, feeds)))
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
-            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=random.choice((0.5, 1.0, 5.0))),
+            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
                     fence=levels if fenced or random.random() < 0.2 else (),
+                    watchdog=watchdog,
                     witness=witness and name == names[-1],
                 )
                 for place, name in enumerate(names, 1)

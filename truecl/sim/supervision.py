@@ -28,6 +28,9 @@ class Supervision(Protocol):
     def parent_killed(self, machine: "Machine") -> None:
         """kill -9 of what starts the daemons, which live on."""
 
+    def left(self, machine: "Machine") -> None:
+        """reqd stopped the service in good order."""
+
 
 class KeepAll:
     """Every daemon of the plan runs whenever its node does."""
@@ -48,6 +51,9 @@ class KeepAll:
     def parent_killed(self, machine: "Machine") -> None:
         """There is none."""
 
+    def left(self, machine: "Machine") -> None:
+        """They do not stop."""
+
     def _start_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
         self._cluster.schedule.after(delay, self._start, machine, machine.boot, daemon)
@@ -65,6 +71,8 @@ class WarmParent:
         self._pids: dict[tuple[str, DaemonName], int] = {}
         """(boot, daemon) to the process it runs as."""
         self._next = 100
+        self._stopped: set[str] = set()
+        """Boots in which the service is stopped for now."""
         self._away: set[str] = set()
         """Boots whose parent is dead, until systemd has started the next one."""
 
@@ -89,19 +97,31 @@ class WarmParent:
     def died(self, process: Process) -> None:
         machine = process.machine
         pid = self._pids.pop((machine.boot, process.daemon), 0)
-        if machine.boot in self._away:
+        if machine.boot in self._away or machine.boot in self._stopped:
             return
         if process.daemon == REQD:
             self._fork_later(machine, REQD, 0.01, 0.06)
             return
         self._report(machine, Exited(pid, _KILLED, process.daemon))
 
+    def left(self, machine: "Machine") -> None:
+        """All daemons end; somebody starts the service again some seconds later."""
+        self._stopped.add(machine.boot)
+        for daemon in list(machine.processes):
+            machine.kill(daemon)
+        self._cluster.schedule.after(8.0 * self._cluster.random.random(), self._start_again, machine, machine.boot)
+
+    def _start_again(self, machine: "Machine", boot: str) -> None:
+        self._stopped.discard(boot)
+        self._fork(machine, boot, REQD)
+
     def _fork_later(self, machine: "Machine", daemon: DaemonName, low: float, high: float) -> None:
         delay = low + (high - low) * self._cluster.random.random()
         self._cluster.schedule.after(delay, self._fork, machine, machine.boot, daemon)
 
     def _fork(self, machine: "Machine", boot: str, daemon: DaemonName) -> None:
-        if not machine.powered or machine.boot != boot or daemon in machine.processes or boot in self._away:
+        gone = not machine.powered or machine.boot != boot or boot in self._stopped or boot in self._away
+        if gone or daemon in machine.processes:
             return
         if machine.stalled:
             self._cluster.schedule.after(0.05, self._fork, machine, boot, daemon)

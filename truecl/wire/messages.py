@@ -12,8 +12,8 @@ import msgspec
 from truecl.model.actions import Power
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
-from truecl.model.ledger import AnyCommand, Ledger
-from truecl.model.report import EventRecord, InstanceReport, Progress
+from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
+from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
 from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
 
@@ -55,6 +55,8 @@ class Renew(Message, frozen=True):
     instances: tuple[InstanceReport, ...]
     leaving: bool = False
     """The service there is being stopped: nothing new is to be placed on it."""
+    watchdog: WatchdogReport | None = None
+    """None: none is configured there."""
 
 
 class Renewed(Message, frozen=True):
@@ -108,6 +110,10 @@ class Nodes(Message, frozen=True):
     expired: tuple[NodeName, ...]
     """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
     leaving: tuple[NodeName, ...] = ()
+    watchdogs: dict[NodeName, WatchdogReport] = {}
+    """What each node said of its own, where one is configured."""
+    reset: tuple[Generation, ...] = ()
+    """Live generations whose node's watchdog has surely reset it: 'expired + watchdog' would be accepted now."""
 
 
 class Campaign(Message, frozen=True):
@@ -219,6 +225,11 @@ class Order(Message, frozen=True):
     term: Term
     takeover: bool = False
     """The generation before was ended by a fence or 'expired', without its owner's word (see HoldAddress)."""
+    proofs: tuple[Proof, ...] = ALWAYS
+    """What may end the grant. A node whose own configuration accepts less, or whose watchdog is not so, does not
+    start it."""
+    watchdog: float = 0.0
+    """Seconds, as in the grant."""
 
 
 class OrderFenceOff(Message, frozen=True):
@@ -492,6 +503,7 @@ class NodeStatus(Message, frozen=True):
     """Daemon to 'up', or why not."""
     instances: tuple[InstanceStatus, ...]
     lease_left: float = 0.0
+    watchdog: WatchdogReport | None = None
 
 
 class AskStanding(Message, frozen=True):

@@ -174,6 +174,12 @@ class Groups:
             await eventually(self._loop, min(0.2, rest), lambda: not group.populated())
         return True
 
+    async def stop(self, group: Group, seconds: float) -> bool:
+        """The guard's way (SAFETY.md section 6): freeze, so that nothing is written or forked any more, but wait for
+        that no longer than FREEZE_WAIT; then kill. False if something is still there after `seconds`."""
+        await self.freeze(group)
+        return await self.kill(group, seconds)
+
     async def remove(self, group: Group) -> bool:
         """Remove the empty group and those below it. False if something is still in it."""
 
