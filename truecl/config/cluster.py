@@ -13,7 +13,7 @@ from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness")
+_RESERVED = ("fence", "witness", "fence_delay")
 """Keys of a node beside its links."""
 
 
@@ -68,6 +68,7 @@ def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
     if cluster is not None:
         _check_addresses(source, cluster)
         _check_ports(source, cluster.ports)
+        _check_duel(source, cluster)
     return cluster
 
 
@@ -98,7 +99,7 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _FENCE})
+    shape = Shape(NodeConfig, {"fence": _FENCE, "fence_delay": text(scalars.duration_or_zero)})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None
@@ -130,6 +131,24 @@ def _check_addresses(source: Source, cluster: ClusterConfig) -> None:
             if version != first:
                 what = f"{address} is IPv{version}, but link {link!r} is IPv{first} on node {by!r}"
                 source.note(line, what, "expected one address family on a link")
+
+
+def _check_duel(source: Source, cluster: ClusterConfig) -> None:
+    """Two nodes that cannot hear each other and can fence each other: one must be off before the other is asked for."""
+    if len(cluster.voters) != 2:
+        return
+    delays = {name: cluster.fence_delay(name) for name in cluster.voters}
+    one, two = sorted(cluster.voters, key=lambda name: delays[name])
+    quick, protected = cluster.node(one), cluster.node(two)
+    if quick.fence is None or protected.fence is None or delays[two] > delays[one] + quick.fence.timeout:
+        return
+    written = [node.name for node in (protected, quick) if node.fence_delay is not None]
+    least = law.shown(delays[one] + quick.fence.timeout)
+    source.note(
+        source.line("nodes", written[0], "fence_delay"),
+        f"{one} and {two} could switch each other off at the same time",
+        f"expected a fence_delay of {two} above {least}, the time that the device of {one} may take",
+    )
 
 
 def _check_ports(source: Source, ports: Ports) -> None:

@@ -21,6 +21,7 @@ from truecl.model.ledger import (
     ConfirmFence,
     Ended,
     EndGrant,
+    Excluded,
     Failure,
     Fence,
     FreeLock,
@@ -85,10 +86,13 @@ def named_to(ledger: Ledger, node: NodeName) -> tuple[tuple[AppName, Generation]
     return tuple((app, generation) for app, generation in granted_to(ledger, node) if generation not in fenced)
 
 
-def fence_proves(ledger: Ledger, node: NodeName, generation: Generation) -> bool:
-    """Is there a confirmed fence of this node whose order named this generation?"""
+def fence_proof(ledger: Ledger, node: NodeName, generation: Generation) -> Proof | None:
+    """What a confirmed fence of this node proves, if its order named this generation: FENCED, or VOUCHED where the
+    operator's word stands for the device's."""
     fence = ledger.fences.get(node)
-    return fence is not None and fence.confirmed and generation in fence.generations
+    if fence is None or not fence.confirmed or generation not in fence.generations:
+        return None
+    return Proof.VOUCHED if fence.vouched else Proof.FENCED
 
 
 def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
@@ -116,7 +120,8 @@ def _end_grant(ledger: Ledger, index: Index, term: Term, command: EndGrant) -> L
     grant = state.grant
     if grant is None or grant.generation != command.generation:
         return ledger
-    if command.proof is Proof.FENCED and not fence_proves(ledger, grant.node, grant.generation):
+    by_fence = command.proof in (Proof.FENCED, Proof.VOUCHED)
+    if by_fence and command.proof is not fence_proof(ledger, grant.node, grant.generation):
         return ledger
     failures = state.failures
     if command.failed:
@@ -146,6 +151,11 @@ def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFen
     if fence is None or fence.index != command.index:
         return ledger
     return replace(ledger, fences=ledger.fences | {command.node: replace(fence, confirmed=True)})
+
+
+def _excluded(ledger: Ledger, index: Index, term: Term, command: Excluded) -> Ledger:
+    fence = Fence(command.node, index, command.generations, True, command.vouched)
+    return replace(ledger, fences=ledger.fences | {command.node: fence})
 
 
 def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:
@@ -182,6 +192,7 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     GiveGrant: _give_grant,
     OrderFence: _order_fence,
     ConfirmFence: _confirm_fence,
+    Excluded: _excluded,
     CancelFence: _cancel_fence,
     TakeLock: _take_lock,
     FreeLock: _free_lock,

@@ -7,13 +7,14 @@ remembers; it is asked again after every change. Ties end at the node's place in
 A grant ends only by a proof (SAFETY.md section 3), and each proof names the generation:
 
     released            the owner's reqd reports exactly this generation closed
-    fenced              the log holds a confirmed fence order that named it
+    fenced              the log holds a fence order that named it, confirmed by the device
+    vouched             the same, confirmed by the operator's word
     expired             the owner's lease, drift and stop allowance are over, and the application has no storage
 """
 
 from dataclasses import dataclass
 
-from truecl.core.ledger import app_state, fence_proves, granted_to
+from truecl.core.ledger import app_state, fence_proof, granted_to
 from truecl.model.config import AppConfig, Configuration, FenceConfig, NodeConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
@@ -119,9 +120,10 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
     report = _report_of(draft.given, grant.node, app)
     if report is not None and report.generation == grant.generation and report.phase is Phase.CLOSED:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.RELEASED, report.reason, report.failed))
-    elif fence_proves(draft.given.ledger, grant.node, grant.generation):
+    elif (proof := fence_proof(draft.given.ledger, grant.node, grant.generation)) is not None:
         # Even if the node is back: since the order was written, no lease names what it names, so it cannot start.
-        _end(draft, app, state, EndGrant(app, grant.generation, Proof.FENCED, f"{grant.node} was fenced"))
+        text = f"{grant.node} was fenced" if proof is Proof.FENCED else f"{grant.node} is off, the operator says"
+        _end(draft, app, state, EndGrant(app, grant.generation, proof, text))
     elif grant.node in draft.given.lost:
         _owner_lost(draft, app, state, grant)
     elif grant.node not in draft.given.alive:

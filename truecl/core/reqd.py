@@ -124,7 +124,8 @@ class Reqd:
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._orders: dict[AppName, tuple[Order, float]] = {}
         self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
-        self._fences: dict[int, OrderFenceOff] = {}
+        self._fences: dict[int, tuple[str, OrderFenceOff]] = {}
+        """Who asked, and for what."""
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -352,8 +353,8 @@ class Reqd:
                 self._floating.state(message, now)
             case Order() if who == CLUSTERD:
                 self._order(message, now)
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fence(message)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fence(who, message)
             case Exited() if who == PARENT:
                 self._exited(message, now)
             case Forked() if who == PARENT:
@@ -421,9 +422,9 @@ class Reqd:
             case StepResult():
                 self._step_done(id, result, now)
             case FenceOutcome():
-                order = self._fences.pop(id, None)
+                who, order = self._fences.pop(id, ("", None))
                 if order is not None:
-                    self._out.tell(CLUSTERD, FenceResult(order.node, order.index, result.off, result.reason))
+                    self._out.tell(who, FenceResult(order.node, order.index, result.off, result.reason))
             case ConfigurationRead():
                 if not self._formation.configuration_read(id, result, now):
                     fresh = self._attendance.configuration_read(id, result)
@@ -439,14 +440,14 @@ class Reqd:
         self._supervisor.exited(message, now)
         self._attendance.answer_ripe()
 
-    def _fence(self, order: OrderFenceOff) -> None:
-        if any(each.node == order.node and each.index == order.index for each in self._fences.values()):
+    def _fence(self, who: str, order: OrderFenceOff) -> None:
+        if (who, order) in self._fences.values():
             return
         device = next((node.fence for node in self.configuration.cluster.nodes if node.name == order.node), None)
         if device is None:
-            self._out.tell(CLUSTERD, FenceResult(order.node, order.index, False, "no fence device is configured"))
+            self._out.tell(who, FenceResult(order.node, order.index, False, "no fence device is configured"))
             return
-        self._fences[self._out.do(FenceOff(order.node, device))] = order
+        self._fences[self._out.do(FenceOff(order.node, device))] = (who, order)
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = configuration

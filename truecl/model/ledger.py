@@ -76,6 +76,8 @@ class Fence(msgspec.Struct, frozen=True):
     """Log index of the order: its own fencing token."""
     generations: tuple[Generation, ...]
     confirmed: bool = False
+    vouched: str = ""
+    """The operator who said that the node is off, in place of a device; '': a device confirmed."""
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -120,7 +122,7 @@ class SetWanted(Command, frozen=True):
 
 
 class EndGrant(Command, frozen=True):
-    """Applied only while `generation` is the application's live grant, and, for FENCED, confirmed in the ledger."""
+    """Applied only while `generation` is the application's live grant, and, for FENCED and VOUCHED, confirmed so."""
 
     app: AppName
     generation: Generation
@@ -153,6 +155,18 @@ class ConfirmFence(Command, frozen=True):
     index: Index
 
 
+class Excluded(Command, frozen=True):
+    """Follows the exclusion of `node`: the fence that allowed it, order and confirmation in one.
+
+    Without a quorum no order could be committed before the device was asked; `generations` is what was known to be
+    granted to the node then, and was on this node's disk before the device was asked (docs/decisions/0003).
+    """
+
+    node: NodeName
+    generations: tuple[Generation, ...]
+    vouched: str = ""
+
+
 class CancelFence(Command, frozen=True):
     """The node came back by itself, or the device failed for good; the order `index` proves nothing any more."""
 
@@ -182,7 +196,7 @@ class Configure(Command, frozen=True):
 
 
 AnyCommand = Union[
-    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
+    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
     TakeLock, FreeLock, RecordBoot, Configure,
 ]  # fmt: skip
 

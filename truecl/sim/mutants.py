@@ -143,7 +143,7 @@ class _ForgetsOthersLeases(Raft):
 def _lockd(raft: type[Raft]) -> Assemble:
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
-        core = Lockd(me, configuration, records, random)
+        core = Lockd(me, configuration, records, random, boot)
         core.raft.__class__ = raft
         return core
 
@@ -170,7 +170,7 @@ class _HastyLockd(Lockd):
 
 def _other_lockd(lockd: type[Lockd]) -> Assemble:
     return _instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
-        me, configuration, records, random))  # fmt: skip
+        me, configuration, records, random, boot))  # fmt: skip
 
 
 # ---- reqd -----------------------------------------------------------------------------------------------------------
