@@ -336,9 +336,19 @@ class SimulatedDrivers:
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
 
-        def off() -> FenceOutcome:
+        def off() -> None:
             if effect and victim.powered:
                 self._cluster.power_cut(victim)
+
+        def off_and_say() -> FenceOutcome:
+            off()
+            return say()
+
+        def say() -> FenceOutcome:
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
-        self._work(process, number, seconds, off)
+        if self._random.random() < self._cluster.faults.fence_late:
+            self._schedule.after(seconds, off)
+            self._work(process, number, seconds + self._random.random() * self._cluster.faults.fence_late_length, say)
+        else:
+            self._work(process, number, seconds, off_and_say)

@@ -50,6 +50,10 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     links = [LinkName("link1"), LinkName("link2")]
     fenced = random.random() < 0.6
     device = FenceConfig(agent="fence_simulated")
+    delays: list[float | None] = [None] * nodes
+    if nodes == 2:  # most duels have a winner, some have two
+        device = FenceConfig(agent="fence_simulated", timeout=random.choice((0.4, 1.0, 4.0)))
+        delays = [random.choice((None, None, 0.0)), None]
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
@@ -61,6 +65,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
                     fence=device if fenced or random.random() < 0.2 else None,
                     witness=witness and name == names[-1],
+                    fence_delay=delays[place - 1],
                 )
                 for place, name in enumerate(names, 1)
             ),
