@@ -60,6 +60,8 @@ class Stat(msgspec.Struct, frozen=True):
     apps: tuple[AppRow, ...]
     nodes_up: int
     nodes_total: int
+    trouble: str = ""
+    """Of two nodes: why this one waits for the other, or goes on alone."""
 
 
 def stat(node: Node, request: AskStatus, timeout: float = TIMEOUT) -> Stat:
@@ -128,6 +130,7 @@ def worked_out(status: Status, request: AskStatus) -> Stat:
         apps,
         sum(word == "UP" for word in status.nodes.values()),
         len(status.nodes),
+        status.trouble,
     )
 
 

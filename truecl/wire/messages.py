@@ -502,6 +502,8 @@ class Status(Message, frozen=True):
     """UP, NO MASTER (voters enough, none elected yet) or NO QUORUM."""
     silent: tuple[NodeName, ...] = ()
     """Nodes that hbd hears and whose statd has not reported to the master for long."""
+    trouble: str = ""
+    """Of two nodes: why the one that answers waits for the other, or goes on alone; '': nothing to say."""
 
 
 class Note(Message, frozen=True):
