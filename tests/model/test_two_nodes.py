@@ -1,4 +1,4 @@
-"""Two nodes, every order of events: messages late, lost or overtaken, crashes, cold starts, fences whose word comes late.
+"""Two nodes, every order of events: messages late, lost, overtaken; crashes, cold starts, late words of fences.
 
 The nodes are the real `Raft` and `Pair`. Left out of them is only what guards liveness (pre-votes, and the refusal to
 vote against a leader just heard), so more can happen here than really does; and the numbers of rounds, which are for
