@@ -32,6 +32,7 @@ _FENCE = """\
     #   timeout: 20s              # for one call of the agent
     #   verify: yes               # believe 'off' only after asking for the status
     # witness: yes                # this node votes and never runs applications
+    # fence_delay: 21s            # of two nodes: the other waits so long before it has this one fenced (docs/timing.md)
 """
 
 _TAIL = """\
