@@ -1,8 +1,6 @@
 """lha_simulate as the operator sees it. Saved inputs and goldens are in testdata; `--rewrite` writes goldens anew."""
 
 import json
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from tests.cli.told import SILENT, Told
+from tests.cli.told import SILENT, TESTDATA, Told, golden
 from truecl.cli.simulate import main
 from truecl.core.account import as_text, bare, from_text, packed
 from truecl.core.forecast import NodeFails, forecast
@@ -20,7 +18,7 @@ from truecl.model.ledger import Proof, Watchdog
 from truecl.model.report import WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
-TESTDATA = Path(__file__).parent / "testdata"
+pytestmark = pytest.mark.usefixtures("utc")
 WALL = 1_795_693_000.0
 SMALL, DEVICELESS, PAIR, FENCING = (
     TESTDATA / f"simulate_{name}.json" for name in ("small", "deviceless", "pair", "fencing")
@@ -40,23 +38,6 @@ CASES: dict[str, tuple[Path, list[str]]] = {
     "lost_already": (FENCING, ["-N", "n1"]),
     "json": (SMALL, ["-N", "n1", "--json"]),
 }
-
-
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The goldens' local time."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-def golden(name: str, text: str, request: pytest.FixtureRequest) -> None:
-    path = TESTDATA / name
-    if request.config.getoption("--rewrite"):
-        path.write_text(text)
-    assert text == path.read_text()
 
 
 def saved(path: Path) -> PlanInput:

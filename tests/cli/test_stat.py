@@ -1,20 +1,17 @@
 """lha_stat as the operator sees it. The goldens are in testdata; `--rewrite` writes them anew."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.told import SILENT, Told, failed, granted, instance, node_report, status
+from tests.cli.told import SILENT, Told, failed, golden, granted, instance, node_report, status
 from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Ledger
 from truecl.model.standing import StepStatus
 from truecl.wire.messages import Refused, Status
-
-TESTDATA = Path(__file__).parent / "testdata"
 
 STEPS = (
     StepStatus("volume data", "storage", "active", {"device": "/dev/loop3", "size": "134217728", "type": "file"}),
@@ -115,10 +112,7 @@ def test_looks(case: str, capsys: pytest.CaptureFixture[str], request: pytest.Fi
     if case == "json":
         text = json.dumps(json.loads(text), indent=1) + "\n"
     assert all(line == line.rstrip() for line in text.splitlines())
-    golden = TESTDATA / f"stat_{case}.txt"
-    if request.config.getoption("--rewrite"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+    golden(f"stat_{case}.txt", text, request)
 
 
 def test_the_last_column_folds_into_the_terminal_and_nothing_else_does() -> None:

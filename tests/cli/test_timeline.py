@@ -1,14 +1,12 @@
 """lha_log --timeline as the operator sees it. The goldens are in testdata; `--rewrite` writes them anew."""
 
 import json
-import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.told import SILENT, Told
+from tests.cli.told import SILENT, Told, golden
 from tests.core.story import N2, N3, UPTIMES, WALL, failover, move
 from truecl.cli.log import main
 from truecl.cli.picture import LETTER, drawn
@@ -18,30 +16,13 @@ from truecl.core.timeline import Phase, Timeline, timelines
 from truecl.model.ids import NodeName
 from truecl.wire.messages import AskLog, ClockReading, LogLines, Refused
 
-TESTDATA = Path(__file__).parent / "testdata"
+pytestmark = pytest.mark.usefixtures("utc")
 READING = ClockReading(N3, N2, UPTIMES[N3] + 60.0, UPTIMES[N2] + 60.001, UPTIMES[N3] + 60.002)
 CASES = {"failover": failover(), "monitored": failover(monitor=True), "move": move(failover())}
 
 
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The goldens' local time."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
 def answer(case: str) -> LogLines:
     return LogLines(0, tuple(CASES[case].events), True, (NodeName("n1"),), 0.0, (READING,))
-
-
-def golden(name: str, text: str, request: pytest.FixtureRequest) -> None:
-    path = TESTDATA / name
-    if request.config.getoption("--rewrite"):
-        path.write_text(text)
-    assert text == path.read_text()
 
 
 @pytest.mark.parametrize("case", CASES)

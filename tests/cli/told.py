@@ -5,7 +5,10 @@ The test speaks in messages, the command in JSON: each comes to the other by way
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from truecl.core.standing import standing
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, NodeName, Term
@@ -16,6 +19,7 @@ from truecl.runtime.client import NoAnswer, NoDaemon
 from truecl.wire.messages import InstanceStatus, NodeStatus, Standing, Status
 from truecl.wire.plain import PLAIN
 
+TESTDATA = Path(__file__).parent / "testdata"
 MISSING, SILENT = object(), object()
 """As a reply: the daemon goes away; it does not answer in time."""
 
@@ -96,3 +100,11 @@ def status(**changed: Any) -> Status:
         "apps": {AppName("test1"): (names[0], names[1])},
     }
     return Status(**(fields | changed))
+
+
+def golden(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    """`text` is what testdata has under this name; with --rewrite it is put there."""
+    path = TESTDATA / name
+    if request.config.getoption("--rewrite"):
+        path.write_text(text)
+    assert text == path.read_text()
