@@ -199,8 +199,8 @@ class CountsFromTheAnswer(Lease):
 
 
 class NoMargin(Leases):
-    def surely_over(self, node: NodeName) -> float:
-        return super().surely_over(node) - self._timing.lease - self._timing.stop_allowance
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        return super().surely_over(node, addressed) - self._timing.lease - self._timing.stop_allowance
 
 
 @pytest.mark.parametrize(

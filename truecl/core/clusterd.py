@@ -418,7 +418,7 @@ class Clusterd:
     def _input(self, now: float) -> PlanInput:
         return PlanInput(
             self.me, self.configuration, self._ledger, self._alive(), self._awaited(now), self._lost(now),
-            self._nodes.reports, frozenset(self._nodes.expired), dict(self._fence_trouble),
+            self._nodes.reports, frozenset(self._nodes.lapsed), dict(self._fence_trouble),
             frozenset(each.node for each in self._fence_operations.values() if each.unwanted),
             self._nodes.watchdogs, frozenset(self._nodes.reset),
         )  # fmt: skip
@@ -596,7 +596,7 @@ class Clusterd:
             self._ordered[order] = now
             message = Order(
                 order.verb, order.app, order.generation, self._leadership.term, order.takeover, order.proofs,
-                order.watchdog,
+                order.watchdog, order.addressed,
             )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)

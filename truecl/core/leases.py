@@ -55,10 +55,12 @@ class Leases:
                 answers.append(each.request)
         return tuple(answers)
 
-    def surely_over(self, node: NodeName) -> float:
-        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts."""
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts.
+        `addressed`: for a grant that is (`Grant.addressed`)."""
         timing = self._timing
-        return self._answered.get(node, self._bound) + timing.lease + timing.drift + timing.stop_allowance
+        allowance = timing.address_allowance if addressed else timing.stop_allowance
+        return self._answered.get(node, self._bound) + timing.lease + timing.drift + allowance
 
     def surely_reset(self, node: NodeName, timeout: float) -> float:
         """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout. Clocks

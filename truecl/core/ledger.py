@@ -155,7 +155,7 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
     if watchdog is None:
         proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
     timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
-    grant = Grant(command.node, Generation(index), proofs, timeout)
+    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 

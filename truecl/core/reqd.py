@@ -62,7 +62,7 @@ from truecl.model.ids import (
 )
 from truecl.model.report import InstanceReport, Phase, Progress, Severity, WatchdogReport
 from truecl.model.standing import StepStatus
-from truecl.model.step import accepted
+from truecl.model.step import accepted, addressed
 from truecl.wire import messages
 from truecl.wire.messages import (
     AddressState,
@@ -351,6 +351,8 @@ class Reqd:
         more = [proof.value for proof in order.proofs if proof not in accepted(config)]
         if more:
             return f"by this node's configuration it cannot be taken over on '{more[0]}', as its grant says"
+        if order.addressed and not addressed(config):
+            return "by this node's configuration more than floating addresses lead to it, unlike what its grant says"
         return self._watchdog.refuses() or self._watchdog.forbids(order)
 
     def _close_unseen(self, order: Order, now: float) -> None:

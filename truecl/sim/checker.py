@@ -10,12 +10,13 @@ import msgspec
 
 from truecl.core.contract import Event, Output, Put
 from truecl.core.lockd import Lockd
+from truecl.core.netd import FAST_LEASE
 from truecl.core.raft import Role
 from truecl.core.reqd import InstanceRecord, Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
-from truecl.model.step import Instance, Step, StepKind
+from truecl.model.step import Instance, Step, StepKind, addressed
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Key
 from truecl.wire.raft import Entry
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from truecl.sim.machine import Machine
     from truecl.sim.process import Process
 
-_OVERLAP = 3.0
-"""Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
 _RECORD = msgspec.msgpack.Decoder(InstanceRecord)
 _JUST = 0.5
 """Seconds after a node's user space goes on within which its guard must have acted."""
@@ -123,6 +122,10 @@ class World:
         """The newest generation of an application on a node that was ended by 'expired'."""
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
+        lease = cluster.configuration.cluster.timing.lease
+        self._beyond = (1.0 if lease < FAST_LEASE else 2.0) + _JUST
+        """Seconds that an address may be in a kernel beyond the lease: rounding, the margin, the kernel's own timer. So
+        long S2's exception may last."""
         self.starts = 0
         self.grants = 0
         self.overlaps = 0
@@ -164,12 +167,16 @@ class World:
         core, now = process.core, self._cluster.schedule.now
         if not isinstance(core, Lockd) or not core.raft.ready or core.raft.term < self.log.led:
             return
-        allowance = self._cluster.configuration.cluster.timing.stop_allowance
+        timing = self._cluster.configuration.cluster.timing
         for machine in self._cluster.machines.values():
             left = self._lease_left(machine)
             if left > 0.0:
-                over = process.machine.true_time(core._leases_of_term().surely_over(machine.name) - allowance)
-                beyond = now + left / machine.rate - over
+                leases = core._leases_of_term()
+                ends = (
+                    leases.surely_over(machine.name) - timing.stop_allowance,
+                    leases.surely_over(machine.name, addressed=True) - timing.address_allowance,
+                )
+                beyond = now + left / machine.rate - process.machine.true_time(min(ends))
                 if beyond > 1e-6:
                     raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")
 
@@ -230,7 +237,7 @@ class World:
 
     def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
         """SAFETY.md 7: the kernel's lifetime is the rest of the lease, rounded up, and a second at most on top."""
-        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + 2.0 + _JUST:
+        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + self._beyond:
             raise Violation(f"S2: {machine.name} has {address} for {lifetime} s, far longer than its lease")
 
     # ---- the ledger moved on ----------------------------------------------------------------------------------------
@@ -251,7 +258,13 @@ class World:
             if config is not None and config.volumes:
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
             self._ended_expired[app, ended.node] = ended.generation
-            self._expired(app, ended)
+            timing = self._cluster.configuration.cluster.timing
+            if config is not None and addressed(config):
+                # What leads to it is gone (looked at below); the guard has the rest of its time for the programs.
+                rest = timing.stop_allowance - timing.address_allowance
+                self._cluster.schedule.after(rest, self._expired, app, ended)
+            else:
+                self._expired(app, ended)
         self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
 
     def _expired(self, app: AppName, ended: Ended) -> None:
@@ -296,7 +309,7 @@ class World:
             have = [each.name for each in self._cluster.machines.values() if self._has(each, address)]
             if len(have) < 2:
                 del self._overlaps[address]
-            elif now - since > _OVERLAP:
+            elif now - since > self._beyond:
                 raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
 
     def _has(self, machine: "Machine", address: str) -> bool:

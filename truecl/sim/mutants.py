@@ -175,8 +175,9 @@ class _AnswersWithoutARound(Lockd):
 
 
 class _ForgetsMargins(Leases):
-    def surely_over(self, node: NodeName) -> float:
-        return super().surely_over(node) - self._timing.drift - self._timing.stop_allowance
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        allowance = self._timing.address_allowance if addressed else self._timing.stop_allowance
+        return super().surely_over(node, addressed) - self._timing.drift - allowance
 
 
 class _OneTimeout(Leases):
