@@ -1,0 +1,181 @@
+"""A campaign: rounds on one topology after the other; the table and the JSON that come of it."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+from truecl.core.netd import FAST_LEASE
+from truecl.lab.bench.cluster import Cluster
+from truecl.lab.bench.run import machine, machine_line
+from truecl.lab.cluster import SERVICE, Lab
+from truecl.lab.errors import LabError
+from truecl.lab.faults.apps import FILES, PAGES, Provider
+from truecl.lab.faults.clock import Clock
+from truecl.lab.faults.draw import CLOCK, KINDS, draw
+from truecl.lab.faults.round import Acknowledged, Outcome, Round, Violation, running
+from truecl.model.config import PROFILES, Profile
+
+TOPOLOGIES = ("2", "2+witness", "3", "5")
+_TOPOLOGY = re.compile(r"([2-8])(\+witness)?")
+
+
+def campaign(
+    seed: int, rounds: Sequence[int], topologies: Sequence[str], keep: Path, name: str, profile: Profile = "normal"
+) -> list[Outcome]:
+    """Plays these rounds, dealt out over the topologies; prints a line for each, and the table at the end.
+
+    Raises LabError; after a Violation the logs are kept beside `keep`, and it is raised as well.
+    """
+    for topology in topologies:
+        if not _TOPOLOGY.fullmatch(topology):
+            raise LabError(f"'{topology}' is no topology: {', '.join(TOPOLOGIES)}, … up to 8 nodes")
+    found: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as directory:
+        clock = _clock(Path(directory))
+        kinds = KINDS if clock is not None else tuple(kind for kind in KINDS if kind != CLOCK)
+        try:
+            for place, topology in enumerate(topologies):
+                numbers = [number for number in rounds if number % len(topologies) == place]
+                if numbers:
+                    _play(seed, numbers, topology, keep, name, profile, kinds, clock, found)
+        finally:
+            if found:
+                save(found, seed, profile, keep)
+                print(f"\n{machine_line()}\nseed {seed}, profile {profile}\n{table(found)}\nkept in {keep}", flush=True)
+    return found
+
+
+def _clock(directory: Path) -> Clock | None:
+    try:
+        return Clock(directory)
+    except LabError as problem:
+        _say(f"left out: {CLOCK} ({problem})")
+        return None
+
+
+def _play(
+    seed: int,
+    numbers: Sequence[int],
+    topology: str,
+    keep: Path,
+    name: str,
+    profile: Profile,
+    kinds: tuple[str, ...],
+    clock: Clock | None,
+    found: list[Outcome],
+) -> None:
+    match = _TOPOLOGY.fullmatch(topology)
+    assert match is not None, "looked at before"
+    service = Clock.wrapped(SERVICE) if clock is not None else SERVICE
+    provide = Provider(profile, clock)
+    with Lab.up(int(match[1]), name=name, witness=bool(match[2]), provide=provide, service=service) as lab:
+        cluster = Cluster(lab)
+        cluster.formed()
+        acknowledged = Acknowledged()
+        round_ = Round(cluster, topology, acknowledged, overlap_bound(profile))
+        for number in numbers:
+            cluster.wait("all applications running", lambda: len(running(cluster)) == 3)
+            fault = draw(seed, number, kinds)
+            try:
+                outcome = round_.play(fault, number)
+            except (Violation, LabError) as problem:
+                kept = _keep_logs(lab, keep.parent / f"faults-{seed}-{number}")
+                text = f"seed {seed}, round {number}, {topology} nodes, {fault}: {problem}; logs kept in {kept}"
+                raise (Violation if isinstance(problem, Violation) else LabError)(text) from None
+            found.append(outcome)
+            _say(line(outcome))
+            if outcome.stated:
+                _help(cluster, outcome)
+
+
+def _help(cluster: Cluster, outcome: Outcome) -> None:
+    """What lha_stat asks of the operator."""
+    for app in outcome.stated:
+        cluster.run(cluster.nodes[0], "lha_startapp", "-A", app)
+
+
+def overlap_bound(profile: Profile) -> float:
+    """Seconds for which S2's exception may last: an address's lifetime beyond the lease, and half a second of the
+    kernel's own timer, less what 'expired' waits for."""
+    timing = PROFILES[profile]
+    margin = 0 if timing.lease < FAST_LEASE else 1
+    return ceil(timing.lease) + margin + 0.5 - timing.address_allowance
+
+
+def _keep_logs(lab: Lab, directory: Path) -> Path:
+    for node in lab.description.nodes:
+        shutil.copytree(f"{lab.paths.node(node.name)}/log", directory / node.name, dirs_exist_ok=True)
+    shutil.copy(lab.paths.power_log, directory)
+    return directory
+
+
+def line(outcome: Outcome) -> str:
+    """A round in a line."""
+    fault = outcome.fault
+    outages = ", ".join(f"{app} {length * 1000:.0f} ms" for app, length in outcome.outages.items())
+    more = [f"switch {fault.switch}"] if fault.switch != "ok" else []
+    more += [f"moved {', '.join(outcome.moved)}"] if outcome.moved else []
+    more += [f"FALSE: {outcome.false}"] if outcome.false else []
+    more += [f"overlap {outcome.overlap:.2f} s"] if outcome.overlap else []
+    more += [f"{app}: {why}" for app, why in outcome.stated.items()]
+    where = f"{outcome.topology} nodes: {fault.kind} {fault.length:.1f} s, {outcome.victim}"
+    ran = f" ({', '.join(outcome.hit)})" if outcome.hit else ""
+    return "; ".join([f"round {outcome.number}, {where}{ran}; {outages}", *more])
+
+
+def table(found: Sequence[Outcome]) -> str:
+    """By kind. Outages are of applications that ran on the victim; the last column is the longest of all others."""
+    head = [
+        ["KIND OF FAULT", "ROUNDS", "STORAGE", "MIN", "MEDIAN", "MAX", "ADDRESS", "MIN", "MEDIAN", "MAX", "OTHERS",
+         "FALSE", "OVERLAP", "NOT BACK"],
+    ]  # fmt: skip
+    rows = [_row(kind, [each for each in found if each.fault.kind == kind]) for kind in KINDS]
+    rows = head + [row for row in rows if row[1] != "0"] + [_row("all", list(found))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _row(kind: str, rounds: Sequence[Outcome]) -> list[str]:
+    row = [kind, str(len(rounds))]
+    for app in (FILES, PAGES):
+        lengths = [each.outages[app] for each in rounds if app in each.hit and app in each.outages]
+        row.append(str(len(lengths)))
+        row += [_ms(of(lengths)) for of in (min, median, max)] if lengths else ["-"] * 3
+    others = [length for each in rounds for app, length in each.outages.items() if app not in each.hit]
+    overlaps = [each.overlap for each in rounds if each.overlap]
+    row.append(_ms(max(others)) if others else "-")
+    row.append(str(sum(each.false for each in rounds)))
+    row.append(f"{len(overlaps)}, {_ms(max(overlaps))}" if overlaps else "0")
+    return [*row, str(sum(bool(each.stated) for each in rounds))]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}"
+
+
+def save(found: Sequence[Outcome], seed: int, profile: Profile, keep: Path) -> None:
+    rounds = [asdict(each) for each in found]
+    text = {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine(), "seed": seed, "profile": profile,
+            "rounds": rounds}  # fmt: skip
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    partial = keep.with_name(keep.name + ".new")
+    partial.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    partial.replace(keep)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
