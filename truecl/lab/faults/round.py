@@ -23,6 +23,9 @@ from truecl.wire.messages import Status
 
 HEALING = 60.0
 """Seconds within which the applications run again, or somebody says why not."""
+STEADY = 2.0
+"""Seconds for which it must have been so: what was frozen may not know yet that its lease is over, and a slow device's
+order may come late."""
 EVERY = 0.02
 """Seconds between two of a client's tries."""
 NOTE = re.compile(r"(\d+) (r\d+-\d+)")
@@ -141,16 +144,19 @@ class Round:
 
     def _settle(self, outcome: Outcome) -> dict[AppName, NodeName]:
         """Switch on what is off and wait. Returns where the applications run."""
-        began = time.monotonic()
-        while time.monotonic() < began + HEALING:
+        began = since = time.monotonic()
+        found: dict[AppName, NodeName] = {}
+        while (now := time.monotonic()) < began + HEALING:
             for node in self._cluster.nodes:
                 if self._lab.state(node) == "off":
                     self._lab.boot(node)
-            if len(running(self._cluster)) == len(APPS):
+            before, found = found, running(self._cluster)
+            if len(found) < len(APPS) or found != before:
+                since = now
+            elif now - since > STEADY:
                 break
             time.sleep(0.1)
-        outcome.healed = time.monotonic() - began
-        found = running(self._cluster)
+        outcome.healed = since - began
         if len(found) < len(APPS):
             status = next((each for node in self._cluster.nodes if (each := self._cluster.status(node))), None)
             for app in APPS:
@@ -184,15 +190,21 @@ class Round:
     def _fetch(self) -> str:
         """All that the application with storage has."""
         script = f"import urllib.request as u; print(u.urlopen('http://{target(FILES)}/', timeout=5).read().decode())"
-        return self._lab.exec("client", ["/usr/bin/python3", "-c", script]).check().out
+        said = self._lab.exec("client", ["/usr/bin/python3", "-c", script])
+        if said.code:
+            raise Violation(f"'{FILES}' counts as running and does not answer: {said.err.strip().splitlines()[-1]}")
+        return said.out
 
 
 def running(cluster: Cluster) -> dict[AppName, NodeName]:
-    """Where the applications run that do, by the word of a master whom all nodes follow; empty if there is none."""
+    """Where the applications run that do, by the word of a master whom all nodes follow; empty if there is none, or as
+    long as a node is to be fenced."""
     status, found = cluster.complete(), {}
+    if status is None or status.ledger.fences:
+        return {}
     for app in APPS:
-        state = status.ledger.apps.get(app) if status is not None else None
-        if status is None or state is None or state.grant is None:
+        state = status.ledger.apps.get(app)
+        if state is None or state.grant is None:
             continue
         for line in status.reports[state.grant.node].instances:
             if (line.app, line.generation, line.phase) == (app, state.grant.generation, "running"):

@@ -28,7 +28,13 @@ _TOPOLOGY = re.compile(r"([2-8])(\+witness)?")
 
 
 def campaign(
-    seed: int, rounds: Sequence[int], topologies: Sequence[str], keep: Path, name: str, profile: Profile = "normal"
+    seed: int,
+    rounds: Sequence[int],
+    topologies: Sequence[str],
+    keep: Path,
+    name: str,
+    profile: Profile = "normal",
+    kinds: tuple[str, ...] = KINDS,
 ) -> list[Outcome]:
     """Plays these rounds, dealt out over the topologies; prints a line for each, and the table at the end.
 
@@ -37,10 +43,14 @@ def campaign(
     for topology in topologies:
         if not _TOPOLOGY.fullmatch(topology):
             raise LabError(f"'{topology}' is no topology: {', '.join(TOPOLOGIES)}, … up to 8 nodes")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise LabError(f"'{', '.join(unknown)}' is no kind of fault: {', '.join(KINDS)}")
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as directory:
         clock = _clock(Path(directory))
-        kinds = KINDS if clock is not None else tuple(kind for kind in KINDS if kind != CLOCK)
+        if clock is None:
+            kinds = tuple(kind for kind in kinds if kind != CLOCK)
         try:
             for place, topology in enumerate(topologies):
                 numbers = [number for number in rounds if number % len(topologies) == place]
@@ -92,6 +102,8 @@ def _play(
                 raise (Violation if isinstance(problem, Violation) else LabError)(text) from None
             found.append(outcome)
             _say(line(outcome))
+            if outcome.false:
+                _say(f"logs kept in {_keep_logs(lab, keep.parent / f'faults-{seed}-{number}')}")
             if outcome.stated:
                 _help(cluster, outcome)
 

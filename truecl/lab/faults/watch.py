@@ -13,9 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from truecl.lab import cgroups
+from truecl.lab import holding
 from truecl.lab.cluster import Lab
-from truecl.lab.description import NodeState
 from truecl.lab.faults.apps import ADDRESSES, APPS, FILES, IMAGE
 from truecl.model.ids import AppName
 
@@ -47,7 +46,6 @@ class Watch(threading.Thread):
         self.looks = 0
         self._lab = lab
         self._nodes = [node.name for node in lab.description.nodes]
-        self._mount_point = cgroups.mount_point()
         self._backing = re.compile(rf"/shared\.{re.escape(lab.paths.name)}\.([^/]+)/{re.escape(IMAGE)}")
         self._open: dict[Thing, Overlap] = {}
         self._over = threading.Event()
@@ -111,15 +109,6 @@ class Watch(threading.Thread):
         return found
 
     def _of(self, node: str) -> Collection[Thing]:
-        found: list[Thing] = []
-        with suppress(OSError, ValueError):  # it is off, or loses its power just now
-            pid = NodeState.load(self._lab.paths, node).pid
-            routes = Path(f"/proc/{pid}/net/fib_trie").read_text()
-            found += [(app, "address") for app, address in ADDRESSES.items() if f"|-- {address}\n" in routes]
-        groups = Path(f"{self._lab.paths.node_group(self._mount_point, node)}/truecl")
-        with suppress(OSError):
-            for group in groups.iterdir():
-                app = AppName(group.name.partition(".")[0])
-                if app in APPS and (app, "program") not in found and cgroups.event(str(group), "populated"):
-                    found.append((app, "program"))
-        return found
+        addresses, programs = holding.local_addresses(self._lab, node), holding.programs(self._lab, node)
+        found: list[Thing] = [(app, "address") for app, each in ADDRESSES.items() if f"|-- {each}\n" in addresses]
+        return found + [(app, "program") for app in APPS if app in programs]
