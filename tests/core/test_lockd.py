@@ -62,7 +62,7 @@ class Lockds(Trio):
         assert self.leadership("n1").ready
 
     def build(self, node: NodeName) -> Lockd:
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT)
 
     def lockd(self, node: str) -> Lockd:
         core = self.cores[NodeName(node)]

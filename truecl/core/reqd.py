@@ -428,8 +428,8 @@ class Reqd:
                 self._floating.state(message, now)
             case Order() if who == CLUSTERD:
                 self._order(message, now)
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fences.off(message, now)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():

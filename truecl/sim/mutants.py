@@ -18,6 +18,7 @@ from truecl.core.instance import InstanceMachine
 from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
 from truecl.core.netd import Netd
+from truecl.core.pair import Pair
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.tenure import Tenure
 from truecl.core.reqd import Reqd
@@ -91,6 +92,8 @@ class Mutant:
     assemble: Assemble = production
     adjust: Callable[[Faults], Faults] | None = None
     """Aims the faults at the gap that the mutant opens."""
+    nodes: int | None = None
+    """In clusters of this size; None: drawn."""
 
 
 def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
@@ -161,7 +164,7 @@ class _ForgetsOthersLeases(Raft):
 def _lockd(raft: type[Raft]) -> Assemble:
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
-        core = Lockd(me, configuration, records, random)
+        core = Lockd(me, configuration, records, random, boot)
         core.raft.__class__ = raft
         return core
 
@@ -203,7 +206,34 @@ def _with_leases(kind: type[Leases]) -> type[Lockd]:
 
 def _other_lockd(lockd: type[Lockd]) -> Assemble:
     return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
-        me, configuration, records, random))  # fmt: skip
+        me, configuration, records, random, boot))  # fmt: skip
+
+
+def _pair(pair: type[Pair]) -> Assemble:
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Lockd(me, configuration, records, random, boot)
+        core.pair.__class__ = pair
+        return core
+
+    return instead(LOCKD, build)
+
+
+class _NeedsNoCurrency(Pair):
+    def tend(self, now: float) -> float | None:
+        self.current = True
+        return super().tend(now)
+
+
+class _BelievesAnyExclusion(Pair):
+    def fenced(self, result: FenceResult, now: float) -> None:
+        super().fenced(replace(result, off=True), now)
+
+
+class _IncludesTooEarly(Raft):
+    @property
+    def caught_up(self) -> bool:
+        return self.ready and self.log.membership.excluded is not None
 
 
 # ---- reqd -----------------------------------------------------------------------------------------------------------
@@ -350,6 +380,11 @@ MUTANTS = (
            adjust=faults.unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 2", assemble=_other_lockd(_with_leases(_ForgetsMargins)),
            adjust=faults.unfenced),
+    Mutant("exclude without being current", "SAFETY.md 1", assemble=_pair(_NeedsNoCurrency), adjust=faults.duels,
+           nodes=2),
+    Mutant("exclude on any fence", "SAFETY.md 1", assemble=_pair(_BelievesAnyExclusion), adjust=faults.duels, nodes=2),
+    Mutant("include before it has caught up", "SAFETY.md 1", assemble=_lockd(_IncludesTooEarly), adjust=faults.duels,
+           nodes=2),
     Mutant("no guard", "SAFETY.md 6", assemble=_other_reqd(_NoGuard), adjust=faults.unfenced),
     Mutant("ignore the token", "SAFETY.md 4", assemble=_other_reqd(_IgnoresTokens), adjust=faults.repeated),
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=_with_machine(_Trusting), adjust=faults.failing),
