@@ -331,7 +331,7 @@ class Lockd:
                 text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
                 return "" if proven else text
             case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node)
+                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
                 return "" if over else f"the lease of {grant.node} may still hold"
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
@@ -402,7 +402,10 @@ class Lockd:
             self._tell_all(leadership)
         if leadership.ready:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
+            nodes = Nodes(
+                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
+                self._lapsed(now),
+            )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -426,10 +429,20 @@ class Lockd:
         leases = self._leases_of_term(now)
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
+    def _grants(self) -> tuple[Grant, ...]:
+        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
+
+    def _leased(self) -> tuple[Grant, ...]:
+        """Live grants that the end of a lease ends."""
+        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
+
+    def _lapsed(self, now: float) -> tuple[Generation, ...]:
+        leases, grants = self._leases_of_term(now), self._leased()
+        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
+
     def _guarded(self) -> tuple[Grant, ...]:
         """Live grants that a watchdog's reset would end."""
-        grants = (state.grant for _, state in sorted(self.ledger.apps.items()))
-        return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
+        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
         leases, grants = self._leases_of_term(now), self._guarded()
@@ -440,6 +453,7 @@ class Lockd:
             return None
         leases = self._leases_of_term(now)
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
         times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
         if len(self.ledger.timings) > 1:
             times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))

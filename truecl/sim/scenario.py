@@ -4,9 +4,12 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace
+
 from truecl.core.contract import NOTHING, Event, Output, Put
 from truecl.core.lockd import Lockd
 from truecl.model.config import (
+    PROFILES,
     Address,
     AppConfig,
     ClusterConfig,
@@ -16,8 +19,8 @@ from truecl.model.config import (
     FileSystem,
     LinkConfig,
     NodeConfig,
+    Profile,
     Program,
-    Timing,
     Volume,
     WatchdogConfig,
 )
@@ -29,6 +32,9 @@ from truecl.wire.messages import Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
+
+TIMINGS: tuple[tuple[Profile, float], ...] = (("normal", 1.0), ("normal", 1.0), ("normal", 0.6), ("fast", 0.5))
+"""Profiles, and the lease with each."""
 
 PLAN = Plan(
     daemons=DAEMONS,
@@ -55,6 +61,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
+    profile, lease = random.choice(TIMINGS)
     watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
@@ -69,7 +76,8 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
-            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
+            profile=profile,
+            timing=replace(PROFILES[profile], lease=lease, stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(

@@ -112,12 +112,14 @@ class Nodes(Message, frozen=True):
 
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
     expired: tuple[NodeName, ...]
-    """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+    """Nodes whose lease, drift and stop allowance are over."""
     leaving: tuple[NodeName, ...] = ()
     watchdogs: dict[NodeName, WatchdogReport] = {}
     """What each node said of its own, where one is configured."""
     reset: tuple[Generation, ...] = ()
     """Live generations whose node's watchdog has surely reset it: 'expired + watchdog' would be accepted now."""
+    lapsed: tuple[Generation, ...] = ()
+    """Live generations for which 'expired' would be accepted now."""
 
 
 class Campaign(Message, frozen=True):
@@ -254,6 +256,8 @@ class Order(Message, frozen=True):
     start it."""
     watchdog: float = 0.0
     """Seconds, as in the grant."""
+    addressed: bool = False
+    """As in the grant; a node whose own configuration says otherwise does not start it."""
 
 
 class OrderFenceOff(Message, frozen=True):
