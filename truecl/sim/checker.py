@@ -157,7 +157,7 @@ class World:
                     self._closed.add((name, AppName(str(save.key)), record.generation))
 
     def _look_at_leases(self, process: "Process") -> None:
-        """SAFETY.md 2: no node's lease outlasts the leader's view of it, whatever their clocks do.
+        """SAFETY.md 2: no node's lease outlasts the leader's view of it, whatever their clocks do but to stand still.
 
         A leader that was deposed and does not know it may be wrong: nothing that it proposes is committed.
         """
@@ -167,9 +167,9 @@ class World:
         allowance = self._cluster.configuration.cluster.timing.stop_allowance
         for machine in self._cluster.machines.values():
             left = self._lease_left(machine)
-            if left > 0.0:
+            if left > 0.0 and machine.suspended is None:
                 over = process.machine.true_time(core._leases_of_term().surely_over(machine.name) - allowance)
-                beyond = now + left / machine.rate - over
+                beyond = now + left / machine.rate - over - machine.lag
                 if beyond > 1e-6:
                     raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")
 
@@ -195,6 +195,8 @@ class World:
         name, app = machine.name, instance.app
         state = self.log.ledger.apps.get(app)
         grant = state.grant if state is not None else None
+        if machine.lag and instance.generation <= self._ended_expired.get((app, name), 0):
+            return  # 'expired' rests on clocks that do not stand still: its address and programs may go on for a lease
         if grant is None or (grant.node, grant.generation) != (name, instance.generation):
             raise Violation(f"S4: {name} starts {step.name} of {instance}, but the grant is {state}")
         if (name, app, instance.generation) in self._closed:
@@ -296,6 +298,8 @@ class World:
             have = [each.name for each in self._cluster.machines.values() if self._has(each, address)]
             if len(have) < 2:
                 del self._overlaps[address]
+            elif any(self._cluster.machines[name].suspended is not None for name in have):
+                self._overlaps[address] = now  # who stands still answers nobody: it counts from when it goes on
             elif now - since > _OVERLAP:
                 raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
 
@@ -305,7 +309,11 @@ class World:
     def _excepted(self, app: AppName, machine: "Machine") -> bool:
         """Taken from there on 'expired', and that node's guard stands still or has just begun to go on."""
         taken = (app, machine.name) in self._ended_expired
-        return taken and self._cluster.schedule.now - machine.stood_still() < _JUST
+        return taken and self._cluster.schedule.now - machine.stood_still() < _JUST + self._lags(machine)
+
+    def _lags(self, machine: "Machine") -> float:
+        """A clock that stood still shows the end of a lease so much too late, but for no longer than a lease."""
+        return min(machine.lag, self._cluster.configuration.cluster.timing.lease)
 
     # ---- what is known of applications ------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from truecl.core.contract import Core, Event, Output, Records
+from truecl.core.contract import NOTHING, Core, Event, Output, Records
 from truecl.model.config import Configuration
 from truecl.model.ids import BootId, DaemonName, LinkName, NodeName
 from truecl.sim.faults import CALM, Faults
@@ -33,6 +33,9 @@ class Drivers(Protocol):
         """Before the first event of a new life: what tools of the last one still did is over."""
 
     def died(self, process: Process) -> None: ...
+
+    def woke(self, machine: Machine, seconds: float) -> None:
+        """The whole machine stood still for so long, its kernel's timers too."""
 
     def perform(self, process: Process, order: Any) -> None: ...
 
@@ -130,11 +133,17 @@ class Cluster:
         self.supervision: Supervision = KeepAll(self)
         self.drivers: Drivers = NoDrivers()
         self.checks: list[Check] = []
+        self.coverage: dict[str, int] = {}
+        """What was met, and how often."""
+        self.quiet: tuple[DaemonName, ...] = ()
+        """Daemons that are there and do nothing: they cost time, and nothing that is promised hangs on them."""
         self.on_power_cut: Callable[[Machine], None] | None = None
         """Told after a power cut by a fault, to see to it that somebody switches the node on again."""
 
     def build(self, daemon: DaemonName, me: NodeName, boot: BootId, records: Records, now: float) -> Core:
         seeded = Random(self.random.getrandbits(64))
+        if daemon in self.quiet:
+            return Quiet()
         return self.assemble(daemon, me, self.configuration, boot, records, seeded, now)
 
     def note(self, who: str, what: str) -> None:
@@ -150,6 +159,10 @@ class Cluster:
     def power_on(self, machine: Machine) -> None:
         if not machine.powered:
             machine.power_on()
+
+    def met(self, kind: str) -> None:
+        """Something that days are drawn for has happened (truecl.sim.coverage)."""
+        self.coverage[kind] = self.coverage.get(kind, 0) + 1
 
     # ---- what machines report ---------------------------------------------------------------------------------------
 
@@ -183,6 +196,16 @@ class Cluster:
             check.handled(process, event, output)
 
 
+class Quiet:
+    """In the place of a daemon that takes no part in what is checked."""
+
+    def start(self, now: float) -> Output:
+        return NOTHING
+
+    def handle(self, event: Event, now: float) -> Output:
+        return NOTHING
+
+
 class NoDrivers:
     """For cores that ask nothing of drivers."""
 
@@ -193,6 +216,8 @@ class NoDrivers:
     def started(self, process: Process) -> None: ...
 
     def died(self, process: Process) -> None: ...
+
+    def woke(self, machine: Machine, seconds: float) -> None: ...
 
     def perform(self, process: Process, order: Any) -> None:
         raise TypeError(f"{process} asks for {order}, and there are no drivers")

@@ -37,6 +37,7 @@ from truecl.model.actions import (
 from truecl.model.config import WATCHDOG_FEED
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
+from truecl.sim.clerks import Clerks
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
 from truecl.sim.process import Process
 from truecl.sim.watchdog import Device
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 WATCHDOGS = (("Simulated Hardware", "", True), (SOFTDOG, "", False), ("Virtual Device", "KVM", False))
 """Identity, what says that the machine is virtual, and whether its clock runs while the machine stands still."""
+DECLARED = ("Declared Device", "KVM", True)
+"""Where the operator says that it survives a pause, and is right: then CLOCK_BOOTTIME counts the pause as well."""
 _PAUSED = 0.02
 """How often a tool of a paused node looks whether it may go on."""
 
@@ -86,6 +89,7 @@ class SimulatedDrivers:
         self._random = cluster.random
         self._schedule = cluster.schedule
         self._witness = witness
+        self._clerks = Clerks(cluster)
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
         self._feeds: dict[NodeName, set[str]] = {}
@@ -95,7 +99,10 @@ class SimulatedDrivers:
             for name in cluster.names
         }
         kinds = (*[WATCHDOGS[0]] * 4, *WATCHDOGS[1:])
-        self._watchdogs = {name: self._random.choice(kinds) for name in cluster.names}
+        self._watchdogs = {
+            node.name: DECLARED if node.watchdog.watchdog_survives_pause else self._random.choice(kinds)
+            for node in cluster.configuration.cluster.nodes
+        }
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
@@ -103,6 +110,7 @@ class SimulatedDrivers:
         """Whoever switched it on saw to both of its feeds."""
         self._feeds[machine.name] = {"a", "b"}
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
+        machine.virtual = self._watchdogs[machine.name] is not WATCHDOGS[0]
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
             machine.watchdog = Device(machine, *self._watchdogs[machine.name])
@@ -123,6 +131,12 @@ class SimulatedDrivers:
     def died(self, process: Process) -> None:
         """What it did by itself is done or not. Its tools go on."""
         self._settle(process.machine, process.daemon, lambda work: not work.tool)
+
+    def woke(self, machine: "Machine", seconds: float) -> None:
+        """The kernel's timers go on where they were."""
+        for address, held in machine.kernel.addresses.items():
+            held.expires += seconds
+            self._schedule.at(held.expires, self._expire, machine, address, held)
 
     def _settle(self, machine: "Machine", daemon: DaemonName, chosen: Callable[[_Work], bool]) -> None:
         """These are over: each has had its effect by now, or has none any more."""
@@ -172,7 +186,7 @@ class SimulatedDrivers:
             case Announce() | Warn():
                 self._work(process, order.id, 0.0001, Outcome)
             case _:
-                raise TypeError(f"{process} asks for what no driver knows: {action!r}")
+                self._work(process, order.id, 0.002, lambda: self._clerks.work(process.machine, action))
 
     def _time(self) -> float:
         return self._random.expovariate(1.0) * self._cluster.faults.driver_time + 0.0005
@@ -377,7 +391,8 @@ class SimulatedDrivers:
         self._work(process, number, 0.00005, add)
 
     def _expire(self, machine: "Machine", address: str, held: Address) -> None:
-        if machine.kernel.addresses.get(address) is held:
+        due = machine.suspended is None and self._schedule.now >= held.expires
+        if due and machine.kernel.addresses.get(address) is held:
             del machine.kernel.addresses[address]
             self._tell_interfaces(machine)
 

@@ -39,11 +39,19 @@ class Faults:
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
     """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
+    massacres: float = 0.0
+    """kill -9 of several daemons of a node at once, mostly with their parent."""
+    quick_reboots: float = 0.0
+    """A node loses power and boots again before anybody can miss it."""
     pauses: float = 0.0
     """All user space of a node stands still, its clock and kernel do not."""
     pause_length: float = 1.0
     hangs: float = 0.0
     """The same for one daemon."""
+    suspends: float = 0.0
+    """A virtual machine stands still as a whole; its clock counts that time, or not."""
+    lagging: float = 0.0
+    """Share of suspends after which the machine's clock knows nothing of them."""
     service_stops: float = 0.0
     """Somebody stops the service on a node in good order, and starts it again later."""
     no_watchdog: float = 0.0
@@ -64,6 +72,8 @@ class Faults:
     slow_disks: float = 0.0
     """Rate at which a node's disk becomes slow for a while."""
     slow_fsync: float = 0.05
+    full_disks: float = 0.0
+    """Rate at which a node's disk is full for a while."""
     driver_time: float = 0.02
     """Mean time of a driver's action."""
     driver_fails: float = 0.0
@@ -97,8 +107,8 @@ def draw(random: Random) -> Faults:
         jitter=spread(0.00005, 0.005),
         spike=spread(0.0005, 0.03),
         spike_length=spread(0.02, 0.6),
-        loss=spread(0.001, 0.2),
-        double=spread(0.001, 0.1),
+        loss=spread(0.001, 0.3),
+        double=spread(0.001, 0.3),
         raw=random.random() < 0.4,
         cuts=spread(0.05, 0.8),
         one_way=random.random(),
@@ -110,6 +120,10 @@ def draw(random: Random) -> Faults:
         pauses=spread(0.05, 0.5),
         pause_length=spread(0.1, 6.0),
         hangs=spread(0.05, 0.3),
+        suspends=spread(0.05, 0.5),
+        lagging=random.random(),
+        massacres=spread(0.02, 0.3),
+        quick_reboots=spread(0.02, 0.3),
         service_stops=spread(0.02, 0.2),
         no_watchdog=random.random() * 0.4,
         late_feeds=spread(0.02, 0.2),
@@ -119,6 +133,7 @@ def draw(random: Random) -> Faults:
         fsync=spread(0.0001, 0.005),
         slow_disks=spread(0.02, 0.2),
         slow_fsync=spread(0.01, 0.3),
+        full_disks=spread(0.02, 0.2),
         driver_time=spread(0.002, 0.2),
         driver_fails=spread(0.002, 0.1),
         driver_hangs=spread(0.001, 0.03),

@@ -136,6 +136,8 @@ class Process:
     def _saved(self, output: Output, following: int, cut: tuple[str, int] | None) -> None:
         if not self.alive:
             return
+        if self.machine.full_disk and not self.machine.make_room(self):
+            return
         if cut == ("save", 0):
             self.machine.lose(self, self.saving)
             self.saving = ()
@@ -154,6 +156,11 @@ class Process:
     def _die_in_gap(self) -> None:
         self.machine.die_in_gap(self)
 
+    def rearm(self) -> None:
+        """After a standstill of the whole machine, its clock shows what it may."""
+        self._timer = None
+        self._arm(self._wake)
+
     # ---- the one timer ----------------------------------------------------------------------------------------------
 
     def _arm(self, wake_at: float | None) -> None:
@@ -171,9 +178,9 @@ class Process:
             return
         self._timer = None
         wake = self._wake
-        if wake is None:
-            return
         machine = self.machine
+        if wake is None or machine.suspended is not None:
+            return
         if machine.clock() < wake:
             self._arm(wake)
             return

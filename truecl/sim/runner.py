@@ -11,7 +11,7 @@ from truecl.core.contract import Event, Output
 from truecl.core.lockd import Lockd
 from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, Role
 from truecl.model.config import AppConfig
-from truecl.model.ids import CLUSTERD, LOCKD, STATD, AppName, NodeName
+from truecl.model.ids import CLUSTERD, LOCKD, STATD, SYNCD, AppName, NodeName
 from truecl.model.ledger import AppState, Ledger, Proof, Wanted
 from truecl.model.step import StepKind, steps_of
 from truecl.sim import scenario
@@ -27,6 +27,8 @@ from truecl.sim.schedule import Runaway
 from truecl.sim.supervision import WarmParent
 from truecl.wire.messages import Notes
 
+SIZES, WEIGHTS = (2, 3, 4, 5, 8), (4, 20, 6, 3, 1)
+"""Nodes, a witness among them in a fifth of the clusters that have three or more."""
 CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
@@ -53,6 +55,8 @@ class Result:
     starts: int = 0
     grants: int = 0
     overlaps: int = 0
+    coverage: dict[str, int] = field(default_factory=dict)
+    """What was met, and how often."""
     proofs: dict[Proof, int] = field(default_factory=dict)
     answers: dict[int | None, int] = field(default_factory=dict)
     last: list[str] = field(default_factory=list)
@@ -145,13 +149,17 @@ def run(
     What a core itself raises is a problem like a broken promise.
     """
     random = Random(f"world {seed}")
-    count = nodes if nodes is not None else random.choice((3, 3, 3, 4, 5))
+    size = random.choices(SIZES, WEIGHTS)[0]
+    count = nodes if nodes is not None else size
+    witness = count > 2 and random.random() < 0.2
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count)
+    config = scenario.configuration(random, count, witness)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
+    if random.random() < 0.75:
+        cluster.quiet = (STATD, SYNCD)
     world = World(cluster)
     liveness = Liveness(cluster, world)
     cluster.supervision = WarmParent(cluster)
@@ -170,7 +178,7 @@ def run(
         result.problem = f"{type(problem).__name__}: {problem} ({where.filename}:{where.lineno})"
     result.digest, result.events = story.digest, cluster.schedule.count
     result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
-    result.proofs, result.answers = world.proofs, operators.answers
+    result.proofs, result.answers, result.coverage = world.proofs, operators.answers, cluster.coverage
     result.last = story.lines() if result.problem else []
     return result
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from truecl.core.contract import NOTHING, Event, Output, Put
+from truecl.core.contract import Put
 from truecl.core.lockd import Lockd
 from truecl.model.config import (
     Address,
@@ -55,7 +55,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
-    watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
+    timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     board = (FenceConfig(agent="fence_board"),)
     feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
@@ -70,7 +70,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
                     fence=levels if fenced or random.random() < 0.2 else (),
-                    watchdog=watchdog,
+                    watchdog=WatchdogConfig(use=use, timeout=timeout, watchdog_survives_pause=random.random() < 0.12),
                     witness=witness and name == names[-1],
                 )
                 for place, name in enumerate(names, 1)
@@ -123,16 +123,6 @@ def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
             stop_timeout=2.0,
         ),
     )
-
-
-class Quiet:
-    """In the place of a daemon that takes no part in what is checked."""
-
-    def start(self, now: float) -> Output:
-        return NOTHING
-
-    def handle(self, event: Event, now: float) -> Output:
-        return NOTHING
 
 
 def formed(cluster: "Cluster") -> None:

@@ -8,11 +8,10 @@ from truecl.core import assemble
 from truecl.core.contract import Core, Records
 from truecl.core.reqd import Reqd
 from truecl.model.config import Configuration
-from truecl.model.ids import STATD, SYNCD, BootId, DaemonName, NodeName
+from truecl.model.ids import BootId, DaemonName, NodeName
 from truecl.sim.cluster import Assemble
 from truecl.sim.faults import Faults
 from truecl.sim.process import PROPER, Variant
-from truecl.sim.scenario import Quiet
 
 
 def production(
@@ -24,9 +23,7 @@ def production(
     random: Random,
     now: float,
 ) -> Core:
-    """The cores that run in production, but for the two that only report and copy files."""
-    if daemon in (STATD, SYNCD):
-        return Quiet()
+    """The cores that run in production."""
     core = assemble.build(daemon, me, configuration, boot, records, random, now)
     return _few_turns(core, random)
 
