@@ -15,6 +15,7 @@ from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, R
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, NodeName, Term
 from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof
@@ -82,6 +83,7 @@ class Lockd:
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
+        self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
         self._compacted = 0
 
     # ---- contract ---------------------------------------------------------------------------------------------------
@@ -363,6 +365,7 @@ class Lockd:
         return min((time for time in times if time > now), default=None)
 
     def _compact(self) -> None:
-        if self.raft.applied - self._compacted >= COMPACT_EVERY:
+        if self.raft.applied - self._compacted >= self.compact_every:
             self._compacted = self.raft.applied
-            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step
+            data = ledgers.encode(self.ledger)
+            self.raft.compact(self.raft.applied, data, self.retained)  # its saves come with the next step

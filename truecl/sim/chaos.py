@@ -152,7 +152,7 @@ class Chaos:
     def _kill(self) -> None:
         process = self._process()
         if process is not None:
-            self._cluster.met(f"kill {process.daemon}")
+            self._cluster.met(f"kill of {process.daemon}")
             self._cluster.note(repr(process), "KILL")
             process.machine.kill(process.daemon)
 
@@ -163,7 +163,7 @@ class Chaos:
         if not alive:
             return
         victims = alive if random.random() < 0.3 else random.sample(alive, random.randint(1, len(alive)))
-        self._cluster.met("kill of several")
+        self._cluster.met("kill of several at once")
         self._cluster.note(machine.name, f"KILL {victims}")
         if random.random() < 0.7:
             self._cluster.supervision.parent_killed(machine)
@@ -179,7 +179,7 @@ class Chaos:
         if not machine.powered:
             return
         boot = machine.boot
-        self._cluster.met("pause of a node's user space")
+        self._cluster.met("pause of a node")
         self._cluster.note(machine.name, "PAUSE")
         machine.stall()
 
@@ -197,7 +197,7 @@ class Chaos:
         boot = machine.boot
         declared = cluster.configuration.cluster.node(machine.name).watchdog.watchdog_survives_pause
         clock_ran = declared or self._random.random() >= cluster.faults.lagging
-        cluster.met(f"suspend, clock {'ran' if clock_ran else 'stood still'}")
+        cluster.met(f"standstill, the clock {'counts' if clock_ran else 'does not count'} it")
         cluster.note(machine.name, "SUSPEND")
         machine.suspend()
 

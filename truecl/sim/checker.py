@@ -126,7 +126,6 @@ class World:
         self.starts = 0
         self.grants = 0
         self.overlaps = 0
-        self.proofs: dict[Proof, int] = {}
 
     # ---- Check ------------------------------------------------------------------------------------------------------
 
@@ -247,7 +246,7 @@ class World:
                 self._ended(app, state.ended)
 
     def _ended(self, app: AppName, ended: Ended) -> None:
-        self.proofs[ended.proof] = self.proofs.get(ended.proof, 0) + 1
+        self._cluster.met(f"proof: {ended.proof}")
         if ended.proof is Proof.EXPIRED:
             config = self._cluster.configuration.app(app)
             if config is not None and config.volumes:

@@ -114,6 +114,8 @@ class SimulatedDrivers:
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
             machine.watchdog = Device(machine, *self._watchdogs[machine.name])
+        else:
+            self._cluster.met("boot without a watchdog")
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
@@ -222,7 +224,9 @@ class SimulatedDrivers:
         key = (action.instance.app, action.step.name)
         if draw() < faults.driver_hangs:
             effect = draw() < 0.5
+            self._cluster.met("driver hangs")
             if draw() < 0.5:
+                self._cluster.met("tool stuck")
                 until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
                 stuck = Stuck(until, key, process)
                 machine.kernel.stuck.append(stuck)
@@ -237,6 +241,7 @@ class SimulatedDrivers:
             self._work(process, number, action.timeout, give_up, tool=True)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
+            self._cluster.met("driver fails")
 
             def fail() -> StepResult:
                 if effect:
@@ -307,6 +312,7 @@ class SimulatedDrivers:
 
     def _probed(self, process: Process, action: StepProbe) -> StepResult:
         if self._random.random() < self._cluster.faults.probe_fails:
+            self._cluster.met("probe fails")
             return StepResult(Probe.UNKNOWN, "the probe failed")
         return StepResult(self._truth(process.machine, (action.instance.app, action.step.name)))
 
@@ -327,6 +333,7 @@ class SimulatedDrivers:
             return
         if self._cluster.faults.program_dies == 0.0:
             return
+        self._cluster.met("program dies")
         del kernel.active[key]
         if key in kernel.watched:
             machine.noted(REQD, ProgramDied(instance, step.name, "killed by signal 11"))
@@ -409,6 +416,7 @@ class SimulatedDrivers:
 
     def _conflict(self, machine: "Machine", address: str) -> Conflict:
         if self._random.random() < self._cluster.faults.conflicts:
+            self._cluster.met("address of a stranger")
             return Conflict(mac="02:00:00:00:00:99")
         link = self._cluster.network.links[0]
         for other in self._cluster.machines.values():
@@ -429,6 +437,8 @@ class SimulatedDrivers:
         seconds = self._random.random() * self._slow_fence[action.node] + 0.05
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
+        if refuses:
+            self._cluster.met("fence refuses and cuts" if effect else "fence refuses")
 
         def switch() -> FenceOutcome:
             if effect and action.wanted is Power.OFF:

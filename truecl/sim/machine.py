@@ -172,8 +172,9 @@ class Machine:
         if process is not None:
             self._end(process, quietly=False)
 
-    def die_in_gap(self, process: Process) -> None:
+    def die_in_gap(self, process: Process, stage: str) -> None:
         """The fault aimed at the gaps of an output: take the daemon or the whole node."""
+        self.cluster.met(f"death inside an output: {stage}")
         self.cluster.note("cut", f"{process} dies inside its output")
         if self.random.random() < self.cluster.faults.gap_power:
             self.cluster.power_cut(self)
@@ -190,6 +191,7 @@ class Machine:
             if fate < 0.35:
                 journal.write(process.saving)
             elif fate < 0.65:
+                self.cluster.met("death between write and sync")
                 journal.write_unsynced(process.saving)
             else:
                 self.lose(process, process.saving)
@@ -245,7 +247,7 @@ class Machine:
         if journal.room > 0:
             journal.room -= 1
             return True
-        self.cluster.met("disk full, reserve used up")
+        self.cluster.met("full disk, the reserve is used up")
         self.lose(process, process.saving)
         process.saving = ()
         self._end(process, quietly=False)

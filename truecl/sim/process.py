@@ -120,7 +120,7 @@ class Process:
                     machine.schedule.after(machine.fsync_time(), self._saved, output, position + 1, cut)
                     return
                 if limit is not None:
-                    self._die_in_gap()
+                    self._die_in_gap(stage)
                     return
             for done, item in enumerate(getattr(output, stage)):
                 if limit is not None and done >= limit:
@@ -129,7 +129,7 @@ class Process:
                 if not self.alive:
                     return
             if limit is not None:
-                self._die_in_gap()
+                self._die_in_gap(stage)
                 return
         self._arm(output.wake_at)
 
@@ -141,20 +141,20 @@ class Process:
         if cut == ("save", 0):
             self.machine.lose(self, self.saving)
             self.saving = ()
-            self._die_in_gap()
+            self._die_in_gap("save")
             return
         self.machine.save(self, self.saving)
         self.saving = ()
         if cut == ("save", 1):
-            self._die_in_gap()
+            self._die_in_gap("save")
             return
         self.held -= 1
         self._stages(output, following, cut)
         if self.alive and not self.held:
             self._drain()
 
-    def _die_in_gap(self) -> None:
-        self.machine.die_in_gap(self)
+    def _die_in_gap(self, stage: str) -> None:
+        self.machine.die_in_gap(self, stage)
 
     def rearm(self) -> None:
         """After a standstill of the whole machine, its clock shows what it may."""

@@ -12,12 +12,13 @@ from truecl.core.lockd import Lockd
 from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, Role
 from truecl.model.config import AppConfig
 from truecl.model.ids import CLUSTERD, LOCKD, STATD, SYNCD, AppName, NodeName
-from truecl.model.ledger import AppState, Ledger, Proof, Wanted
+from truecl.model.ledger import AppState, Ledger, Wanted
 from truecl.model.step import StepKind, steps_of
 from truecl.sim import scenario
 from truecl.sim.chaos import Chaos
 from truecl.sim.checker import World
 from truecl.sim.cluster import Assemble, Cluster, Story, Violation
+from truecl.sim.coverage import Coverage
 from truecl.sim.drivers import SimulatedDrivers
 from truecl.sim.faults import CALM, Faults, draw
 from truecl.sim.machine import Machine
@@ -57,7 +58,6 @@ class Result:
     overlaps: int = 0
     coverage: dict[str, int] = field(default_factory=dict)
     """What was met, and how often."""
-    proofs: dict[Proof, int] = field(default_factory=dict)
     answers: dict[int | None, int] = field(default_factory=dict)
     last: list[str] = field(default_factory=list)
     """The last events, when there is a problem."""
@@ -166,7 +166,7 @@ def run(
     cluster.drivers = SimulatedDrivers(cluster, world)
     cluster.checks = [world, liveness]
     operators = scenario.Operators(cluster)
-    cluster.checks.append(operators.histories)
+    cluster.checks += [operators.histories, Coverage(cluster)]
     result = Result(seed, count)
     try:
         result.healed_after = _day(cluster, operators, liveness, bad_day)
@@ -178,7 +178,7 @@ def run(
         result.problem = f"{type(problem).__name__}: {problem} ({where.filename}:{where.lineno})"
     result.digest, result.events = story.digest, cluster.schedule.count
     result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
-    result.proofs, result.answers, result.coverage = world.proofs, operators.answers, cluster.coverage
+    result.answers, result.coverage = operators.answers, cluster.coverage
     result.last = story.lines() if result.problem else []
     return result
 

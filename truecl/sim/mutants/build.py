@@ -6,6 +6,7 @@ from random import Random
 
 from truecl.core import assemble
 from truecl.core.contract import Core, Records
+from truecl.core.lockd import Lockd
 from truecl.core.reqd import Reqd
 from truecl.model.config import Configuration
 from truecl.model.ids import BootId, DaemonName, NodeName
@@ -25,13 +26,15 @@ def production(
 ) -> Core:
     """The cores that run in production."""
     core = assemble.build(daemon, me, configuration, boot, records, random, now)
-    return _few_turns(core, random)
+    return _small(core, random)
 
 
-def _few_turns(core: Core, random: Random) -> Core:
-    """Three applications would hardly ever wait for one another."""
+def _small(core: Core, random: Random) -> Core:
+    """Bounds that a day's few applications and entries would hardly ever reach."""
     if isinstance(core, Reqd):
         core.turns.limit = random.randint(1, 3)
+    elif isinstance(core, Lockd):
+        core.compact_every, core.retained = random.choice((4, 30, 1000)), random.choice((0, 5, 1000))
     return core
 
 
@@ -60,7 +63,7 @@ def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
         now: float,
     ) -> Core:
         if which == daemon:
-            return _few_turns(build(me, configuration, boot, records, random, now), random)
+            return _small(build(me, configuration, boot, records, random, now), random)
         return production(which, me, configuration, boot, records, random, now)
 
     return assembled
