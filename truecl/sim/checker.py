@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from truecl.core.contract import Event, Output, Put
+from truecl.core.instances import InstanceRecord
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
-from truecl.core.reqd import InstanceRecord, Reqd
+from truecl.core.reqd import Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _OVERLAP = 3.0
 """Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
 _RECORD = msgspec.msgpack.Decoder(InstanceRecord)
+_LONGEST_LEASE = 3.0
+"""Of all that are activated here."""
 _JUST = 0.5
 """Seconds after a node's user space goes on within which its guard must have acted."""
 
@@ -163,11 +166,10 @@ class World:
         core, now = process.core, self._cluster.schedule.now
         if not isinstance(core, Lockd) or not core.raft.ready or core.raft.term < self.log.led:
             return
-        allowance = self._cluster.configuration.cluster.timing.stop_allowance
         for machine in self._cluster.machines.values():
             left = self._lease_left(machine)
             if left > 0.0 and machine.suspended is None:
-                over = process.machine.true_time(core._leases_of_term().surely_over(machine.name) - allowance)
+                over = process.machine.true_time(core._leases_of_term(process.machine.clock()).over(machine.name))
                 beyond = now + left / machine.rate - over - machine.lag
                 if beyond > 1e-6:
                     raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")
@@ -299,7 +301,7 @@ class World:
                 del self._overlaps[address]
             elif any(self._cluster.machines[name].suspended is not None for name in have):
                 self._overlaps[address] = now  # who stands still answers nobody: it counts from when it goes on
-            elif now - since > _OVERLAP:
+            elif now - since > _OVERLAP + max(self._lags(self._cluster.machines[name]) for name in have):
                 raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
 
     def _has(self, machine: "Machine", address: str) -> bool:
@@ -312,7 +314,7 @@ class World:
 
     def _lags(self, machine: "Machine") -> float:
         """A clock that stood still shows the end of a lease so much too late, but for no longer than a lease."""
-        return min(machine.lag, self._cluster.configuration.cluster.timing.lease)
+        return min(machine.lag, _LONGEST_LEASE)
 
     # ---- what is known of applications ------------------------------------------------------------------------------
 

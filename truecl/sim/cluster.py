@@ -144,7 +144,7 @@ class Cluster:
         seeded = Random(self.random.getrandbits(64))
         if daemon in self.quiet:
             return Quiet()
-        return self.assemble(daemon, me, self.configuration, boot, records, seeded, now)
+        return self.assemble(daemon, me, self.machines[me].configuration, boot, records, seeded, now)
 
     def note(self, who: str, what: str) -> None:
         """Something that the simulator itself did."""

@@ -85,7 +85,7 @@ class Coverage:
 
     def started(self, process: "Process", output: Output) -> None:
         core = process.core
-        if isinstance(core, Reqd) and any(each.leftover and each.open for each in core._machines.values()):
+        if isinstance(core, Reqd) and any(each.leftover and each.open for each in core.instances.machines.values()):
             self._met("reqd takes up what runs")
         if process.daemon == REQD:
             self._ways_down(process, output)
@@ -108,7 +108,7 @@ class Coverage:
             return
         for save in output.save:
             if isinstance(save, Put) and save.bucket == "run.instances":
-                machine = next(each for each in core._machines.values() if each.config.name == save.key)
+                machine = next(each for each in core.instances.machines.values() if each.config.name == save.key)
                 if machine.phase is not Phase.STARTING:
                     self._met(f"instance {machine.phase}")
                 if machine.phase is Phase.STOPPING:
@@ -125,13 +125,13 @@ def _order(process: "Process", order: Order, output: Output) -> str:
     core = process.core
     if not isinstance(core, Reqd):
         return ""
-    if order.term < core._term:
+    if order.term < core.orders._term:
         return "refused: order of an older master"
-    record = core._records.get(order.app)
+    record = core.instances.records.get(order.app)
     begun = any(isinstance(save, Put) and save.bucket == "instances" and save.key == order.app for save in output.save)
     if order.verb == "start" and record is not None and record.generation >= order.generation and not begun:
         return "refused: start of a generation that is known"
-    return "start waits for the lease" if order.app in core._orders else ""
+    return "start waits for the lease" if order.app in core.orders._waiting else ""
 
 
 def _renewed(process: "Process", answer: Renewed, output: Output) -> str:

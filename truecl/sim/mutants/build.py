@@ -9,7 +9,7 @@ from truecl.core.contract import Core, Records
 from truecl.core.lockd import Lockd
 from truecl.core.reqd import Reqd
 from truecl.model.config import Configuration
-from truecl.model.ids import BootId, DaemonName, NodeName
+from truecl.model.ids import REQD, BootId, DaemonName, NodeName
 from truecl.sim.cluster import Assemble
 from truecl.sim.faults import Faults
 from truecl.sim.process import PROPER, Variant
@@ -32,7 +32,7 @@ def production(
 def _small(core: Core, random: Random) -> Core:
     """Bounds that a day's few applications and entries would hardly ever reach."""
     if isinstance(core, Reqd):
-        core.turns.limit = random.randint(1, 3)
+        core.instances.turns.limit = random.randint(1, 3)
     elif isinstance(core, Lockd):
         core.compact_every, core.retained = random.choice((4, 30, 1000)), random.choice((0, 5, 1000))
     return core
@@ -67,3 +67,15 @@ def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
         return production(which, me, configuration, boot, records, random, now)
 
     return assembled
+
+
+def with_part(name: str, kind: type) -> Assemble:
+    """reqd with another class of its part `name`."""
+
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Reqd(me, configuration, boot, records, now)
+        getattr(core, name).__class__ = kind
+        return core
+
+    return instead(REQD, build)

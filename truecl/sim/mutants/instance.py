@@ -1,7 +1,7 @@
 """Leaves rules of one instance's way up and down out."""
 
 from truecl.core.instance import InstanceMachine
-from truecl.core.reqd import Reqd
+from truecl.core.instances import Instances
 from truecl.model.actions import Action, StepResult
 from truecl.model.config import AppConfig
 from truecl.model.ids import Generation
@@ -9,8 +9,7 @@ from truecl.model.report import Phase
 from truecl.model.step import Probe, Step
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
-from truecl.sim.mutants.build import Mutant
-from truecl.sim.mutants.reqd import with_reqd
+from truecl.sim.mutants.build import Mutant, with_part
 
 
 class Trusting(InstanceMachine):
@@ -42,13 +41,13 @@ class Lazy(InstanceMachine):
 
 
 def with_machine(machine: type[InstanceMachine]) -> Assemble:
-    class Other(Reqd):
-        def _machine(self, config: AppConfig, generation: Generation) -> InstanceMachine:
-            made = super()._machine(config, generation)
+    class Other(Instances):
+        def begin(self, config: AppConfig, generation: Generation) -> InstanceMachine:
+            made = super().begin(config, generation)
             made.__class__ = machine
             return made
 
-    return with_reqd(Other)
+    return with_part("instances", Other)
 
 
 MUTANTS = (

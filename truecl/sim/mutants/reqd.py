@@ -4,26 +4,29 @@ from msgspec.structs import replace
 
 from truecl.core.contract import Output
 from truecl.core.fencing import Course, Fences, Verdict
+from truecl.core.guard import Guard
+from truecl.core.orders import Orders
 from truecl.core.reqd import Reqd
 from truecl.model.actions import FenceOutcome, Leave
 from truecl.model.ids import REQD, Generation
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
-from truecl.sim.mutants.build import Mutant, instead
+from truecl.sim.mutants.build import Mutant, instead, with_part
 from truecl.wire.messages import Order
 
 
-class NoGuard(Reqd):
-    def _guard(self, now: float) -> None:
+class NoGuard(Guard):
+    def check(self, now: float) -> None:
         """The lease may end, nothing follows from it."""
 
 
-class IgnoresTokens(Reqd):
-    def _order(self, order: Order, now: float) -> None:
-        record = self._records.get(order.app)
+class IgnoresTokens(Orders):
+    def take(self, order: Order, now: float) -> bool:
+        records = self._instances.records
+        record = records.get(order.app)
         if record is not None and order.verb == "start" and not record.open:
-            self._records[order.app] = replace(record, generation=Generation(0))
-        super()._order(order, now)
+            records[order.app] = replace(record, generation=Generation(0))
+        return super().take(order, now)
 
 
 class LeavesAtOnce(Reqd):
@@ -58,8 +61,8 @@ def with_reqd(reqd: type[Reqd]) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("no guard", "SAFETY.md 6", assemble=with_reqd(NoGuard), adjust=faults.unfenced),
-    Mutant("ignore the token", "SAFETY.md 4", assemble=with_reqd(IgnoresTokens), adjust=faults.repeated),
+    Mutant("no guard", "SAFETY.md 6", assemble=with_part("guard", NoGuard), adjust=faults.unfenced),
+    Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=with_reqd(OneFeedReqd), adjust=faults.failing),
     Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce), adjust=faults.watched),
 )

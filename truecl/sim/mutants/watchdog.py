@@ -1,16 +1,9 @@
 """Leaves rules of a node's watchdog out."""
 
-from random import Random
-
-from truecl.core.contract import Core, Records
-from truecl.core.reqd import Reqd
 from truecl.core.watchdog import Watchdog
 from truecl.model.actions import WatchdogArmed, WatchdogFed, WatchdogTrouble
-from truecl.model.config import Configuration
-from truecl.model.ids import REQD, BootId, NodeName
 from truecl.sim import faults
-from truecl.sim.cluster import Assemble
-from truecl.sim.mutants.build import Mutant, instead
+from truecl.sim.mutants.build import Mutant, with_part
 
 
 class FeedsAfterALapse(Watchdog):
@@ -32,23 +25,18 @@ class BelievesAnOlderBoot(Watchdog):
         super().done(id, WatchdogFed() if isinstance(result, WatchdogTrouble) else result, now)
 
 
-def with_watchdog(watchdog: type[Watchdog]) -> Assemble:
-    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
-              now: float) -> Core:  # fmt: skip
-        core = Reqd(me, configuration, boot, records, now)
-        core._watchdog.__class__ = watchdog
-        return core
-
-    return instead(REQD, build)
-
-
 MUTANTS = (
-    Mutant("feed after a lapse", "SAFETY.md 3", assemble=with_watchdog(FeedsAfterALapse), adjust=faults.stuck),
-    Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=with_watchdog(CountsAny), adjust=faults.watched),
+    Mutant("feed after a lapse", "SAFETY.md 3", assemble=with_part("_watchdog", FeedsAfterALapse), adjust=faults.stuck),
+    Mutant(
+        "count any watchdog as hardware",
+        "SAFETY.md 3",
+        assemble=with_part("_watchdog", CountsAny),
+        adjust=faults.watched,
+    ),
     Mutant(
         "believe a watchdog of an older boot",
         "SAFETY.md 3",
-        assemble=with_watchdog(BelievesAnOlderBoot),
+        assemble=with_part("_watchdog", BelievesAnOlderBoot),
         adjust=faults.watched,
     ),
 )
