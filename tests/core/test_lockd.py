@@ -25,6 +25,7 @@ from truecl.model.ledger import (
     Watchdog,
 )
 from truecl.model.report import InstanceReport, Phase
+from truecl.sim.journal import Journal
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -458,3 +459,22 @@ def test_another_leader_counts_with_the_longer_leases_of_the_one_before(lockds: 
     core = lockds.lockd("n2")
     assert core.ledger.timings == (SHORT, LONG, lease_timing(TIMING))
     assert core._leases_of_term(lockds.now).over(N1) >= lockds.now + LONG.lease - 0.3
+
+
+def test_a_compacted_log_is_read_again() -> None:
+    """Whatever is in the snapshot is not put into another one: a lockd that starts on one ended with an error."""
+    journal, alone = Journal(), configuration(nodes=1)
+
+    def life() -> Lockd:
+        core = Lockd(N1, alone, journal.read(), Random(1))
+        core.compact_every, core.retained = 3, 0
+        journal.write(core.start(0.0).save)
+        return core
+
+    core = life()
+    for number in range(1, 6):
+        message = Propose(number, core.raft.term, (SetWanted(WEB, Wanted.RUNNING),))
+        journal.write(core.handle(Told(CLUSTERD, message), 1.0).save)
+    assert core.raft.log.snapshot.index >= 3
+    again = life()
+    assert again.ledger.apps == core.ledger.apps
