@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
 from truecl.core.contract import Joined, Left, Received, Told
@@ -11,6 +12,7 @@ from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, I
 from truecl.model.ledger import (
     ALWAYS,
     AnyCommand,
+    Batch,
     Configure,
     ConfirmFence,
     EndGrant,
@@ -40,7 +42,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import AppendAnswer
+from truecl.wire.raft import Append, AppendAnswer, Entry, EntryKind
 
 from .same_daemon import Nodes as Trio
 from .same_daemon import configuration
@@ -68,7 +70,7 @@ class Lockds(Trio):
             self.propose(Configure("", lease_timing(TIMING)))
 
     def build(self, node: NodeName) -> Lockd:
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT)
 
     def lockd(self, node: str) -> Lockd:
         core = self.cores[NodeName(node)]
@@ -462,19 +464,19 @@ def test_another_leader_counts_with_the_longer_leases_of_the_one_before(lockds: 
 
 
 def test_a_compacted_log_is_read_again() -> None:
-    """Whatever is in the snapshot is not put into another one: a lockd that starts on one ended with an error."""
-    journal, alone = Journal(), configuration(nodes=1)
+    """What is in the snapshot is not put into another one: a lockd that started on one ended with an error."""
+    journal = Journal()
 
     def life() -> Lockd:
-        core = Lockd(N1, alone, journal.read(), Random(1))
+        core = Lockd(N1, CONFIGURATION, journal.read(), Random(1), BOOT)
         core.compact_every, core.retained = 3, 0
         journal.write(core.start(0.0).save)
         return core
 
     core = life()
-    for number in range(1, 6):
-        message = Propose(number, core.raft.term, (SetWanted(WEB, Wanted.RUNNING),))
-        journal.write(core.handle(Told(CLUSTERD, message), 1.0).save)
-    assert core.raft.log.snapshot.index >= 3
-    again = life()
-    assert again.ledger.apps == core.ledger.apps
+    wish = msgspec.msgpack.encode(Batch((SetWanted(WEB, Wanted.RUNNING),)))
+    entries = tuple(Entry(Term(2), EntryKind.COMMAND, wish) for _ in range(4))
+    append = Append(Term(2), Index(1), Term(1), entries, commit=Index(5), round=1)
+    journal.write(core.handle(Received(N2, append), 1.0).save)
+    assert core.raft.log.snapshot.index == 5
+    assert life().ledger == core.ledger

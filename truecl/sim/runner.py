@@ -28,8 +28,10 @@ from truecl.sim.schedule import Runaway
 from truecl.sim.supervision import WarmParent
 from truecl.wire.messages import Notes
 
-SIZES, WEIGHTS = (2, 3, 4, 5, 8), (4, 20, 6, 3, 1)
-"""Nodes, a witness among them in a fifth of the clusters that have three or more."""
+WORLDS = (
+    *[(2, False)] * 3, *[(3, False)] * 8, *[(3, True)] * 3, *[(4, False)] * 3, (4, True), *[(5, False)] * 2, (8, False),
+)  # fmt: skip
+"""Nodes, and whether the last of them is a witness."""
 CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
@@ -149,9 +151,9 @@ def run(
     What a core itself raises is a problem like a broken promise.
     """
     random = Random(f"world {seed}")
-    size = random.choices(SIZES, WEIGHTS)[0]
-    count = nodes if nodes is not None else size
-    witness = count > 2 and random.random() < 0.2
+    size, witness = random.choice(WORLDS)
+    count = size if nodes is None else nodes
+    witness = witness and count > 2
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
