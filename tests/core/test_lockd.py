@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from truecl.core.contract import Joined, Left, Received, Told
+from truecl.core.contract import Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
@@ -478,5 +478,6 @@ def test_a_compacted_log_is_read_again() -> None:
     entries = tuple(Entry(Term(2), EntryKind.COMMAND, wish) for _ in range(4))
     append = Append(Term(2), Index(1), Term(1), entries, commit=Index(5), round=1)
     journal.write(core.handle(Received(N2, append), 1.0).save)
+    journal.write(core.handle(Woke(), 1.1).save)
     assert core.raft.log.snapshot.index == 5
     assert life().ledger == core.ledger
