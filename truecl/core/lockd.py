@@ -67,6 +67,8 @@ def membership_of(configuration: Configuration) -> Membership:
 class Lockd:
     """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
 
+    _apply = staticmethod(ledgers.apply)
+
     def __init__(
         self, me: NodeName, configuration: Configuration, records: Records, random: Random, boot: BootId
     ) -> None:
@@ -384,7 +386,7 @@ class Lockd:
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            self.ledger = self._apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
         if self._leases is not None:
             self._leases.retime(self.ledger.timings, now)
         if step.completed_round:

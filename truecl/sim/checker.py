@@ -130,9 +130,11 @@ class World:
         self._cluster = cluster
         self.log = Log(self)
         self._first_start: dict[tuple[AppName, Generation], tuple[NodeName, BootId]] = {}
+        self._started_at: dict[tuple[AppName, Generation], float] = {}
         self._closed: set[tuple[NodeName, AppName, Generation]] = set()
         self._ended_expired: dict[tuple[AppName, NodeName], Generation] = {}
         """The newest generation of an application on a node that was ended by 'expired'."""
+        self._had: set[tuple[str, Generation, BootId]] = set()
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
         self.starts = 0
@@ -214,6 +216,7 @@ class World:
         key = (app, instance.generation)
         where = (name, machine.boot)
         first = self._first_start.setdefault(key, where)
+        self._started_at.setdefault(key, self._cluster.schedule.now)
         if first != where:
             raise Violation(f"S4: {instance} is started on {where} and was on {first}")
         for other in self._cluster.machines.values():
@@ -222,6 +225,9 @@ class World:
         held = machine.journals[REQD].read().get("instances", {}).get(app)
         if held is None or _RECORD.decode(held).generation != instance.generation:
             raise Violation(f"S4: {name} starts {step.name} of {instance} without a durable record of it")
+        for (other_app, active), generation in machine.kernel.active.items():
+            if other_app == app and generation != instance.generation:
+                raise Violation(f"S4: {name} starts {step.name} of {instance} beside {active} of {generation}")
         self.starts += 1
 
     def activated(self, machine: "Machine", key: Key, step: Step) -> None:
@@ -239,6 +245,19 @@ class World:
         for other in self._cluster.machines.values():
             if other is not machine and other.powered and address in other.kernel.addresses:
                 self._overlap(address, machine, other)
+        app = self._app_of(address)
+        state = self.log.ledger.apps.get(app)
+        if (
+            state is None
+            or state.grant is None
+            or (state.ended is not None and state.ended.proof is not Proof.RELEASED)
+        ):
+            return
+        since, now = self._started_at.get((app, state.grant.generation)), self._cluster.schedule.now
+        fresh = (address, state.grant.generation, machine.boot) not in self._had
+        self._had.add((address, state.grant.generation, machine.boot))
+        if fresh and since is not None and all(self._cluster.stranger(address, when) for when in (since, now)):
+            raise Violation(f"S2: {machine.name} took {address}, which a stranger has had since before its start")
 
     def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
         """SAFETY.md 7: the kernel's lifetime is the rest of the lease, rounded up, and a second at most on top."""
@@ -296,7 +315,7 @@ class World:
     # ---- S2's exception ---------------------------------------------------------------------------------------------
 
     def _overlap(self, address: str, machine: "Machine", other: "Machine") -> None:
-        app = next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))
+        app = self._app_of(address)
         if not (self._excepted(app, other) or self._excepted(app, machine)):
             raise Violation(f"S2: {address} is configured on {other.name} and on {machine.name}")
         self._overlaps.setdefault(address, self._cluster.schedule.now)
@@ -334,6 +353,9 @@ class World:
         """
         upto = self._ended_expired.get((app, machine.name), 0)
         return all(generation <= upto for (each, _), generation in machine.kernel.active.items() if each == app)
+
+    def _app_of(self, address: str) -> AppName:
+        return next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))
 
     def _addresses(self, app: AppName) -> tuple[str, ...]:
         config = self._cluster.configuration.app(app)

@@ -18,6 +18,8 @@ from truecl.sim.schedule import Schedule
 from truecl.sim.supervision import KeepAll, Supervision
 
 Assemble = Callable[[DaemonName, NodeName, Configuration, BootId, Records, Random, float], Core]
+_STRANGER = 4.0
+"""Seconds for which a stranger comes or stays away."""
 LAST = 50
 """Events kept for the story of a failure."""
 
@@ -116,6 +118,7 @@ class Cluster:
         self.configuration = configuration
         self.plan = plan
         self.assemble = assemble
+        self.seed = seed
         self.random = Random(seed)
         self.faults = faults
         self.gap = faults.gap
@@ -159,6 +162,11 @@ class Cluster:
     def power_on(self, machine: Machine) -> None:
         if not machine.powered:
             machine.power_on()
+
+    def stranger(self, address: str, when: float) -> bool:
+        """Has somebody else on the network this address at true time `when`? For seconds on end, or not at all."""
+        share = self.faults.conflicts
+        return share > 0.0 and Random(f"{self.seed} {address} {when // _STRANGER}").random() < share
 
     def met(self, kind: str) -> None:
         """Something that days are drawn for has happened (truecl.sim.coverage)."""

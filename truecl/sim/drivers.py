@@ -14,6 +14,7 @@ from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
 from truecl.core.reqd import Reqd
+from truecl.core.turns import SLOW
 from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
     ArmWatchdog,
@@ -34,10 +35,11 @@ from truecl.model.actions import (
     StepUp,
     WatchdogTrouble,
 )
-from truecl.model.config import WATCHDOG_FEED
+from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
 from truecl.sim.clerks import Clerks
+from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
 from truecl.sim.process import Process
 from truecl.sim.watchdog import Device
@@ -70,13 +72,14 @@ class Witness(Protocol):
 
 class _Work:
     """One action under way. `effect` happens once, at the latest when the work is over. `tool`: by a process of its
-    own, which outlives the daemon."""
+    own, which outlives the daemon. `up`: when it began to bring a step up, true time; None: it does something else."""
 
-    __slots__ = ("effect", "over", "process", "tool")
+    __slots__ = ("effect", "over", "process", "tool", "up")
 
-    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool) -> None:
+    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool, up: float | None) -> None:
         self.process = process
         self.tool = tool
+        self.up = up
         self.effect: Callable[[], Any] | None = effect
         self.over = False
 
@@ -98,11 +101,15 @@ class SimulatedDrivers:
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
         }
-        kinds = (*[WATCHDOGS[0]] * 4, *WATCHDOGS[1:])
-        self._watchdogs = {
-            node.name: DECLARED if node.watchdog.watchdog_survives_pause else self._random.choice(kinds)
-            for node in cluster.configuration.cluster.nodes
-        }
+        self._watchdogs = {node.name: self._drawn(node) for node in cluster.configuration.cluster.nodes}
+
+    def _drawn(self, node: NodeConfig) -> tuple[str, str, bool]:
+        """Its watchdog."""
+        if node.watchdog.watchdog_survives_pause:
+            return DECLARED
+        if self._random.random() >= self._cluster.faults.virtual:
+            return WATCHDOGS[0]
+        return self._random.choice(WATCHDOGS[1:])
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
@@ -194,10 +201,16 @@ class SimulatedDrivers:
         return self._random.expovariate(1.0) * self._cluster.faults.driver_time + 0.0005
 
     def _work(
-        self, process: Process, number: int, seconds: float, effect: Callable[[], Any], tool: bool = False
+        self,
+        process: Process,
+        number: int,
+        seconds: float,
+        effect: Callable[[], Any],
+        tool: bool = False,
+        up: float | None = None,
     ) -> None:
         """Have the effect after `seconds` (later on a paused node) and answer with what it returns."""
-        work = _Work(process, effect, tool)
+        work = _Work(process, effect, tool, up)
         works = self._works.setdefault((process.machine.name, process.daemon), [])
         works.append(work)
         if len(works) > 64:
@@ -220,6 +233,9 @@ class SimulatedDrivers:
     def _step(self, process: Process, number: int, action: StepUp | StepDown) -> None:
         faults, draw = self._cluster.faults, self._random.random
         change = self._up if isinstance(action, StepUp) else self._down
+        up = process.decided if isinstance(action, StepUp) else None
+        if up is not None:
+            self._take_turns(process, up)
         machine = process.machine
         key = (action.instance.app, action.step.name)
         if draw() < faults.driver_hangs:
@@ -238,7 +254,7 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(Probe.UNKNOWN, "gave no answer in time")
 
-            self._work(process, number, action.timeout, give_up, tool=True)
+            self._work(process, number, action.timeout, give_up, True, up)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
             self._cluster.met("driver fails")
@@ -248,9 +264,18 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(self._truth(machine, key), "failed")
 
-            self._work(process, number, self._time(), fail, tool=True)
+            self._work(process, number, self._time(), fail, True, up)
         else:
-            self._work(process, number, self._time(), lambda: change(machine, action), tool=True)
+            self._work(process, number, self._time(), lambda: change(machine, action), True, up)
+
+    def _take_turns(self, process: Process, now: float) -> None:
+        """No more steps are brought up at a time than reqd's limit, but for slow ones (truecl.core.turns)."""
+        if not isinstance(process.core, Reqd):
+            return
+        works = self._works.get((process.machine.name, process.daemon), [])
+        young = [each for each in works if each.up is not None and not each.over and now - each.up < SLOW * 0.9]
+        if len([each for each in young if each.process is process]) >= process.core.instances.turns.limit:
+            raise Violation(f"{process} begins more than {process.core.instances.turns.limit} steps at a time")
 
     def _end_tools(self, process: Process) -> StepResult:
         """Those of earlier lives die, but for the ones that are stuck."""
@@ -415,7 +440,7 @@ class SimulatedDrivers:
         return Outcome()
 
     def _conflict(self, machine: "Machine", address: str) -> Conflict:
-        if self._random.random() < self._cluster.faults.conflicts:
+        if self._cluster.stranger(address, self._schedule.now):
             self._cluster.met("address of a stranger")
             return Conflict(mac="02:00:00:00:00:99")
         link = self._cluster.network.links[0]

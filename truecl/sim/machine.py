@@ -122,8 +122,9 @@ class Machine:
         assert self.suspended is not None
         seconds = self.schedule.now - self.suspended
         self.suspended = None
-        if not clock_ran:
+        if not clock_ran or self.cluster.variant.monotonic:
             self._base -= seconds * self.rate
+        if not clock_ran:
             self.lag += seconds
         self.cluster.drivers.woke(self, seconds)
         for process in self.processes.values():
@@ -241,7 +242,7 @@ class Machine:
 
     def make_room(self, process: Process) -> bool:
         """A save on a full disk: the ballast's blocks take it and some more, and the core hears of that. False: there
-        are none left, so the daemon ends."""
+        are none left."""
         journal = self.journals[process.daemon]
         if journal.ballast:
             journal.ballast, journal.room = False, self.random.randint(1, 40)
@@ -250,10 +251,13 @@ class Machine:
             journal.room -= 1
             return True
         self.cluster.met("full disk, the reserve is used up")
+        return False
+
+    def give_up(self, process: Process) -> None:
+        """A daemon ends whose save has failed."""
         self.lose(process, process.saving)
         process.saving = ()
         self._end(process, quietly=False)
-        return False
 
     def lose(self, process: Process, saves: tuple[Save, ...]) -> None:
         """The transaction did not become durable; what goes to the run directory may have got there."""

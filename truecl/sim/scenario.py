@@ -168,8 +168,14 @@ class Operators:
         if not self._on:
             return
         verb = self._random.choice(("start", "start", "stop", "move", "move"))
-        if self._random.random() < 0.08:
-            self._ask_for_power()
+        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
+        if dark and self._random.random() < self._cluster.faults.vouches:
+            self._vouch(dark)
+            self._next()
+            return
+        if self._random.random() < 0.06:
+            wish = self._random.choice(("off", "reboot", "on"))
+            self._ask(wish, AppName(""), self._random.choice(self._cluster.names))
             self._next()
             return
         app = self._random.choice(self._cluster.configuration.apps)
@@ -177,14 +183,8 @@ class Operators:
         self._ask(verb, app.name, node)
         self._next()
 
-    def _ask_for_power(self) -> None:
+    def _vouch(self, dark: list[NodeName]) -> None:
         """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
-        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
-        if not dark:
-            self._ask(
-                self._random.choice(("off", "reboot", "on")), AppName(""), self._random.choice(self._cluster.names)
-            )
-            return
         cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
         lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:

@@ -50,10 +50,12 @@ class Mutant:
     """Aims the faults at the gap that the mutant opens."""
     nodes: int | None = None
     """In clusters of this size; None: drawn."""
+    budget: int = 24
+    """Seeds, from 0 on, within which it must be caught."""
 
 
-def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
-    """The production cores, but `daemon`'s from `build`, with the same arguments."""
+def instead(daemon: DaemonName, build: Callable[..., Core], others: Assemble = production) -> Assemble:
+    """The production cores (or `others`), but `daemon`'s from `build`, with the same arguments."""
 
     def assembled(
         which: DaemonName,
@@ -66,13 +68,13 @@ def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
     ) -> Core:
         if which == daemon:
             return _small(build(me, configuration, boot, records, random, now), random)
-        return production(which, me, configuration, boot, records, random, now)
+        return others(which, me, configuration, boot, records, random, now)
 
     return assembled
 
 
-def with_part(name: str, kind: type) -> Assemble:
-    """reqd with another class of its part `name`."""
+def with_part(name: str, kind: type, others: Assemble = production) -> Assemble:
+    """reqd with another class of its part `name`, and the cores of `others`."""
 
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
@@ -80,4 +82,4 @@ def with_part(name: str, kind: type) -> Assemble:
         getattr(core, name).__class__ = kind
         return core
 
-    return instead(REQD, build)
+    return instead(REQD, build, others)
