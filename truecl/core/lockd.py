@@ -19,6 +19,7 @@ from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
 from truecl.core.quorum import electors
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
@@ -66,6 +67,8 @@ def membership_of(configuration: Configuration) -> Membership:
 class Lockd:
     """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
 
+    _apply = staticmethod(ledgers.apply)
+
     def __init__(
         self, me: NodeName, configuration: Configuration, records: Records, random: Random, boot: BootId
     ) -> None:
@@ -98,7 +101,7 @@ class Lockd:
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
-        self._compacted = 0
+        self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
@@ -383,7 +386,7 @@ class Lockd:
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            self.ledger = self._apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
         if self._leases is not None:
             self._leases.retime(self.ledger.timings, now)
         if step.completed_round:
@@ -460,6 +463,6 @@ class Lockd:
         return min((time for time in times if now < time < math.inf), default=None)
 
     def _compact(self) -> None:
-        if self.raft.applied - self._compacted >= COMPACT_EVERY:
-            self._compacted = self.raft.applied
-            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step
+        if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:
+            data = ledgers.encode(self.ledger)
+            self.raft.compact(self.raft.applied, data, self.retained)  # its saves come with the next step
