@@ -1,0 +1,248 @@
+"""Operators' requests at the master: each becomes an operation on an application or on a node's power, once.
+
+A request may come again: its origin passes it on until it hears of the end, which may be lost. It is known by its id;
+what became of the latest ones is remembered for that.
+"""
+
+from msgspec.structs import replace
+
+from truecl.core import fence_operation
+from truecl.core.cold_start import autostart
+from truecl.core.desk import Desk
+from truecl.core.fence_operation import FenceOperation, FenceStage
+from truecl.core.ledger import app_state
+from truecl.core.operation import Operation, Stage
+from truecl.core.outbox import Outbox
+from truecl.core.situation import Situation
+from truecl.model.ids import REQD, AppName, NodeName
+from truecl.model.ledger import AnyCommand, FreeLock, Lock
+from truecl.model.report import Progress, Severity
+from truecl.wire.messages import FenceResult, InstanceProgress, PoweredOn, Reply, Request
+
+FORGOTTEN = 10.0
+"""Seconds after which the master waits no more for a wish that nobody asks after: its lock is for others."""
+MAX_OUTCOMES = 256
+MAX_OPERATIONS = 64
+
+
+class Operations:
+    """Those under way, and how the latest ended."""
+
+    def __init__(self, situation: Situation, outbox: Outbox) -> None:
+        self._situation, self._out = situation, outbox
+        self.desk = Desk(situation, outbox, self.begin)
+        self._operations: dict[str, Operation] = {}
+        self._fence_operations: dict[str, FenceOperation] = {}
+        self._early: list[tuple[Request, NodeName]] = []
+        """Requests that came between this node's election and its first committed entry."""
+        self._outcomes: dict[str, tuple[Reply, ...]] = {}
+        """Of the latest operations, by request: a reply may be lost, and its request comes again."""
+
+    def forget(self) -> None:
+        """This node leads no more, or not yet."""
+        self._operations.clear()
+        self._fence_operations.clear()
+        if self._situation.leadership.leader != self._situation.me:
+            self._early.clear()
+
+    def begin_early(self) -> None:
+        early, self._early = self._early, []
+        for request, origin in early:
+            self.begin(request, origin)
+
+    def begin(self, request: Request, origin: NodeName) -> None:
+        """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
+        dropped: its origin passes it on again when it hears of the next leader."""
+        under_way = self._operations.get(request.id) or self._fence_operations.get(request.id)
+        if under_way is not None:
+            under_way.asked_at = self._situation.now
+        elif request.id in self._outcomes:
+            for reply in self._outcomes[request.id]:
+                self.desk.answer(origin, reply)
+        elif not self._situation.master:
+            known = any(each.id == request.id for each, _ in self._early)
+            leads = self._situation.leadership.leader == self._situation.me
+            if leads and not known and len(self._early) < MAX_OPERATIONS:
+                self._early.append((request, origin))
+        else:
+            self._begin_new(request, origin)
+
+    def _begin_new(self, request: Request, origin: NodeName) -> None:
+        situation = self._situation
+        problem = self._problem(request)
+        if problem or len(self._operations) + len(self._fence_operations) >= MAX_OPERATIONS:
+            text = problem or "too many operations at once; try again"
+            self.desk.answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
+            self.desk.answer(origin, Reply(request.id, code=1))
+        elif request.verb in fence_operation.VERBS:
+            operation = fence_operation.begin(request, origin, situation.configuration, situation.now)
+            self._fence_operations[request.id] = operation
+        else:
+            self._operations[request.id] = Operation(request, origin, asked_at=situation.now)
+
+    # ---- can it be tried? -------------------------------------------------------------------------------------------
+
+    def _problem(self, request: Request) -> str:
+        """Why a request cannot even be tried; '' if it can."""
+        if request.verb == "autostart":
+            return ""
+        if request.verb in fence_operation.VERBS:
+            return self._fence_problem(request)
+        if request.verb not in ("start", "stop", "move"):
+            return f"unknown request '{request.verb}'"
+        configuration = self._situation.configuration
+        config = configuration.app(request.app)
+        if config is None:
+            if request.verb == "stop" and request.app in self._situation.ledger.apps:
+                return ""
+            names = ", ".join(each.name for each in configuration.apps) or "none"
+            return f"unknown application '{request.app}'; configured: {names}"
+        if request.node is None:
+            no_target = request.verb == "move" and self._target(request.app) is None
+            return f"no other node of '{request.app}' is up" if no_target else ""
+        if request.node not in config.nodes:
+            return f"'{request.node}' is not one of the nodes of '{request.app}': {', '.join(config.nodes)}"
+        if request.node not in self._situation.heard():
+            return f"node '{request.node}' is not up; lha_stat shows which are"
+        return ""
+
+    def _fence_problem(self, request: Request) -> str:
+        for other in self._fence_operations.values():
+            if other.node == request.node:
+                return f"lha_fence --{other.request.verb} of {other.node} is under way ({other.request.operator})"
+        situation = self._situation
+        return fence_operation.problem(request, situation.configuration, situation.ledger, situation.heard())
+
+    def _target(self, app: AppName) -> NodeName | None:
+        """Where a move without a node goes: the next of its list that is up."""
+        config, grant = self._situation.configuration.app(app), app_state(self._situation.ledger, app).grant
+        if config is None:
+            return None
+        heard = self._situation.heard()
+        others = [node for node in config.nodes if node in heard and (grant is None or node != grant.node)]
+        return others[0] if others else None
+
+    # ---- on applications --------------------------------------------------------------------------------------------
+
+    def progress(self, message: InstanceProgress) -> None:
+        """A step of an instance, to whoever waits for that application."""
+        for operation in self._operations.values():
+            if operation.request.app == message.app:
+                self.desk.answer(operation.origin, Reply(operation.request.id, message.progress))
+
+    def stale_locks(self) -> list[AnyCommand]:
+        locks = sorted(self._situation.ledger.locks.items())
+        return [FreeLock(name, lock.token) for name, lock in locks if self._stale(lock)]
+
+    def _stale(self, lock: Lock) -> bool:
+        """Its operation went on a master that is gone, or on this daemon before it was restarted."""
+        return lock.term < self._situation.leadership.term or lock.holder not in self._operations
+
+    def step(self, failed: tuple[AppName, ...], proposing: bool) -> list[AnyCommand]:
+        """What brings the operations on applications on. `failed`: no node is left for these. `proposing`: an entry of
+        the log is under way."""
+        commands: list[AnyCommand] = []
+        taken: set[str] = set()
+        for operation in list(self._operations.values()):
+            if proposing and operation.stage in (Stage.LOCK, Stage.WISH):
+                continue  # decide on what the log says, not on what it is about to say
+            if operation.request.verb == "autostart":
+                commands += self._step_autostart(operation)
+                continue
+            lock = self._situation.ledger.locks.get(operation.lock)
+            if operation.stage is Stage.LOCK and lock is not None and self._stale(lock):
+                continue
+            command = self._step_one(operation, failed)
+            if operation.stage is Stage.LOCK and operation.lock in taken:
+                continue
+            if command is not None:
+                taken.add(operation.lock)
+                commands.append(command)
+            elif operation.stage is Stage.LOCK and not operation.told_lock:
+                self._tell_lock(operation)
+            self._tell_outcome(operation)
+        return commands
+
+    def _step_autostart(self, operation: Operation) -> list[AnyCommand]:
+        wishes = autostart(self._situation.ledger, self._situation.configuration)
+        if not wishes:  # now the log says so
+            operation.end(0, "")
+            operation.stage = Stage.DONE
+            self._tell_outcome(operation)
+        return wishes
+
+    def _step_one(self, operation: Operation, failed: tuple[AppName, ...]) -> AnyCommand | None:
+        situation, app = self._situation, operation.request.app
+        if operation.stage is Stage.WAIT and situation.now >= operation.asked_at + FORGOTTEN:
+            operation.told = True
+            operation.end(4, "")
+        if operation.request.verb == "move" and operation.request.node is None:
+            target = self._target(app)
+            operation.request = replace(operation.request, node=target)
+            if target is None:
+                operation.end(1, f"no other node of '{app}' is up")
+        config, report = situation.configuration.app(app), situation.owners_report(app)
+        return operation.step(situation.ledger, config, app in failed, report)
+
+    def _tell_lock(self, operation: Operation) -> None:
+        operation.told_lock = True
+        holder = self._operations.get(self._situation.ledger.locks[operation.lock].holder)
+        who = f" (lha_{holder.request.verb}app by {holder.request.operator})" if holder is not None else ""
+        text = f"waiting: '{operation.request.app}' is locked by another operation{who}"
+        self.desk.answer(operation.origin, Reply(operation.request.id, Progress(text, Severity.WARN, verbose=False)))
+
+    def _tell_outcome(self, operation: Operation) -> None:
+        """As soon as it is known: whoever asked need not wait until the lock is free again."""
+        if operation.code is not None and not operation.told:
+            operation.told = True
+            self._tell_end(operation.request.id, operation.origin, operation.code, operation.text)
+        if operation.stage is Stage.DONE:
+            del self._operations[operation.request.id]
+
+    def _tell_end(self, id: str, origin: NodeName, code: int, text: str) -> None:
+        replies = []
+        if text:
+            severity = Severity.ERROR if code else Severity.LOG
+            replies.append(Reply(id, Progress(text, severity, verbose=False)))
+        self._outcomes[id] = (*replies, Reply(id, code=code))
+        if len(self._outcomes) > MAX_OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
+        for reply in self._outcomes[id]:
+            self.desk.answer(origin, reply)
+
+    # ---- on nodes' power --------------------------------------------------------------------------------------------
+
+    def unwanted(self) -> frozenset[NodeName]:
+        """Nodes that an operator has asked to switch off."""
+        return frozenset(each.node for each in self._fence_operations.values() if each.unwanted)
+
+    def fenced(self, message: FenceResult) -> None:
+        for operation in self._fence_operations.values():
+            operation.fenced(message)
+
+    def powered_on(self, message: PoweredOn) -> None:
+        for operation in self._fence_operations.values():
+            operation.powered_on(message)
+
+    def step_fences(self, proposing: bool) -> list[AnyCommand]:
+        situation, commands = self._situation, list[AnyCommand]()
+        for id, operation in list(self._fence_operations.items()):
+            if not proposing or situation.now >= operation.until:  # decide on what the log says
+                command = operation.step(
+                    situation.me, situation.ledger, situation.heard(), situation.nodes.expired, situation.now
+                )
+                commands += [command] if command is not None else []
+            order = operation.order()
+            if order is not None:
+                self._out.tell(REQD, order)
+            for progress in operation.progress:
+                self.desk.answer(operation.origin, Reply(id, progress))
+            operation.progress.clear()
+            if operation.stage is FenceStage.DONE and operation.code is not None:
+                del self._fence_operations[id]
+                self._tell_end(id, operation.origin, operation.code, operation.text)
+        return commands
+
+    def wakes(self) -> list[float]:
+        times = [each.asked_at + FORGOTTEN for each in self._operations.values() if each.stage is Stage.WAIT]
+        return times + [each.until for each in self._fence_operations.values()]
