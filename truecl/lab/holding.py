@@ -23,6 +23,14 @@ def has_address(lab: Lab, node: str, address: str) -> bool:
     return f"|-- {address}\n" in local_addresses(lab, node)
 
 
+def has_mount(lab: Lab, node: str, point: str) -> bool:
+    """In the mount namespace of the node's first process."""
+    with suppress(OSError):
+        pid = NodeState.load(lab.paths, node).pid
+        return bool(pid) and f" {point} " in Path(f"/proc/{pid}/mountinfo").read_text()
+    return False
+
+
 def programs(lab: Lab, node: str) -> set[str]:
     """Applications that have a process on the node, of whatever generation."""
     groups = Path(f"{lab.paths.node_group(cgroups.mount_point(), node)}/truecl")

@@ -300,6 +300,7 @@ CASES: tuple[Case, ...] = (
     Case("linkcut", _FOUR, linkcut),
     Case("powercut4", _FOUR, powercut("powercut4")),
     Case("footprint", _FOUR, footprint("")),
+    Case("powercut2", Setting(2), powercut("powercut2")),
     *_failovers(),
     Case("paused", Setting(3, bare=True), paused),
     Case("footprintfast", Setting(4, profile="fast"), footprint(" fast"), many=False),

@@ -32,7 +32,7 @@ def _failover(key: str, text: str, must: float, aim: float, phases: tuple[str, .
 
 def _failovers() -> Iterator[Figure]:
     """With a fence device and storage, or, `expired`, with neither. The profile `fast` has half the time."""
-    for nodes in (3, 4, 8):
+    for nodes in (2, 3, 4, 8):
         text = f"power cut of owner and master, {nodes} nodes"
         yield from _failover(f"powercut{nodes}", text, 1000, 500, _FENCED)
     for suffix, part in (("", 1.0), (" fast", 0.5)):

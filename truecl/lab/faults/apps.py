@@ -16,6 +16,8 @@ FILES, PAGES, ALONE = AppName("files"), AppName("pages"), AppName("alone")
 APPS = (FILES, PAGES, ALONE)
 ADDRESSES = {FILES: "10.77.1.101", PAGES: "10.77.1.102"}
 PORT = 80
+FENCE_TIMEOUT = "4s"
+"""Longer than the slow switch takes. Of two nodes, the second waits for it."""
 IMAGE, MOUNT = "files.img", "/srv/files"
 
 
@@ -54,7 +56,7 @@ class Provider:
         self._profile, self._clock = profile, clock
 
     def __call__(self, nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-        provision.configure(nodes, links, self._profile)
+        provision.configure(nodes, links, self._profile, fence_timeout=FENCE_TIMEOUT)
         make_image(Path(nodes[0].shared) / IMAGE)
         for node in nodes:
             (node.etc / "apps").mkdir(exist_ok=True)

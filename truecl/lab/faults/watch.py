@@ -15,7 +15,7 @@ from pathlib import Path
 
 from truecl.lab import holding
 from truecl.lab.cluster import Lab
-from truecl.lab.faults.apps import ADDRESSES, APPS, FILES, IMAGE
+from truecl.lab.faults.apps import ADDRESSES, APPS, FILES, IMAGE, MOUNT
 from truecl.model.ids import AppName
 
 LOOK = 0.008
@@ -66,9 +66,10 @@ class Watch(threading.Thread):
     def now_held(self) -> dict[Thing, tuple[str, ...]]:
         """Thing to the nodes that have it."""
         found: dict[Thing, list[str]] = {}
-        for node in self._mounted():
-            found.setdefault((FILES, "file system"), []).append(node)
+        mounted = self._mounted()
         for node in self._nodes:
+            if node in mounted or holding.has_mount(self._lab, node, MOUNT):
+                found.setdefault((FILES, "file system"), []).append(node)
             for thing in self._of(node):
                 found.setdefault(thing, []).append(node)
         return {thing: tuple(sorted(nodes)) for thing, nodes in found.items()}
@@ -98,14 +99,14 @@ class Watch(threading.Thread):
         self._open[thing] = Overlap(thing, both, now, now)
         self.overlaps.append(self._open[thing])
 
-    def _mounted(self) -> list[str]:
+    def _mounted(self) -> set[str]:
         """Nodes with a superblock on the image, whatever mount namespace shows it or none."""
-        found = []
+        found = set()
         for place in Path("/sys/fs/ext4").iterdir():
             with suppress(OSError):
                 backing = Path(f"/sys/block/{place.name}/loop/backing_file").read_text()
                 if match := self._backing.match(backing):
-                    found.append(match[1])
+                    found.add(match[1])
         return found
 
     def _of(self, node: str) -> Collection[Thing]:
