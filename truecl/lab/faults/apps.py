@@ -36,7 +36,7 @@ def texts(names: Sequence[str]) -> dict[AppName, str]:
         "volumes": {"data": {"type": "file", "image": f"/shared/{IMAGE}"}},
         "filesystems": [{"type": "ext4", "mount": MOUNT}],
     }
-    parts = {
+    parts: dict[AppName, dict[str, object]] = {
         FILES: storage | web(FILES, MOUNT),
         PAGES: web(PAGES, "/tmp"),
         ALONE: {"programs": {"sleep": {"run": ["/bin/sleep", "infinity"]}}},
