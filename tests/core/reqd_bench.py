@@ -153,7 +153,7 @@ class ReqdBench:
 
     def line(self, app: AppName) -> InstanceReport:
         """As the last request reported it."""
-        return next(line for line in self.core._instances() if line.app == app)
+        return next(line for line in self.core.instances.reports() if line.app == app)
 
     def ups(self) -> list[str]:
         return [action.step.name for action in self.asked.values() if isinstance(action, StepUp)]

@@ -14,7 +14,7 @@ from truecl.model.ids import CLUSTERD
 from truecl.model.ledger import AnyCommand, Ledger
 from truecl.model.report import InstanceReport
 from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
-from truecl.sim.mutants import instead
+from truecl.sim.mutants.build import instead
 from truecl.sim.runner import run
 
 

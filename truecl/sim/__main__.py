@@ -10,7 +10,8 @@ import argparse
 import sys
 from time import perf_counter
 
-from truecl.sim.mutants import MUTANTS, Mutant
+from truecl.sim.mutants import MUTANTS
+from truecl.sim.mutants.build import Mutant
 from truecl.sim.runner import Result, run
 from truecl.sim.sweep import named, results
 

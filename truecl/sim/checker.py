@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from truecl.core.contract import Event, Output, Put
+from truecl.core.instances import InstanceRecord
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
-from truecl.core.reqd import InstanceRecord, Reqd
+from truecl.core.reqd import Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase

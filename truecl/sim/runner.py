@@ -21,7 +21,7 @@ from truecl.sim.cluster import Assemble, Cluster, Story, Violation
 from truecl.sim.drivers import SimulatedDrivers
 from truecl.sim.faults import CALM, Faults, draw
 from truecl.sim.machine import Machine
-from truecl.sim.mutants import production
+from truecl.sim.mutants.build import production
 from truecl.sim.process import PROPER, Process, Variant
 from truecl.sim.schedule import Runaway
 from truecl.sim.supervision import WarmParent

@@ -5,7 +5,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-from truecl.sim.mutants import MUTANTS, Mutant
+from truecl.sim.mutants import MUTANTS
+from truecl.sim.mutants.build import Mutant
 from truecl.sim.runner import Result, run
 
 _CHUNK = 4

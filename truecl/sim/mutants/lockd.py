@@ -1,0 +1,75 @@
+"""Leaves rules of leases out, as the leader keeps them."""
+
+from truecl.core.leases import WATCHDOG_TIMES, Leases
+from truecl.core.lockd import Lockd
+from truecl.model.ids import LOCKD, NodeName
+from truecl.sim import faults
+from truecl.sim.cluster import Assemble
+from truecl.sim.mutants.build import Mutant, instead
+from truecl.wire.messages import Renew
+
+
+class AnswersWithoutARound(Lockd):
+    def _renew(self, message: Renew, now: float) -> None:
+        super()._renew(message, now)
+        self._answer(1 << 40)
+
+
+class ForgetsMargins(Leases):
+    def surely_over(self, node: NodeName) -> float:
+        return super().surely_over(node) - self._timing.drift - self._timing.stop_allowance
+
+
+class OneTimeout(Leases):
+    def surely_reset(self, node: NodeName, timeout: float) -> float:
+        return super().surely_reset(node, timeout / WATCHDOG_TIMES)
+
+
+class TwoTimeouts(Leases):
+    """Without the feed of the kernel, when the process that has the device open dies."""
+
+    def surely_reset(self, node: NodeName, timeout: float) -> float:
+        return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
+
+
+def with_leases(kind: type[Leases]) -> type[Lockd]:
+    class Other(Lockd):
+        def _leases_of_term(self) -> Leases:
+            leases = super()._leases_of_term()
+            leases.__class__ = kind
+            return leases
+
+    return Other
+
+
+def with_lockd(lockd: type[Lockd]) -> Assemble:
+    return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
+        me, configuration, records, random))  # fmt: skip
+
+
+MUTANTS = (
+    Mutant(
+        "answer a lease without a round",
+        "SAFETY.md 2",
+        assemble=with_lockd(AnswersWithoutARound),
+        adjust=faults.unfenced,
+    ),
+    Mutant(
+        "forget drift and stop allowance",
+        "SAFETY.md 2",
+        assemble=with_lockd(with_leases(ForgetsMargins)),
+        adjust=faults.unfenced,
+    ),
+    Mutant(
+        "accept one timeout of a watchdog",
+        "SAFETY.md 3",
+        assemble=with_lockd(with_leases(OneTimeout)),
+        adjust=faults.watched,
+    ),
+    Mutant(
+        "accept two timeouts of a watchdog",
+        "SAFETY.md 3",
+        assemble=with_lockd(with_leases(TwoTimeouts)),
+        adjust=faults.watched,
+    ),
+)

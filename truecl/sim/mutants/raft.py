@@ -1,0 +1,83 @@
+"""Leaves rules of the replicated log out."""
+
+from random import Random
+
+from msgspec.structs import replace
+
+from truecl.core.contract import Core, Records
+from truecl.core.lockd import Lockd
+from truecl.core.raft import Raft, Role
+from truecl.core.raft.tenure import Tenure
+from truecl.model.config import Configuration
+from truecl.model.ids import LOCKD, BootId, Index, NodeName, Term
+from truecl.sim import faults
+from truecl.sim.cluster import Assemble
+from truecl.sim.mutants.build import Mutant, instead
+from truecl.wire.raft import PreVote, RaftMessage, Vote, VoteAnswer
+
+
+class VotesTwice(Raft):
+    def _on_vote(self, node: NodeName, message: Vote) -> bool:
+        self.voted_for = None
+        return super()._on_vote(node, message)
+
+
+class CountsStaleVotes(Raft):
+    """Without pre-votes as well, which leave candidates hardly a chance to meet."""
+
+    def _become_pre_candidate(self) -> None:
+        super()._become_pre_candidate()
+        if self.role is Role.PRE_CANDIDATE:
+            self._become_candidate(False)
+
+    def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
+        if isinstance(message, VoteAnswer) and message.term < self.term:
+            message = replace(message, term=self.term)
+        super().receive(node, message, now)
+
+
+class AnyLogWillDo(Raft):
+    def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
+        return super()._on_pre_vote(node, replace(message, last_term=Term(1 << 40), last_index=Index(1 << 40)))
+
+    def _on_vote(self, node: NodeName, message: Vote) -> bool:
+        return super()._on_vote(node, replace(message, last_term=Term(1 << 40), last_index=Index(1 << 40)))
+
+
+class CommitsAlone(Raft):
+    def _advance_commit(self, tenure: Tenure) -> None:
+        self.log.commit = self.log.last_index
+
+
+class ForgetsOthersLeases(Raft):
+    def _on_vote_answer(self, node: NodeName, message: VoteAnswer) -> None:
+        super()._on_vote_answer(node, replace(message, age=1e6))
+
+    def _become_leader(self) -> None:
+        super()._become_leader()
+        if self._tenure is not None:
+            self._tenure.lease_bound = self._now - 1e6
+
+
+def with_raft(raft: type[Raft]) -> Assemble:
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Lockd(me, configuration, records, random)
+        core.raft.__class__ = raft
+        return core
+
+    return instead(LOCKD, build)
+
+
+MUTANTS = (
+    Mutant("vote twice in a term", "SAFETY.md 1", assemble=with_raft(VotesTwice), adjust=faults.elections),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections),
+    Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
+    Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
+    Mutant(
+        "forget leases of earlier leaders",
+        "SAFETY.md 2",
+        assemble=with_raft(ForgetsOthersLeases),
+        adjust=faults.unfenced,
+    ),
+)

@@ -1,0 +1,68 @@
+"""Leaves rules of a node's hands out: its guard, its tokens and its fences."""
+
+from msgspec.structs import replace
+
+from truecl.core.contract import Output
+from truecl.core.fencing import Course, Fences, Verdict
+from truecl.core.guard import Guard
+from truecl.core.orders import Orders
+from truecl.core.reqd import Reqd
+from truecl.model.actions import FenceOutcome, Leave
+from truecl.model.ids import REQD, Generation
+from truecl.sim import faults
+from truecl.sim.cluster import Assemble
+from truecl.sim.mutants.build import Mutant, instead, with_part
+from truecl.wire.messages import Order
+
+
+class NoGuard(Guard):
+    def check(self, now: float) -> None:
+        """The lease may end, nothing follows from it."""
+
+
+class IgnoresTokens(Orders):
+    def take(self, order: Order, now: float) -> bool:
+        records = self._instances.records
+        record = records.get(order.app)
+        if record is not None and order.verb == "start" and not record.open:
+            records[order.app] = replace(record, generation=Generation(0))
+        return super().take(order, now)
+
+
+class LeavesAtOnce(Reqd):
+    def _leave(self, now: float) -> None:
+        if self._leaving_since is not None and not self._left:
+            self._left = True
+            self._watchdog.disarm()
+            self._out.do(Leave())
+
+
+class OneFeedWillDo(Course):
+    """Whatever the other power feed of the node does."""
+
+    def done(self, id: int, outcome: FenceOutcome, now: float) -> Verdict | None:
+        verdict = super().done(id, outcome, now)
+        return Verdict(True, "") if outcome.done else verdict
+
+
+class _OneFeedFences(Fences):
+    _course = OneFeedWillDo
+
+
+class OneFeedReqd(Reqd):
+    def start(self, now: float) -> Output:
+        self._fences.__class__ = _OneFeedFences
+        return super().start(now)
+
+
+def with_reqd(reqd: type[Reqd]) -> Assemble:
+    return instead(REQD, lambda me, configuration, boot, records, random, now: reqd(
+        me, configuration, boot, records, now))  # fmt: skip
+
+
+MUTANTS = (
+    Mutant("no guard", "SAFETY.md 6", assemble=with_part("guard", NoGuard), adjust=faults.unfenced),
+    Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
+    Mutant("one power feed will do", "SAFETY.md 3", assemble=with_reqd(OneFeedReqd), adjust=faults.failing),
+    Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce), adjust=faults.watched),
+)
