@@ -150,6 +150,14 @@ Records = dict[str, dict[int | str, bytes]]
 """What a journal held when the daemon started: bucket -> key -> value, keys in order."""
 
 
+class Outdated(Exception):
+    """What a core was given is beyond this release: it cannot go on, and is right to end. The text says what it was."""
+
+
+EXIT_OUTDATED = 76
+"""EX_PROTOCOL: how a daemon ends whose core raised Outdated."""
+
+
 class Core(Protocol):
     """A daemon's decisions. Built by `truecl.core.assemble` from configuration, records and a seeded Random."""
 

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Records, Told
+from truecl.core import levels
+from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, NodeName, Term
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, Grant, Ledger, Proof
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
@@ -57,10 +58,14 @@ def membership_of(configuration: Configuration) -> Membership:
 
 
 class Lockd:
-    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
+    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and
+    `handle` raise Outdated. `level`: the newest level of the log that it is to know, of an older release in tests."""
 
-    def __init__(self, me: NodeName, configuration: Configuration, records: Records, random: Random) -> None:
+    def __init__(
+        self, me: NodeName, configuration: Configuration, records: Records, random: Random, level: int = LEVEL
+    ) -> None:
         self.me = me
+        self._level = level
         self._timing = configuration.cluster.timing
         self.raft = Raft(me, configuration.cluster.name, membership_of(configuration), records, random, self._timing)
         self.ledger = Ledger()
@@ -76,6 +81,7 @@ class Lockd:
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
+        self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -166,6 +172,7 @@ class Lockd:
     # ---- leases -----------------------------------------------------------------------------------------------------
 
     def _renew_here(self, message: Renew, now: float) -> None:
+        message = msgspec.structs.replace(message, level=self._level)
         if self.raft.role is Role.LEADER:
             self._renew(message, now)
         elif self.raft.leader is not None:
@@ -204,6 +211,7 @@ class Lockd:
         if self._reports.get(node) != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
+        self._levels[node] = message.level
         if message.watchdog is not None:
             self._watchdogs[node] = message.watchdog
         else:
@@ -253,7 +261,9 @@ class Lockd:
         return Proposed(message.number, index)
 
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
-        """Why the proof that ends a grant does not hold here; '' if it does."""
+        """Why not all members could read it, or the proof that ends a grant does not hold here; '' if all is well."""
+        if problem := levels.inadmissible(command, self.ledger, self._common_level()):
+            return problem
         if not isinstance(command, EndGrant):
             return ""
         grant = ledgers.app_state(self.ledger, command.app).grant
@@ -282,6 +292,10 @@ class Lockd:
                 over = now >= self._leases_of_term().surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
+    def _common_level(self) -> int:
+        """By what the members said to this leader."""
+        return levels.common(self._levels, self.raft.membership.nodes, self._level)
+
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
@@ -303,11 +317,21 @@ class Lockd:
             self._out.send(send.node, send.message)
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
+            levels.check_snapshot(self.ledger, self._level)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, self._batch(entry.payload))
         if step.completed_round:
             self._answer(step.completed_round)
         return step.wake_at
+
+    def _batch(self, payload: bytes) -> Batch:
+        """Raises Outdated."""
+        try:
+            batch = _BATCH.decode(payload)
+        except msgspec.ValidationError as error:
+            raise Outdated(f"the cluster's log holds a command that this release does not know ({error})") from error
+        levels.check(batch, self._level)
+        return batch
 
     def _tell_news(self, now: float) -> None:
         leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
@@ -321,7 +345,10 @@ class Lockd:
             self._tell_all(leadership)
         if leadership.ready:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
+            nodes = Nodes(
+                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
+                self._common_level(),
+            )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -336,6 +363,7 @@ class Lockd:
         self._reports.clear()
         self._leaving.clear()
         self._watchdogs.clear()
+        self._levels.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
