@@ -511,6 +511,8 @@ class NodeStatus(Message, frozen=True):
     instances: tuple[InstanceStatus, ...]
     lease_left: float = 0.0
     watchdog: WatchdogReport | None = None
+    release: str = ""
+    """Of truecl, as it runs there."""
 
 
 class AskStanding(Message, frozen=True):
@@ -576,6 +578,12 @@ class Status(Message, frozen=True):
     """Nodes that hbd hears and whose statd has not reported to the master for long."""
     here: NodeName = NodeName("")
     """The node on which the question was asked, whoever answered it."""
+    roles: dict[NodeName, str] = {}
+    """voter, observer or witness."""
+    held: dict[NodeName, float] = {}
+    """Nodes that come and go, and for how many seconds they get nothing new."""
+    refused: dict[NodeName, str] = {}
+    """Nodes with whom no session can be, and why."""
 
 
 class Note(Message, frozen=True):
