@@ -25,7 +25,7 @@ from truecl.model.ledger import (
 )
 from truecl.wire.messages import Proposed
 
-from .test_lockd import CONFIGURATION, N1, N2, N3, WEB, Lockds
+from .test_lockd import BOOT, CONFIGURATION, N1, N2, N3, WEB, Lockds
 
 ASIDE = SetStandby(N2, Standby("ann"))
 
@@ -39,7 +39,7 @@ class Mixed(Lockds):
 
     def build(self, node: NodeName) -> Lockd:
         level = self.level if node == N3 else LEVEL
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), level)
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT, level)
 
     def all_say(self, *nodes: str) -> None:
         for node in nodes or ("n1", "n2", "n3"):

@@ -37,7 +37,7 @@ from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness", "watchdog")
+_RESERVED = ("fence", "witness", "watchdog", "fence_delay")
 """Keys of a node beside its links."""
 
 
@@ -173,6 +173,7 @@ def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
         _check_addresses(source, cluster)
         _check_ports(source, cluster.ports)
         law.check_watchdogs(source, cluster)
+        law.check_duel(source, cluster)
     return cluster
 
 
@@ -203,7 +204,7 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog})
+    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog, "fence_delay": text(scalars.duration_or_zero)})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None

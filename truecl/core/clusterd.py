@@ -13,13 +13,14 @@ from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
 from truecl.core.fitness import PlanInput
 from truecl.core.flapping import Flapping
+from truecl.core.ledger import lease_timing, may_configure
 from truecl.core.operations import Operations
 from truecl.core.outbox import Outbox
 from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName
-from truecl.model.ledger import AnyCommand, RaiseLevel
+from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -206,8 +207,8 @@ class Clusterd:
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
         proposing = self._proposal is not None
-        commands = [*self._raise_level(), *self._cold_start.step(proposing), *self._operations.stale_locks()]
-        commands += [*lost_and_found, *self._operations.step(self._plan.failed, proposing)]
+        commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
+        commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
         commands += self._operations.step_nodes(self._plan.stays, proposing)
         commands += [*self._plan.commands, *self._operations.step_fences(proposing)]
         if commands and not proposing:
@@ -229,6 +230,13 @@ class Clusterd:
     def _raise_level(self) -> list[AnyCommand]:
         level = self.situation.nodes.level
         return [RaiseLevel(level)] if level > self.situation.ledger.level else []
+
+    def _configure(self) -> list[AnyCommand]:
+        """The log says which configuration is in force, and how long leases are."""
+        ledger, configuration = self.situation.ledger, self.situation.configuration
+        timing = lease_timing(configuration.cluster.timing)
+        in_force = ledger.digest == configuration.digest and ledger.timings[:1] == (timing,)
+        return [] if in_force or not may_configure(ledger, timing) else [Configure(configuration.digest, timing)]
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
         self._number += 1

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from truecl.model.config import Timing
 from truecl.model.ids import NO_GENERATION, AppName, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     AppState,
@@ -22,11 +23,13 @@ from truecl.model.ledger import (
     ConfirmFence,
     Ended,
     EndGrant,
+    Excluded,
     Failure,
     Fence,
     FreeLock,
     GiveGrant,
     Grant,
+    LeaseTiming,
     Ledger,
     Lock,
     OrderFence,
@@ -36,12 +39,15 @@ from truecl.model.ledger import (
     RecordLosses,
     RecordWatchdog,
     SetStandby,
+    SettleTiming,
     SetWanted,
     TakeLock,
     Wanted,
     Watchdog,
 )
 
+MAX_TIMINGS = 8
+"""In force and still counted with; a further one waits until those before it are settled."""
 MAX_FAILURES = 32
 """Remembered failures of one application; the oldest is forgotten."""
 
@@ -121,6 +127,22 @@ def _with(mapping: dict[NodeName, Value], node: NodeName, value: Value | None) -
     return others if value is None else others | {node: value}
 
 
+def lease_timing(timing: Timing) -> LeaseTiming:
+    """Of a configuration, what goes into the log."""
+    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance)
+
+
+def may_configure(ledger: Ledger, timing: LeaseTiming) -> bool:
+    """Does the ledger take a `Configure` with this timing now?"""
+    return timing in ledger.timings or len(ledger.timings) < MAX_TIMINGS
+
+
+def slowest_watchdog(ledger: Ledger) -> float:
+    """The longest timeout of a watchdog that a proof may have to wait for, seconds."""
+    granted = [state.grant.watchdog for state in ledger.apps.values() if state.grant is not None]
+    return max([*granted, *(each.timeout for each in ledger.watchdogs.values())], default=0.0)
+
+
 def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
     return replace(ledger, apps=ledger.apps | {app: state})
 
@@ -186,6 +208,11 @@ def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFen
     return replace(ledger, fences=ledger.fences | {command.node: confirmed})
 
 
+def _excluded(ledger: Ledger, index: Index, term: Term, command: Excluded) -> Ledger:
+    fence = Fence(command.node, index, command.generations, True, command.vouched)
+    return replace(ledger, fences=ledger.fences | {command.node: fence})
+
+
 def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:
     fence = ledger.fences.get(command.node)
     if fence is None or fence.index != command.index:
@@ -215,7 +242,14 @@ def _record_watchdog(ledger: Ledger, index: Index, term: Term, command: RecordWa
 
 
 def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> Ledger:
-    return replace(ledger, digest=command.digest)
+    if not may_configure(ledger, command.timing):
+        return ledger
+    timings = (command.timing, *(each for each in ledger.timings if each != command.timing))
+    return replace(ledger, digest=command.digest, timings=timings, configured=index)
+
+
+def _settle_timing(ledger: Ledger, index: Index, term: Term, command: SettleTiming) -> Ledger:
+    return replace(ledger, timings=ledger.timings[:1]) if command.index == ledger.configured else ledger
 
 
 def _raise_level(ledger: Ledger, index: Index, term: Term, command: RaiseLevel) -> Ledger:
@@ -247,6 +281,7 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     GiveGrant: _give_grant,
     OrderFence: _order_fence,
     ConfirmFence: _confirm_fence,
+    Excluded: _excluded,
     CancelFence: _cancel_fence,
     TakeLock: _take_lock,
     FreeLock: _free_lock,
@@ -257,4 +292,5 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     SetStandby: _set_standby,
     RecordLosses: _record_losses,
     ClearFailures: _clear_failures,
+    SettleTiming: _settle_timing,
 }

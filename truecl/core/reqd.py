@@ -205,8 +205,8 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fences.off(message, now)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():
@@ -304,11 +304,7 @@ class Reqd:
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
-        timing = configuration.cluster.timing
-        self._lease.interval = timing.renewal
-        if not self._supervisor.alive():
-            # Else the leases' length stays what the lockds reckon with: they read it when they start.
-            self._lease.length = timing.lease
+        self._lease.interval = configuration.cluster.timing.renewal
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 

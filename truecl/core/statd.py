@@ -300,6 +300,7 @@ class Statd:
             state=state,
             silent=self._silent_statds(ledger, now),
             here=self.me,
+            trouble=self._leadership.trouble if self._leadership is not None else "",
             roles={node: self._role(node) for node in self._nodes()},
             held={node: max(0.0, until - now) for node, until in self._held.items()},
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
@@ -357,6 +358,8 @@ class Statd:
 
     def _why_not(self, state: str) -> str:
         up, voters = self._voters_up()
+        if state == "NO QUORUM" and self._leadership is not None and self._leadership.trouble:
+            return self._leadership.trouble
         if state == "NO QUORUM":
             return f"{up} of {voters} voters are up, {voters // 2 + 1} are needed: start the other nodes"
         return "a master is being elected"

@@ -133,6 +133,14 @@ class Lock(msgspec.Struct, frozen=True):
     """The term of the master that serves it: a new master's first entry frees the locks of older terms."""
 
 
+class LeaseTiming(msgspec.Struct, frozen=True):
+    """What a lease and the proofs that follow its end are reckoned with, seconds. See `config.Timing`."""
+
+    lease: float
+    drift: float
+    stop_allowance: float
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """The whole replicated state. Maps are small: one entry an application or a node."""
 
@@ -150,6 +158,11 @@ class Ledger(msgspec.Struct, frozen=True):
     standby: dict[NodeName, Standby] = {}
     losses: dict[NodeName, Losses] = {}
     """Nodes that were lost, until they have been well for long."""
+    timings: tuple[LeaseTiming, ...] = ()
+    """The first is in force: leases are given with it. Leases of the others may still hold, and every proof is
+    reckoned with the longest. Empty before the first `Configure`: no lease is given."""
+    configured: Index = Index(0)
+    """Log index of the latest `Configure`."""
     index: Index = Index(0)
     """Last log index applied."""
     term: Term = Term(0)
@@ -209,6 +222,18 @@ class ConfirmFence(Command, frozen=True):
     vouched: str = ""
 
 
+class Excluded(Command, frozen=True):
+    """Follows the exclusion of `node`: the fence that allowed it, order and confirmation in one.
+
+    Without a quorum no order could be committed before the device was asked; `generations` is what was known to be
+    granted to the node then, and was on this node's disk before the device was asked (docs/decisions/0005).
+    """
+
+    node: NodeName
+    generations: tuple[Generation, ...]
+    vouched: str = ""
+
+
 class CancelFence(Command, frozen=True):
     """The node came back by itself, or the device failed for good; the order `index` proves nothing any more."""
 
@@ -239,9 +264,18 @@ class RecordWatchdog(Command, frozen=True):
 
 
 class Configure(Command, frozen=True):
-    """A new configuration is in force (the text itself is kept by syncd on every node)."""
+    """A new configuration is in force (the text itself is kept by syncd on every node), and the timing of leases with
+    it. Changes nothing while `MAX_TIMINGS` others may still be counted with."""
 
     digest: str
+    timing: LeaseTiming
+
+
+class SettleTiming(Command, frozen=True):
+    """No lease that was given with an older timing than that of the `Configure` at `index` can hold any more, and what
+    follows the end of one is over."""
+
+    index: Index
 
 
 class RaiseLevel(Command, frozen=True):
@@ -274,14 +308,14 @@ class ClearFailures(Command, frozen=True):
 
 
 AnyCommand = Union[
-    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
-    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure,
+    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
+    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
     RaiseLevel, SetStandby, RecordLosses, ClearFailures,
 ]  # fmt: skip
 
 LEVELS: dict[type[Command], int] = {
-    SetWanted: 1, EndGrant: 1, GiveGrant: 1, OrderFence: 1, ConfirmFence: 1, CancelFence: 1,
-    TakeLock: 1, FreeLock: 1, RecordBoot: 1, RecordWatchdog: 1, Configure: 1,
+    SetWanted: 1, EndGrant: 1, GiveGrant: 1, OrderFence: 1, ConfirmFence: 1, Excluded: 1, CancelFence: 1,
+    TakeLock: 1, FreeLock: 1, RecordBoot: 1, RecordWatchdog: 1, Configure: 1, SettleTiming: 1,
     RaiseLevel: 2, SetStandby: 2, RecordLosses: 2, ClearFailures: 2,
 }  # fmt: skip
 """From which level of the log on each command may stand in it (docs/upgrade.md). What a command of an older level means
