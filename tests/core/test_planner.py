@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
+from truecl.core.fitness import PlanInput
 from truecl.core.ledger import apply
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.model.config import (
     Address,
     AppConfig,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from truecl.core import ledger as ledgers
+from truecl.core.fitness import PlanInput
 from truecl.core.leases import expired_after, reset_after
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.quorum import has_quorum
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Index, LinkName, NodeName, Term
