@@ -13,6 +13,8 @@ HARMLESS = (LINK, DAEMON, CLOCK, FULL, SLOW)
 AIMS = ("files", "pages", "master", "any")
 """Whom it hits: the node that runs this application, the master's, or one drawn by `place`."""
 SWITCHES = ("ok", "ok", "ok", "ok", "ok", "ok", "slow 1.5", "refuse")
+OFTEN = ("ok", "ok", "slow 1.5", "refuse")
+"""Where time decides as well: of a node that stands still or is cut off."""
 PARENT = "truecld"
 
 
@@ -50,7 +52,7 @@ def draw(seed: int, number: int, kinds: tuple[str, ...] = KINDS) -> Fault:
         aim=random.choice(AIMS),
         place=random.random(),
         length=round(0.2 * (longest / 0.2) ** random.random(), 3),
-        switch=random.choice(SWITCHES),
+        switch=random.choice(OFTEN if kind in (PAUSE, DEAF, CUT) else SWITCHES),
         silent=random.random() < 0.5,
         link=random.choice((1, 2)),
         daemon=random.choice((*DAEMONS, PARENT)),
