@@ -46,12 +46,12 @@ def draw(seed: int, number: int, kinds: tuple[str, ...] = KINDS) -> Fault:
     lap = Random(f"{seed}/{number // len(kinds)}")
     kind = lap.sample(kinds, len(kinds))[number % len(kinds)]
     random = Random(f"{seed}/{number}/{kind}")
-    longest = 10.0 if kind == PAUSE else 4.0
+    shortest, longest = (0.5, 10.0) if kind == PAUSE else (0.2, 4.0)
     return Fault(
         kind=kind,
         aim=random.choice(AIMS),
         place=random.random(),
-        length=round(0.2 * (longest / 0.2) ** random.random(), 3),
+        length=round(shortest * (longest / shortest) ** random.random(), 3),
         switch=random.choice(OFTEN if kind in (PAUSE, DEAF, CUT) else SWITCHES),
         silent=random.random() < 0.5,
         link=random.choice((1, 2)),
