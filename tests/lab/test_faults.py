@@ -13,7 +13,7 @@ from truecl.lab.faults import arp
 from truecl.lab.faults.apps import ADDRESSES, FILES, IMAGE, PAGES
 from truecl.lab.faults.draw import HARMLESS, KINDS, POWER, draw
 from truecl.lab.faults.round import Acknowledged, Asking, Outcome, Violation
-from truecl.lab.faults.run import campaign, line, overlap_bound, table
+from truecl.lab.faults.run import Campaign, line, overlap_bound, table
 from truecl.lab.faults.watch import Watch
 from truecl.lab.sample import make_image
 
@@ -109,7 +109,7 @@ def test_the_watch_and_the_client_see_two_with_one_address(lab: Lab) -> None:
 def test_a_short_campaign(tmp_path: Path) -> None:
     """A lap of all kinds. Whoever has to leave its node leaves it; nobody else does; nothing acknowledged is lost."""
     keep = tmp_path / "faults.json"
-    found = campaign(1, range(9), ["3"], keep, lab_name("faults"))
+    found = Campaign(1, range(9), ["3"], keep, lab_name("faults")).play()
     assert {each.fault.kind for each in found} == set(KINDS)
     assert all(each.acknowledged > 10 and not each.stated for each in found)
     assert [each for each in found if each.fault.kind in HARMLESS and each.moved] == []

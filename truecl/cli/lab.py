@@ -144,13 +144,13 @@ def run_bench(given: argparse.Namespace) -> int:
 def run_faults(given: argparse.Namespace) -> int:
     from truecl.lab.faults.draw import KINDS
     from truecl.lab.faults.round import Violation
-    from truecl.lab.faults.run import campaign  # brings what no other verb needs
+    from truecl.lab.faults.run import Campaign  # brings what no other verb needs
 
     rounds = range(max(1, given.rounds)) if given.round is None else (given.round,)
     name = given.name if given.name != "lab" else "faults"
     kinds = tuple(kind.strip() for kind in given.kinds.split(",")) if given.kinds else KINDS
     try:
-        campaign(given.seed, rounds, given.nodes.split(","), Path(given.keep), name, given.profile, kinds)
+        Campaign(given.seed, rounds, given.nodes.split(","), Path(given.keep), name, given.profile, kinds).play()
     except Violation as broken:
         print(f"lha_lab: a promise was broken: {broken}", file=sys.stderr)
         return FAILED

@@ -28,6 +28,7 @@ STEADY = 2.0
 order may come late."""
 EVERY = 0.02
 """Seconds between two of a client's tries."""
+ALONE = "2"
 NOTE = re.compile(r"(\d+) (r\d+-\d+)")
 SLACK = 0.15
 """Seconds by which an overlap may seem longer than it was: two looks on a busy machine, or the gap in ARP answers."""
@@ -46,7 +47,7 @@ class Outcome:
     fault: Fault
     victim: str
     hit: tuple[AppName, ...] = ()
-    """Applications that ran on the victim."""
+    """Applications that ran on the victim; all of two nodes alone, where each has lost the quorum with the other."""
     outages: dict[AppName, float] = field(default_factory=dict)
     """The longest time between two answers; not of an application that did not run again."""
     moved: tuple[AppName, ...] = ()
@@ -101,7 +102,8 @@ class Round:
         if len(before) < len(APPS):
             raise LabError(f"round {number} cannot begin: only {', '.join(before) or 'nothing'} runs")
         outcome = Outcome(number, self._topology, fault, self._victim(fault, before))
-        outcome.hit = tuple(app for app, node in before.items() if node == outcome.victim)
+        both = self._topology == ALONE and fault.kind not in HARMLESS
+        outcome.hit = tuple(app for app, node in before.items() if both or node == outcome.victim)
         path = f"/add?r{number}-{{try}}"
         with (
             Watch(self._lab) as watch,

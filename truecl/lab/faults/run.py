@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -17,9 +17,9 @@ from truecl.lab.bench.cluster import Cluster
 from truecl.lab.bench.run import machine, machine_line
 from truecl.lab.cluster import SERVICE, Lab
 from truecl.lab.errors import LabError
-from truecl.lab.faults.apps import FILES, PAGES, Provider
+from truecl.lab.faults.apps import APPS, FILES, PAGES, Provider
 from truecl.lab.faults.clock import Clock
-from truecl.lab.faults.draw import CLOCK, KINDS, draw
+from truecl.lab.faults.draw import CLOCK, KINDS, Fault, draw
 from truecl.lab.faults.round import Acknowledged, Outcome, Round, Violation, running
 from truecl.model.config import PROFILES, Profile
 
@@ -27,40 +27,78 @@ TOPOLOGIES = ("2", "2+witness", "3", "5")
 _TOPOLOGY = re.compile(r"([2-8])(\+witness)?")
 
 
-def campaign(
-    seed: int,
-    rounds: Sequence[int],
-    topologies: Sequence[str],
-    keep: Path,
-    name: str,
-    profile: Profile = "normal",
-    kinds: tuple[str, ...] = KINDS,
-) -> list[Outcome]:
-    """Plays these rounds, dealt out over the topologies; prints a line for each, and the table at the end.
+@dataclass(frozen=True)
+class Campaign:
+    """`rounds` are dealt out over the topologies; `name`: of the labs; `keep`: where the outcome goes."""
 
-    Raises LabError; after a Violation the logs are kept beside `keep`, and it is raised as well.
-    """
-    for topology in topologies:
-        if not _TOPOLOGY.fullmatch(topology):
-            raise LabError(f"'{topology}' is no topology: {', '.join(TOPOLOGIES)}, … up to 8 nodes")
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise LabError(f"'{', '.join(unknown)}' is no kind of fault: {', '.join(KINDS)}")
-    found: list[Outcome] = []
-    with tempfile.TemporaryDirectory() as directory:
-        clock = _clock(Path(directory))
-        if clock is None:
-            kinds = tuple(kind for kind in kinds if kind != CLOCK)
+    seed: int
+    rounds: Sequence[int]
+    topologies: Sequence[str]
+    keep: Path
+    name: str
+    profile: Profile = "normal"
+    kinds: tuple[str, ...] = KINDS
+
+    def play(self) -> list[Outcome]:
+        """Prints a line for each round, and the table at the end.
+
+        Raises LabError; after a Violation the logs are kept beside `keep`, and it is raised as well.
+        """
+        self._check()
+        found: list[Outcome] = []
+        with tempfile.TemporaryDirectory() as directory:
+            clock = _clock(Path(directory)) if CLOCK in self.kinds else None
+            kinds = tuple(kind for kind in self.kinds if kind != CLOCK or clock is not None)
+            try:
+                for place, topology in enumerate(self.topologies):
+                    numbers = [number for number in self.rounds if number % len(self.topologies) == place]
+                    if numbers:
+                        self._play(topology, numbers, kinds, clock, found)
+            finally:
+                if found:
+                    save(found, self.seed, self.profile, self.keep)
+                    print(f"\n{machine_line()}\nseed {self.seed}, profile {self.profile}\n{table(found)}", flush=True)
+                    print(f"kept in {self.keep}", flush=True)
+        return found
+
+    def _check(self) -> None:
+        for topology in self.topologies:
+            if not _TOPOLOGY.fullmatch(topology):
+                raise LabError(f"'{topology}' is no topology: {', '.join(TOPOLOGIES)}, … up to 8 nodes")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise LabError(f"'{kind}' is no kind of fault: {', '.join(KINDS)}")
+
+    def _play(
+        self, topology: str, numbers: Sequence[int], kinds: tuple[str, ...], clock: Clock | None, found: list[Outcome]
+    ) -> None:
+        count, _, witness = topology.partition("+")
+        service = Clock.wrapped(SERVICE) if clock is not None else SERVICE
+        provide = Provider(self.profile, clock)
+        with Lab.up(int(count), name=self.name, witness=bool(witness), provide=provide, service=service) as lab:
+            cluster = Cluster(lab)
+            cluster.formed()
+            round_ = Round(cluster, topology, Acknowledged(), overlap_bound(self.profile))
+            for number in numbers:
+                cluster.wait("all applications running", lambda: len(running(cluster)) == len(APPS))
+                outcome = self._round(lab, round_, draw(self.seed, number, kinds), number)
+                found.append(outcome)
+                _say(line(outcome))
+                if outcome.false:
+                    _say(f"logs kept in {_keep_logs(lab, self._logs(number))}")
+                if outcome.stated:
+                    _help(cluster, outcome)
+
+    def _round(self, lab: Lab, round_: Round, fault: Fault, number: int) -> Outcome:
         try:
-            for place, topology in enumerate(topologies):
-                numbers = [number for number in rounds if number % len(topologies) == place]
-                if numbers:
-                    _play(seed, numbers, topology, keep, name, profile, kinds, clock, found)
-        finally:
-            if found:
-                save(found, seed, profile, keep)
-                print(f"\n{machine_line()}\nseed {seed}, profile {profile}\n{table(found)}\nkept in {keep}", flush=True)
-    return found
+            return round_.play(fault, number)
+        except (Violation, LabError) as problem:
+            kept = _keep_logs(lab, self._logs(number))
+            text = f"seed {self.seed}, round {number}, {len(lab.description.nodes)} nodes, {fault}: {problem}"
+            raise (Violation if isinstance(problem, Violation) else LabError)(f"{text}; logs kept in {kept}") from None
+
+    def _logs(self, number: int) -> Path:
+        return self.keep.parent / f"faults-{self.seed}-{number}"
 
 
 def _clock(directory: Path) -> Clock | None:
@@ -69,43 +107,6 @@ def _clock(directory: Path) -> Clock | None:
     except LabError as problem:
         _say(f"left out: {CLOCK} ({problem})")
         return None
-
-
-def _play(
-    seed: int,
-    numbers: Sequence[int],
-    topology: str,
-    keep: Path,
-    name: str,
-    profile: Profile,
-    kinds: tuple[str, ...],
-    clock: Clock | None,
-    found: list[Outcome],
-) -> None:
-    match = _TOPOLOGY.fullmatch(topology)
-    assert match is not None, "looked at before"
-    service = Clock.wrapped(SERVICE) if clock is not None else SERVICE
-    provide = Provider(profile, clock)
-    with Lab.up(int(match[1]), name=name, witness=bool(match[2]), provide=provide, service=service) as lab:
-        cluster = Cluster(lab)
-        cluster.formed()
-        acknowledged = Acknowledged()
-        round_ = Round(cluster, topology, acknowledged, overlap_bound(profile))
-        for number in numbers:
-            cluster.wait("all applications running", lambda: len(running(cluster)) == 3)
-            fault = draw(seed, number, kinds)
-            try:
-                outcome = round_.play(fault, number)
-            except (Violation, LabError) as problem:
-                kept = _keep_logs(lab, keep.parent / f"faults-{seed}-{number}")
-                text = f"seed {seed}, round {number}, {topology} nodes, {fault}: {problem}; logs kept in {kept}"
-                raise (Violation if isinstance(problem, Violation) else LabError)(text) from None
-            found.append(outcome)
-            _say(line(outcome))
-            if outcome.false:
-                _say(f"logs kept in {_keep_logs(lab, keep.parent / f'faults-{seed}-{number}')}")
-            if outcome.stated:
-                _help(cluster, outcome)
 
 
 def _help(cluster: Cluster, outcome: Outcome) -> None:
