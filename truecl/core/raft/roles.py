@@ -163,7 +163,8 @@ class Roles:
     # ---- being asked ------------------------------------------------------------------------------------------------
 
     def _on_request(self, node: NodeName, message: PreVote | Vote) -> bool:
-        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter."""
+        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter: see
+        `_is_current`."""
         asked = message.asked if isinstance(message, PreVote) else message.term
         handed_over = isinstance(message, Vote) and message.transfer
         restarted = node == self.leader  # it would not ask if it still led
@@ -177,7 +178,7 @@ class Roles:
 
     def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
         """Of two that stand at the same moment, the later in the succession gives way, so that one wins at once."""
-        granted = message.asked > self.term and self.log.is_current(message.last_index, message.last_term)
+        granted = message.asked > self.term and self._is_current(message)
         self._send(node, PreVoteAnswer(self.term, message.asked, granted))
         if granted and self.role is Role.PRE_CANDIDATE and election.precedes(self.log.membership, node, self.me):
             self._become_follower(self.term, None)
@@ -192,7 +193,7 @@ class Roles:
         granted = (
             message.term == self.term
             and (self.voted_for == node or free)
-            and self.log.is_current(message.last_index, message.last_term)
+            and self._is_current(message)
         )
         if granted and self.voted_for is None:
             self._enter(self.term, node)
@@ -200,6 +201,18 @@ class Roles:
             self._deadline = self._now + self._patience
         self._send(node, VoteAnswer(self.term, granted, self._now - self.acknowledged_at))
         return granted
+
+    def _is_current(self, message: PreVote | Vote) -> bool:
+        """Whether the log of who asks is good enough for this node's vote.
+
+        Who needs a vote that this node's own log does not give it yet has a log that is ahead: it holds the entry that
+        made this node a voter. Else a founding member that never heard of any leader could win with the votes of new
+        nodes, which know no more than it does. And who waits for the first snapshot is a voter nowhere.
+        """
+        log = self.log
+        if self.me in log.membership.voters:
+            return log.is_current(message.last_index, message.last_term)
+        return log.last_index > 0 and (message.last_term, message.last_index) > (log.last_term, log.last_index)
 
     def _reconsider(self) -> bool:
         """Looks again at the requests that came too early; whether any of them was granted."""
