@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from truecl.core.raft.journal import Loaded, StoredSnapshot, Writer
+from truecl.core.raft.journal import BIRTH_INDEX, Loaded, StoredSnapshot, Writer
 from truecl.model.ids import Index, NodeName, Term
 from truecl.model.membership import Membership
 from truecl.wire.raft import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Entry, EntryKind
@@ -58,6 +58,11 @@ class Log:
     def membership(self) -> Membership:
         """The latest *appended* one: it is in force before it is committed."""
         return self._memberships[-1][1] if self._memberships else self.snapshot.membership
+
+    @property
+    def born(self) -> bool:
+        """Whether any leader wrote into it."""
+        return self.last_index > BIRTH_INDEX
 
     @property
     def settled(self) -> bool:

@@ -5,6 +5,8 @@ Only the `_become_...` methods change the role, the term and the vote.
 
 from random import Random
 
+import msgspec
+
 from truecl.core.contract import Records, Send
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot, Writer, birth, load
@@ -109,8 +111,15 @@ class Roles:
         bound = self._tally.lease_bound
         tenure = Tenure(self.me, self.term, self.log, self._timing, bound, self._last_round, self._now)
         self._tenure = tenure
-        self.log.append([Entry(self.term, EntryKind.EMPTY, b"")])
+        self.log.append([self._first_entry()])
         self._begin_round(tenure, observers=True)
+
+    def _first_entry(self) -> Entry:
+        """Empty; but the first of all logs writes down the founding membership. So whoever knows more than how the log
+        was born knows its membership: a founder that starts late may have been told of nodes that came since."""
+        if not self.log.born:
+            return Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(self.log.membership))
+        return Entry(self.term, EntryKind.EMPTY, b"")
 
     def _turn(self, role: Role) -> None:
         if role not in TURNS[self.role]:
