@@ -11,13 +11,14 @@ from truecl.core.account import Account
 from truecl.core.cold_start import ColdStart
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
+from truecl.core.ledger import lease_timing, may_configure
 from truecl.core.operations import Operations
 from truecl.core.outbox import Outbox
 from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName
-from truecl.model.ledger import AnyCommand
+from truecl.model.ledger import AnyCommand, Configure
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -199,7 +200,7 @@ class Clusterd:
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
         proposing = self._proposal is not None
-        commands = [*self._cold_start.step(proposing), *self._operations.stale_locks()]
+        commands = [*self._configure(), *self._cold_start.step(proposing), *self._operations.stale_locks()]
         commands += self._operations.step(self._plan.failed, proposing)
         commands += [*self._plan.commands, *self._operations.step_fences(proposing)]
         if commands and not proposing:
@@ -214,6 +215,13 @@ class Clusterd:
         if notes != self._notes:
             self._notes = notes
             self._out.tell(STATD, notes)
+
+    def _configure(self) -> list[AnyCommand]:
+        """The log says which configuration is in force, and how long leases are."""
+        ledger, configuration = self.situation.ledger, self.situation.configuration
+        timing = lease_timing(configuration.cluster.timing)
+        in_force = ledger.digest == configuration.digest and ledger.timings[:1] == (timing,)
+        return [] if in_force or not may_configure(ledger, timing) else [Configure(configuration.digest, timing)]
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
         self._number += 1

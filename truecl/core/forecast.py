@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.leases import Leases
+from truecl.core.leases import reset_after
 from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
 from truecl.core.quorum import has_quorum
 from truecl.model.config import Configuration, NodeConfig
@@ -330,7 +330,7 @@ class _Model:
             later = replace(given, reset=given.reset | {grant.generation})
             if plan(later) == plan(given):
                 continue
-            self._at = max(self._at, Leases(timing, 0.0).surely_reset(grant.node, grant.watchdog))
+            self._at = max(self._at, reset_after((ledgers.lease_timing(timing),), grant.watchdog))
             why = f"its lease ({timing.lease:g} s) and the worst time of its watchdog of {grant.watchdog:g} s are over"
             self._step(f"{grant.node} was surely reset by its watchdog", f"{why}, for grant {grant.generation}")
             self._given = later

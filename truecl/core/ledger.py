@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from truecl.model.config import Timing
 from truecl.model.ids import NO_GENERATION, AppName, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     AppState,
@@ -26,18 +27,22 @@ from truecl.model.ledger import (
     FreeLock,
     GiveGrant,
     Grant,
+    LeaseTiming,
     Ledger,
     Lock,
     OrderFence,
     Proof,
     RecordBoot,
     RecordWatchdog,
+    SettleTiming,
     SetWanted,
     TakeLock,
     Wanted,
     Watchdog,
 )
 
+MAX_TIMINGS = 8
+"""In force and still counted with; a further one waits until those before it are settled."""
 MAX_FAILURES = 32
 """Remembered failures of one application; the oldest is forgotten."""
 
@@ -108,6 +113,22 @@ def watchdog_proves(ledger: Ledger, grant: Grant) -> bool:
     watchdog = watchdog_of(ledger, grant.node)
     known = watchdog is not None and watchdog.timeout <= grant.watchdog
     return Proof.EXPIRED_WATCHDOG in grant.proofs and known
+
+
+def lease_timing(timing: Timing) -> LeaseTiming:
+    """Of a configuration, what goes into the log."""
+    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance)
+
+
+def may_configure(ledger: Ledger, timing: LeaseTiming) -> bool:
+    """Does the ledger take a `Configure` with this timing now?"""
+    return timing in ledger.timings or len(ledger.timings) < MAX_TIMINGS
+
+
+def slowest_watchdog(ledger: Ledger) -> float:
+    """The longest timeout of a watchdog that a proof may have to wait for, seconds."""
+    granted = [state.grant.watchdog for state in ledger.apps.values() if state.grant is not None]
+    return max([*granted, *(each.timeout for each in ledger.watchdogs.values())], default=0.0)
 
 
 def _with_app(ledger: Ledger, app: AppName, state: AppState) -> Ledger:
@@ -207,7 +228,14 @@ def _record_watchdog(ledger: Ledger, index: Index, term: Term, command: RecordWa
 
 
 def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> Ledger:
-    return replace(ledger, digest=command.digest)
+    if not may_configure(ledger, command.timing):
+        return ledger
+    timings = (command.timing, *(each for each in ledger.timings if each != command.timing))
+    return replace(ledger, digest=command.digest, timings=timings, configured=index)
+
+
+def _settle_timing(ledger: Ledger, index: Index, term: Term, command: SettleTiming) -> Ledger:
+    return replace(ledger, timings=ledger.timings[:1]) if command.index == ledger.configured else ledger
 
 
 _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
@@ -222,4 +250,5 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     RecordBoot: _record_boot,
     RecordWatchdog: _record_watchdog,
     Configure: _configure,
+    SettleTiming: _settle_timing,
 }

@@ -4,6 +4,7 @@ What it refuses although the master's clusterd asks for it: an end of a grant wh
 anything asked in another term than that which it leads.
 """
 
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -16,8 +17,8 @@ from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, NodeName, Term
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
@@ -67,6 +68,8 @@ class Lockd:
         self._out = Outbox()
         self._leases: Leases | None = None
         self._leases_term = Term(0)
+        self._settling = (Term(0), Index(0))
+        """The `Configure` whose older timings this leader has proposed to forget."""
         self._reports: dict[NodeName, Report] = {}
         self._numbers: dict[NodeName, int] = {}
         self._boots: dict[NodeName, BootId] = {}
@@ -180,7 +183,7 @@ class Lockd:
             return
         if not self._take_report(message):
             return
-        leases = self._leases_of_term()
+        leases = self._leases_of_term(now)
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
         if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
@@ -214,20 +217,23 @@ class Lockd:
         apps = self.ledger.apps.items()
         return tuple((app, state.grant.generation) for app, state in apps if state.grant is not None)
 
-    def _leases_of_term(self) -> Leases:
+    def _leases_of_term(self, now: float) -> Leases:
         bound = self.raft.lease_bound
         if self._leases is None or self._leases_term != self.raft.term:
             assert bound is not None, "asked only while leading"
-            self._leases, self._leases_term = Leases(self._timing, bound), self.raft.term
+            self._leases, self._leases_term = Leases(self.ledger.timings, bound, now), self.raft.term
         return self._leases
 
     def _answer(self, completed_round: int) -> None:
-        if not self.raft.ready or self._leases is None or self._leases_term != self.raft.term:
+        timings = self.ledger.timings
+        if not self.raft.ready or self._leases is None or self._leases_term != self.raft.term or not timings:
             return
         for request in self._leases.completed(completed_round):
             named = ledgers.named_to(self.ledger, request.node)
             self._named[request.node] = named
-            answer = Renewed(request.node, request.boot, request.number, self.raft.term, self.ledger.index, named)
+            answer = Renewed(
+                request.node, request.boot, request.number, self.raft.term, self.ledger.index, named, timings[0].lease
+            )
             if request.node == self.me:
                 self._out.tell(REQD, answer)
             else:
@@ -249,7 +255,7 @@ class Lockd:
             if isinstance(command, EndGrant) and command.proof in (Proof.EXPIRED, Proof.EXPIRED_WATCHDOG):
                 grant = ledgers.app_state(self.ledger, command.app).grant
                 if grant is not None:
-                    self._leases_of_term().revoke(grant.node, command.app, command.generation)
+                    self._leases_of_term(now).revoke(grant.node, command.app, command.generation)
         return Proposed(message.number, index)
 
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
@@ -274,28 +280,42 @@ class Lockd:
                 text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
                 return "" if proven else text
             case Proof.EXPIRED:
-                over = now >= self._leases_of_term().surely_over(grant.node)
+                over = now >= self._leases_of_term(now).surely_over(grant.node)
                 return "" if over else f"the lease of {grant.node} may still hold"
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
                     return f"the log knows of no watchdog of {grant.node} that counts for it"
-                over = now >= self._leases_of_term().surely_reset(grant.node, grant.watchdog)
+                over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
-        wake_at = self._advance()
-        if self.raft.ready and self._early:
+        wake_at = self._advance(now)
+        if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
             for message in early.values():
                 self._renew(message, now)
-            wake_at = self._advance()
+            self._settle(now)
+            wake_at = self._advance(now)
         self._tell_news(now)
         self._compact()
         return self._out.take(wake_at, self._next_expiry(now))
 
-    def _advance(self) -> float | None:
+    def _may_settle(self, now: float) -> bool:
+        """Is every lease over that was given with an older timing?"""
+        ledger = self.ledger
+        if len(ledger.timings) < 2 or self._settling == (self.raft.term, ledger.configured):
+            return False
+        return now >= self._leases_of_term(now).settled_at(ledgers.slowest_watchdog(ledger))
+
+    def _settle(self, now: float) -> None:
+        if self._may_settle(now):
+            command = SettleTiming(self.ledger.configured)
+            if self.raft.propose((msgspec.msgpack.encode(Batch((command,))),), now) is not None:
+                self._settling = (self.raft.term, command.index)
+
+    def _advance(self, now: float) -> float | None:
         """Carry out what the log says now; returns when it wants to be woken."""
         step = self.raft.take()
         self._out.saves(step.saves)
@@ -305,6 +325,8 @@ class Lockd:
             self.ledger = ledgers.decode(step.snapshot.data)
         for entry in step.committed:
             self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+        if self._leases is not None:
+            self._leases.retime(self.ledger.timings, now)
         if step.completed_round:
             self._answer(step.completed_round)
         return step.wake_at
@@ -342,7 +364,7 @@ class Lockd:
             self._out.tell(who, message)
 
     def _expired(self, now: float) -> tuple[NodeName, ...]:
-        leases = self._leases_of_term()
+        leases = self._leases_of_term(now)
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
     def _guarded(self) -> tuple[Grant, ...]:
@@ -351,16 +373,18 @@ class Lockd:
         return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
-        leases, grants = self._leases_of_term(), self._guarded()
+        leases, grants = self._leases_of_term(now), self._guarded()
         return tuple(each.generation for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
 
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:
             return None
-        leases = self._leases_of_term()
+        leases = self._leases_of_term(now)
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
         times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
-        return min((time for time in times if time > now), default=None)
+        if len(self.ledger.timings) > 1:
+            times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
+        return min((time for time in times if now < time < math.inf), default=None)
 
     def _compact(self) -> None:
         if self.raft.applied - self._compacted >= COMPACT_EVERY:

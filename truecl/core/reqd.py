@@ -303,11 +303,7 @@ class Reqd:
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
-        timing = configuration.cluster.timing
-        self._lease.interval = timing.renewal
-        if not self._supervisor.alive():
-            # Else the leases' length stays what the lockds reckon with: they read it when they start.
-            self._lease.length = timing.lease
+        self._lease.interval = configuration.cluster.timing.renewal
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 

@@ -109,6 +109,14 @@ class Lock(msgspec.Struct, frozen=True):
     """The term of the master that serves it: a new master's first entry frees the locks of older terms."""
 
 
+class LeaseTiming(msgspec.Struct, frozen=True):
+    """What a lease and the proofs that follow its end are reckoned with, seconds. See `config.Timing`."""
+
+    lease: float
+    drift: float
+    stop_allowance: float
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """The whole replicated state. Maps are small: one entry an application or a node."""
 
@@ -121,6 +129,11 @@ class Ledger(msgspec.Struct, frozen=True):
     """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
+    timings: tuple[LeaseTiming, ...] = ()
+    """The first is in force: leases are given with it. Leases of the others may still hold, and every proof is
+    reckoned with the longest. Empty before the first `Configure`: no lease is given."""
+    configured: Index = Index(0)
+    """Log index of the latest `Configure`."""
     index: Index = Index(0)
     """Last log index applied."""
     term: Term = Term(0)
@@ -210,14 +223,23 @@ class RecordWatchdog(Command, frozen=True):
 
 
 class Configure(Command, frozen=True):
-    """A new configuration is in force (the text itself is kept by syncd on every node)."""
+    """A new configuration is in force (the text itself is kept by syncd on every node), and the timing of leases with
+    it. Changes nothing while `MAX_TIMINGS` others may still be counted with."""
 
     digest: str
+    timing: LeaseTiming
+
+
+class SettleTiming(Command, frozen=True):
+    """No lease that was given with an older timing than that of the `Configure` at `index` can hold any more, and what
+    follows the end of one is over."""
+
+    index: Index
 
 
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
-    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure,
+    TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
 ]  # fmt: skip
 
 

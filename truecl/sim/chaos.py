@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from truecl.model.actions import ServiceStopping
 from truecl.model.config import WATCHDOG_FEED
 from truecl.model.ids import REQD, LinkName, NodeName
+from truecl.sim.reconfiguration import Reconfiguration
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -24,6 +25,7 @@ class Chaos:
         self._round = 0
         self._undo: dict[int, Callable[[], None]] = {}
         self._number = 0
+        self._reconfiguration = Reconfiguration(cluster)
         faults = cluster.faults
         self._kinds: list[tuple[float, Callable[[], None]]] = [
             (faults.cuts, self._cut),
@@ -35,6 +37,7 @@ class Chaos:
             (faults.service_stops, self._service_stop),
             (faults.late_feeds, self._late_feed),
             (faults.slow_disks, self._slow_disk),
+            (faults.reconfigurations, self._reconfiguration.activate),
         ]
         cluster.on_power_cut = self._boot_later
 
@@ -54,6 +57,7 @@ class Chaos:
         for number in sorted(self._undo):
             self._undo.pop(number)()
         cluster.network.heal_all()
+        self._reconfiguration.end()
         for machine in cluster.machines.values():
             if not machine.powered:
                 cluster.power_on(machine)

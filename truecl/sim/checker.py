@@ -165,11 +165,10 @@ class World:
         core, now = process.core, self._cluster.schedule.now
         if not isinstance(core, Lockd) or not core.raft.ready or core.raft.term < self.log.led:
             return
-        allowance = self._cluster.configuration.cluster.timing.stop_allowance
         for machine in self._cluster.machines.values():
             left = self._lease_left(machine)
             if left > 0.0:
-                over = process.machine.true_time(core._leases_of_term().surely_over(machine.name) - allowance)
+                over = process.machine.true_time(core._leases_of_term(process.machine.clock()).over(machine.name))
                 beyond = now + left / machine.rate - over
                 if beyond > 1e-6:
                     raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")

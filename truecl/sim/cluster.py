@@ -135,7 +135,7 @@ class Cluster:
 
     def build(self, daemon: DaemonName, me: NodeName, boot: BootId, records: Records, now: float) -> Core:
         seeded = Random(self.random.getrandbits(64))
-        return self.assemble(daemon, me, self.configuration, boot, records, seeded, now)
+        return self.assemble(daemon, me, self.machines[me].configuration, boot, records, seeded, now)
 
     def note(self, who: str, what: str) -> None:
         """Something that the simulator itself did."""

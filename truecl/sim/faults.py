@@ -55,6 +55,8 @@ class Faults:
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
     """Share of these that take the node's power rather than the daemon's life."""
+    reconfigurations: float = 0.0
+    """Rate at which another lease and stop allowance are activated; each node has them in its own time."""
     drift: float = 0.0
     """Share of the configured bound by which clocks run apart, 0 to 1."""
 
@@ -128,6 +130,7 @@ def draw(random: Random) -> Faults:
         fence_slow=random.random() * 0.6,
         fence_slow_length=spread(1.0, 10.0),
         fence_refuses=spread(0.02, 0.5),
+        reconfigurations=spread(0.02, 0.3),
     )
     none = {
         each.name: type(getattr(drawn, each.name))(0)
@@ -193,4 +196,9 @@ def restarts(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched)
+def retimed(faults: Faults) -> Faults:
+    """Leases change their length while nodes are cut off and daemons start anew."""
+    return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
+
+
+AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched, retimed)

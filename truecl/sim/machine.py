@@ -35,6 +35,8 @@ class Machine:
         self.processes: dict[DaemonName, Process] = {}
         self.journals: dict[DaemonName, Journal] = {}
         self.rate = 1.0
+        self.configuration = cluster.configuration
+        """As this node has it by now."""
         self.kernel: Any = None
         """What the drivers made here since the boot; it goes with the power (truecl.sim.kernel)."""
         self.watchdog: Device | None = None

@@ -60,7 +60,7 @@ class Renew(Message, frozen=True):
 
 
 class Renewed(Message, frozen=True):
-    """The lease is good for `timing.lease` from the moment request `number` was sent. What is not named is stopped."""
+    """The lease is good for `lease` seconds from the moment request `number` was sent. What is not named is stopped."""
 
     node: NodeName
     boot: BootId
@@ -68,6 +68,8 @@ class Renewed(Message, frozen=True):
     term: Term
     index: Index
     named: tuple[tuple[AppName, Generation], ...]
+    lease: float
+    """As the log says: no node counts with its own configuration."""
 
 
 # ---- lockd on its node ----------------------------------------------------------------------------------------------

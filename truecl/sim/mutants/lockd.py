@@ -17,7 +17,7 @@ class AnswersWithoutARound(Lockd):
 
 class ForgetsMargins(Leases):
     def surely_over(self, node: NodeName) -> float:
-        return super().surely_over(node) - self._timing.drift - self._timing.stop_allowance
+        return self._answered.get(node, self._bound) + max(each.lease for each in self._timings)
 
 
 class OneTimeout(Leases):
@@ -34,8 +34,8 @@ class TwoTimeouts(Leases):
 
 def with_leases(kind: type[Leases]) -> type[Lockd]:
     class Other(Lockd):
-        def _leases_of_term(self) -> Leases:
-            leases = super()._leases_of_term()
+        def _leases_of_term(self, now: float) -> Leases:
+            leases = super()._leases_of_term(now)
             leases.__class__ = kind
             return leases
 
