@@ -23,8 +23,10 @@ from truecl.wire.messages import (
     Applied,
     AppNote,
     FenceResult,
+    Follow,
     InstanceProgress,
     Leadership,
+    Members,
     NewConfiguration,
     Nodes,
     Notes,
@@ -45,6 +47,9 @@ REPEAT_ORDER = 0.5
 PROPOSAL_PATIENCE = 1.0
 """Seconds until a proposal without an answer is planned anew."""
 REPEAT_STEP_DOWN = 2.0
+BEHIND = 5.0
+"""Seconds for which a node holds a former configuration before it asks for the one in force."""
+REPEAT_FOLLOW = 2.0
 MAX_COMMANDS = 500
 """In one entry of the log."""
 
@@ -67,6 +72,8 @@ class Clusterd:
         self._ordered: dict[NodeOrder, float] = {}
         self._step_down_at = 0.0
         """When this master may ask again to be relieved."""
+        self._behind_since: float | None = None
+        self._follow_at = 0.0
         self._notes: Notes = Notes(())
         self._plan = Plan()
 
@@ -98,6 +105,8 @@ class Clusterd:
                 self.situation.ledger = message.ledger
             case Leadership() if who == LOCKD:
                 self._lead(message)
+            case Members() if who == LOCKD:
+                self.situation.members = message
             case Nodes() if who == LOCKD:
                 self.situation.report(message)
             case View() if who == HBD:
@@ -206,9 +215,11 @@ class Clusterd:
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
+        if self._proposal is None:
+            self._operations.step_memberships(self._next_number)
         self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
-        if self._plan.step_down and now >= self._step_down_at:
+        if (self._plan.step_down or self._only_votes()) and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())
         notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
@@ -216,20 +227,49 @@ class Clusterd:
             self._notes = notes
             self._out.tell(STATD, notes)
 
+    def _only_votes(self) -> bool:
+        """This node is a witness, and another one could lead, which runs applications."""
+        situation = self.situation
+        witnesses = [node.name for node in situation.configuration.cluster.nodes if node.witness]
+        voters = [node for node in situation.members.membership.voters if node not in witnesses]
+        return self.me in witnesses and any(node in situation.heard() for node in voters)
+
     def _configure(self) -> list[AnyCommand]:
-        """The log says which configuration is in force, and how long leases are."""
+        """The log says which configuration is in force, and how long leases are. A master that is behind by its own is
+        to follow, not to lead back."""
         ledger, configuration = self.situation.ledger, self.situation.configuration
         timing = lease_timing(configuration.cluster.timing)
         in_force = ledger.digest == configuration.digest and ledger.timings[:1] == (timing,)
-        return [] if in_force or not may_configure(ledger, timing) else [Configure(configuration.digest, timing)]
+        return (
+            []
+            if in_force or self.situation.behind or not may_configure(ledger, timing)
+            else [Configure(configuration.digest, timing)]
+        )
+
+    def _follow(self, now: float) -> None:
+        """A node that was away while another configuration came into force gets it from those that have it. Not at
+        once: an older version that an operator brings back is told to the log when all nodes have it."""
+        if not self.situation.behind:
+            self._behind_since = None
+            return
+        if self._behind_since is None:
+            self._behind_since, self._follow_at = now, now + BEHIND
+        if now >= self._follow_at:
+            self._follow_at = now + REPEAT_FOLLOW
+            self._out.tell(SYNCD, Follow(self.situation.ledger.digest))
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
+        number = self._next_number()
+        self._out.tell(LOCKD, Propose(number, self.situation.leadership.term, commands))
+        return number
+
+    def _next_number(self) -> int:
         self._number += 1
-        self._out.tell(LOCKD, Propose(self._number, self.situation.leadership.term, commands))
         return self._number
 
     def _proposed(self, message: Proposed) -> None:
         """One plan at a time: the next is made on the ledger that this one led to."""
+        self._operations.reshaped(message)
         if self._proposal is None or self._proposal[0] != message.number:
             return
         until = self._proposal[2]
@@ -277,6 +317,7 @@ class Clusterd:
     def _finish(self, now: float) -> Output:
         self._settle_proposal(now)
         self._desk.pass_again()
+        self._follow(now)
         if self.situation.master:
             for confirmed in self._fencer.silent():
                 self._propose((confirmed,))
@@ -285,12 +326,14 @@ class Clusterd:
 
     def _wakes(self) -> list[float]:
         times = self._desk.wakes()
+        if self._behind_since is not None:
+            times.append(self._follow_at)
         if not self.situation.master:
             return times
         times += [at + REPEAT_ORDER for at in self._ordered.values()] + self._fencer.wakes()
         times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
-        if self._plan.step_down:
+        if self._plan.step_down or self._only_votes():
             times.append(self._step_down_at)
         return times

@@ -17,14 +17,29 @@ from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ids import (
+    CLUSTERD,
+    HBD,
+    LOCKD,
+    REQD,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.ledger import AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
     Applied,
     Campaign,
     Leadership,
+    Members,
+    NewConfiguration,
     Nodes,
     Note,
     Propose,
@@ -32,6 +47,7 @@ from truecl.wire.messages import (
     Refused,
     Renew,
     Renewed,
+    Reshape,
     StepDown,
     Subscribe,
     View,
@@ -51,19 +67,33 @@ class DiskFull:
     when that is gone too, this process ends."""
 
 
-def membership_of(configuration: Configuration) -> Membership:
-    """The founding membership: the voters, and all others following the log."""
+def membership_of(configuration: Configuration, founder: bool) -> Membership:
+    """The founding membership: the voters, and all others following the log. Who came later knows none before the
+    leader tells it: a few new nodes that took themselves for founders could elect a leader of their own."""
+    if not founder:
+        return Membership()
     voters = configuration.cluster.voters
     return Membership(voters, tuple(node.name for node in configuration.cluster.nodes if node.name not in voters))
 
 
-class Lockd:
-    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
+def _witnesses(configuration: Configuration) -> frozenset[NodeName]:
+    return frozenset(node.name for node in configuration.cluster.nodes if node.witness)
 
-    def __init__(self, me: NodeName, configuration: Configuration, records: Records, random: Random) -> None:
+
+class Lockd:
+    """The whole core of lockd. `founder`: this node is of those that the cluster began with.
+
+    Raises JournalDamaged, ForeignJournal for records that it cannot trust.
+    """
+
+    def __init__(
+        self, me: NodeName, configuration: Configuration, records: Records, random: Random, founder: bool = True
+    ) -> None:
         self.me = me
         self._timing = configuration.cluster.timing
-        self.raft = Raft(me, configuration.cluster.name, membership_of(configuration), records, random, self._timing)
+        self._witnesses = _witnesses(configuration)
+        founding = membership_of(configuration, founder)
+        self.raft = Raft(me, configuration.cluster.name, founding, records, random, self._timing)
         self.ledger = Ledger()
         self._out = Outbox()
         self._leases: Leases | None = None
@@ -83,6 +113,7 @@ class Lockd:
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
+        self._members = Members(self.raft.membership, self.raft.log.settled)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
         self._compacted = 0
@@ -109,8 +140,8 @@ class Lockd:
             case Told(who, message):
                 self._told(who, message, now)
             case Joined(who):
-                if who == HBD:
-                    self._out.tell(HBD, Subscribe())
+                if who in (HBD, SYNCD):
+                    self._out.tell(who, Subscribe())
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
@@ -130,10 +161,15 @@ class Lockd:
                 self._view(message, now)
             case Propose() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._propose(message, now))
+            case Reshape() if who == CLUSTERD:
+                self._out.tell(CLUSTERD, self._reshape(message, now))
+            case NewConfiguration() if who == SYNCD:
+                self._witnesses = _witnesses(message.configuration)
             case Subscribe():
                 self._subscribers[who] = None
                 self._out.tell(who, Applied(self.ledger))
                 self._out.tell(who, self._leadership)
+                self._out.tell(who, self._members)
                 if who == CLUSTERD and self._leadership.ready:
                     self._out.tell(CLUSTERD, self._nodes)
             case Campaign() if who == REQD:
@@ -158,12 +194,14 @@ class Lockd:
         self._step_down(now)
 
     def _step_down(self, now: float) -> None:
-        """To the voter that is furthest, in the order of succession, of those that answer. One attempt at a time: while
-        it lasts nothing can be proposed."""
+        """To the voter that is furthest, in the order of succession, of those that answer, and to a witness only where
+        there is no other. One attempt at a time: while it lasts nothing can be proposed."""
         voters, silent = self.raft.membership.voters, now - self._timing.election
         living = [each for each in self.raft.followers if each.node in voters and each.heard_at >= silent]
         if living and not self.raft.transferring:
-            best = max(living, key=lambda each: (each.node in self._heard, each.match))
+            best = max(
+                living, key=lambda each: (each.node not in self._witnesses, each.node in self._heard, each.match)
+            )
             self.raft.transfer(best.node, now)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
@@ -181,7 +219,7 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        if not self._take_report(message):
+        if message.node not in self.raft.membership.nodes or not self._take_report(message):
             return
         leases = self._leases_of_term(now)
         leases.reported(message, self._live())
@@ -258,8 +296,23 @@ class Lockd:
                     self._leases_of_term(now).revoke(grant.node, command.app, command.generation)
         return Proposed(message.number, index)
 
+    def _reshape(self, message: Reshape, now: float) -> Proposed:
+        """Nobody leaves who may own something: neither by the ledger, nor by an entry that is not applied yet."""
+        if not self.raft.ready or message.term != self.raft.term:
+            return Proposed(message.number, None, "not the leader of this term")
+        gone = [node for node in self.raft.membership.nodes if node not in message.membership.nodes]
+        if gone and self.raft.applied < self.raft.log.last_index:
+            return Proposed(message.number, None, "entries of the log wait for a quorum")
+        for node in gone:
+            if ledgers.granted_to(self.ledger, node):
+                return Proposed(message.number, None, f"{node} owns applications")
+        problem = self.raft.reshape(message.membership, now)
+        return Proposed(message.number, None if problem else self.raft.log.last_index, problem)
+
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
-        """Why the proof that ends a grant does not hold here; '' if it does."""
+        """Why a node may not be given a grant, or the proof that ends one does not hold here; '' if all is well."""
+        if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
+            return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
             return ""
         grant = ledgers.app_state(self.ledger, command.app).grant
@@ -341,7 +394,9 @@ class Lockd:
         if leadership != self._leadership:  # after the ledger: a new master plans with the first word that it leads
             self._leadership = leadership
             self._tell_all(leadership)
+        self._tell_members()
         if leadership.ready:
+            self._forget_strangers()
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
             if nodes != self._nodes:
@@ -349,6 +404,21 @@ class Lockd:
                 self._out.tell(CLUSTERD, nodes)
         else:
             self._nodes = Nodes({}, ())  # the next master has forgotten what this one was told
+
+    def _tell_members(self) -> None:
+        raft = self.raft
+        caught_up = tuple(node for node in raft.membership.observers if raft.has_caught_up(node))
+        members = Members(raft.membership, raft.log.settled, caught_up)
+        if members != self._members:
+            self._members = members
+            self._tell_all(members)
+
+    def _forget_strangers(self) -> None:
+        """What nodes said that are members no more."""
+        for node in [node for node in self._reports if node not in self.raft.membership.nodes]:
+            del self._reports[node]
+            self._leaving.pop(node, None)
+            self._watchdogs.pop(node, None)
 
     def _forget_tenure(self) -> None:
         """What was true while this node led: by the next time the nodes may have said other things to others."""

@@ -129,6 +129,8 @@ class Ledger(msgspec.Struct, frozen=True):
     """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
+    former: tuple[str, ...] = ()
+    """Digests of the configurations before that, the latest first: a node that holds one of them is behind."""
     timings: tuple[LeaseTiming, ...] = ()
     """The first is in force: leases are given with it. Leases of the others may still hold, and every proof is
     reckoned with the longest. Empty before the first `Configure`: no lease is given."""

@@ -199,11 +199,7 @@ class Roles:
         if message.term > self.term:
             self._become_follower(message.term, None)
         free = self.voted_for is None and self.leader is None
-        granted = (
-            message.term == self.term
-            and (self.voted_for == node or free)
-            and self._is_current(message)
-        )
+        granted = message.term == self.term and (self.voted_for == node or free) and self._is_current(message)
         if granted and self.voted_for is None:
             self._enter(self.term, node)
         if granted and self.role is Role.FOLLOWER:
