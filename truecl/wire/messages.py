@@ -527,11 +527,13 @@ class Compared(Message, frozen=True):
 
 
 class Bring(Message, frozen=True):
-    """A command to syncd: bring these files to all nodes, in the place of version `base`; answered by Reply. Nodes that
-    do not answer are left behind: they follow when they are back."""
+    """A command to syncd: bring the version `digest` to these nodes, in the place of `base`; answered by Reply. Nodes
+    that do not answer are left behind: they follow when they are back."""
 
     base: str
+    digest: str
     files: dict[str, str]
+    nodes: tuple[NodeName, ...]
 
 
 class Follow(Message, frozen=True):
