@@ -67,7 +67,7 @@ class Lockds(Trio):
             self.propose(Configure("", lease_timing(TIMING)))
 
     def build(self, node: NodeName) -> Lockd:
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT)
 
     def lockd(self, node: str) -> Lockd:
         core = self.cores[NodeName(node)]

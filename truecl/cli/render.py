@@ -92,6 +92,8 @@ def _troubles(stat: Stat) -> Iterator[str]:
     """What the tables have no column for."""
     if not stat["complete"]:
         yield _not_the_master(stat)
+    if stat["trouble"]:
+        yield stat["trouble"]
     for node in stat["nodes"]:
         for daemon, state in node["daemons"].items():
             if state != "up":

@@ -37,7 +37,7 @@ from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness", "observer", "watchdog")
+_RESERVED = ("fence", "witness", "observer", "watchdog", "fence_delay")
 """Keys of a node beside its links."""
 
 
@@ -175,6 +175,7 @@ def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
         if cluster.nodes and not cluster.voters:
             source.note(source.line("nodes"), "every node is an observer", "expected one at least that votes")
         law.check_watchdogs(source, cluster)
+        law.check_duel(source, cluster)
     return cluster
 
 
@@ -205,7 +206,7 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog})
+    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog, "fence_delay": text(scalars.duration_or_zero)})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None

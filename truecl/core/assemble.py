@@ -38,7 +38,7 @@ def build(
     if daemon == HBD:
         return Detector(configuration.cluster, me, boot, random)
     if daemon == LOCKD:
-        return Lockd(me, configuration, records, random, founder)
+        return Lockd(me, configuration, records, random, boot, founder)
     if daemon == REQD:
         return Reqd(me, configuration, boot, records, now)
     if daemon == NETD:

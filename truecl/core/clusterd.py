@@ -219,20 +219,13 @@ class Clusterd:
             self._operations.step_memberships(self._next_number)
         self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
-        if (self._plan.step_down or self._only_votes()) and now >= self._step_down_at:
+        if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())
         notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
         if notes != self._notes:
             self._notes = notes
             self._out.tell(STATD, notes)
-
-    def _only_votes(self) -> bool:
-        """This node is a witness, and another one could lead, which runs applications."""
-        situation = self.situation
-        witnesses = [node.name for node in situation.configuration.cluster.nodes if node.witness]
-        voters = [node for node in situation.members.membership.voters if node not in witnesses]
-        return self.me in witnesses and any(node in situation.heard() for node in voters)
 
     def _configure(self) -> list[AnyCommand]:
         """The log says which configuration is in force, and how long leases are. A master that is behind by its own is
@@ -334,6 +327,6 @@ class Clusterd:
         times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
-        if self._plan.step_down or self._only_votes():
+        if self._plan.step_down:
             times.append(self._step_down_at)
         return times

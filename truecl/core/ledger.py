@@ -22,6 +22,7 @@ from truecl.model.ledger import (
     ConfirmFence,
     Ended,
     EndGrant,
+    Excluded,
     Failure,
     Fence,
     FreeLock,
@@ -198,6 +199,11 @@ def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFen
     return replace(ledger, fences=ledger.fences | {command.node: confirmed})
 
 
+def _excluded(ledger: Ledger, index: Index, term: Term, command: Excluded) -> Ledger:
+    fence = Fence(command.node, index, command.generations, True, command.vouched)
+    return replace(ledger, fences=ledger.fences | {command.node: fence})
+
+
 def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:
     fence = ledger.fences.get(command.node)
     if fence is None or fence.index != command.index:
@@ -248,6 +254,7 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     GiveGrant: _give_grant,
     OrderFence: _order_fence,
     ConfirmFence: _confirm_fence,
+    Excluded: _excluded,
     CancelFence: _cancel_fence,
     TakeLock: _take_lock,
     FreeLock: _free_lock,

@@ -5,6 +5,7 @@ anything asked in another term than that which it leads.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -15,6 +16,8 @@ from truecl.core import ledger as ledgers
 from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
+from truecl.core.pair import Pair
+from truecl.core.quorum import electors
 from truecl.core.raft import Raft, Role
 from truecl.model.config import Configuration
 from truecl.model.ids import (
@@ -37,6 +40,8 @@ from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, Wa
 from truecl.wire.messages import (
     Applied,
     Campaign,
+    ConfirmOff,
+    FenceResult,
     Leadership,
     Members,
     NewConfiguration,
@@ -68,16 +73,14 @@ class DiskFull:
 
 
 def membership_of(configuration: Configuration, founder: bool) -> Membership:
-    """The founding membership: the voters, and all others following the log. Who came later knows none before the
-    leader tells it: a few new nodes that took themselves for founders could elect a leader of their own."""
+    """The founding membership: the voters, witnesses last in the succession, and all others following the log. Who came
+    later knows none before the leader tells it: a few new nodes that took themselves for founders could elect a leader
+    of their own."""
     if not founder:
         return Membership()
-    voters = configuration.cluster.voters
+    cluster = configuration.cluster
+    voters = tuple(sorted(cluster.voters, key=lambda name: cluster.node(name).witness))
     return Membership(voters, tuple(node.name for node in configuration.cluster.nodes if node.name not in voters))
-
-
-def _witnesses(configuration: Configuration) -> frozenset[NodeName]:
-    return frozenset(node.name for node in configuration.cluster.nodes if node.witness)
 
 
 class Lockd:
@@ -87,15 +90,25 @@ class Lockd:
     """
 
     def __init__(
-        self, me: NodeName, configuration: Configuration, records: Records, random: Random, founder: bool = True
+        self,
+        me: NodeName,
+        configuration: Configuration,
+        records: Records,
+        random: Random,
+        boot: BootId,
+        founder: bool = True,
     ) -> None:
         self.me = me
+        self._boot = boot
+        self._cluster = configuration.cluster
         self._timing = configuration.cluster.timing
-        self._witnesses = _witnesses(configuration)
         founding = membership_of(configuration, founder)
         self.raft = Raft(me, configuration.cluster.name, founding, records, random, self._timing)
         self.ledger = Ledger()
         self._out = Outbox()
+        self.pair = Pair(self.raft, boot, configuration.cluster, self._out, self._granted)
+        self._acting: dict[str, None] = {}
+        """Commands that may change anything."""
         self._leases: Leases | None = None
         self._leases_term = Term(0)
         self._settling = (Term(0), Index(0))
@@ -121,6 +134,8 @@ class Lockd:
     # ---- contract ---------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> Output:
+        self.pair.life = BootId(f"{self._boot}+{now:.6f}")
+        self.pair.start(now)
         self.raft.start(now)
         if self.raft.voted_for == self.me:
             # It may have led until it ended, and while others wait for its word leases run out: it stands at once, and
@@ -131,23 +146,33 @@ class Lockd:
     def handle(self, event: Event, now: float) -> Output:
         match event:
             case Received(node, Renew() as message):
+                self.pair.heard(node, now)
                 if message.node == node:
                     self._renew(message, now)
-            case Received(_, Renewed() as message):
+            case Received(node, Renewed() as message):
+                self.pair.heard(node, now)
                 self._out.tell(REQD, message)
             case Received(node, message):
-                self.raft.receive(node, message, now)
+                self.pair.received(node, message, now)
             case Told(who, message):
                 self._told(who, message, now)
-            case Joined(who):
+            case Joined(who, root):
+                if root:
+                    self._acting[who] = None
                 if who in (HBD, SYNCD):
                     self._out.tell(who, Subscribe())
+                elif who == REQD:
+                    self.pair.reqd_joined = True
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
                 self._subscribers.pop(who, None)
+                self._acting.pop(who, None)
                 if who == HBD:
                     self._heard = {}
+                    self.pair.blind()
+                elif who == REQD:
+                    self.pair.reqd_left()
             case _:
                 pass
         self.raft.wake(now)
@@ -164,7 +189,7 @@ class Lockd:
             case Reshape() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._reshape(message, now))
             case NewConfiguration() if who == SYNCD:
-                self._witnesses = _witnesses(message.configuration)
+                self._cluster = self.pair.cluster = message.configuration.cluster
             case Subscribe():
                 self._subscribers[who] = None
                 self._out.tell(who, Applied(self.ledger))
@@ -176,16 +201,40 @@ class Lockd:
                 self.raft.campaign(now)
             case StepDown() if who in (REQD, CLUSTERD):
                 self._step_down(now)
+            case FenceResult() if who == REQD:
+                self.pair.fenced(message, now)
+            case ConfirmOff():
+                self._confirm_off(who, message, now)
             case _:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 
     def _view(self, view: View, now: float) -> None:
         self._heard = {each.node: each.boot for each in view.nodes if each.alive and each.boot is not None}
+        self.pair.seen(view.nodes, now)
         for node in view.nodes:
             if node.alive:
                 self.raft.peer_lives(node.node, now)
             elif node.boot is not None:  # heard before, and now silent: a verdict, not mere ignorance
                 self.raft.peer_died(node.node, now)
+
+    def _confirm_off(self, who: str, word: ConfirmOff, now: float) -> None:
+        if who not in self._acting:
+            self._out.tell(who, Refused("only root vouches for a node"))
+            return
+        answer = self.pair.vouch(word, now)
+        if answer.taken:
+            text = f"{word.operator} vouches that {word.node} is off" + (
+                ", did not run alone and will not be started before it can reach this node" if word.alone else ""
+            )
+            self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text)))
+        self._out.tell(who, answer)
+
+    def _granted(self, node: NodeName) -> tuple[Generation, ...]:
+        """What the whole log gives to it: if this node leads without another, all of it will be committed."""
+        ledger = self.ledger
+        for entry in self.raft.not_applied():
+            ledger = ledgers.apply(ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+        return tuple(sorted(generation for _, generation in ledgers.granted_to(ledger, node)))
 
     def _disk_full(self, now: float) -> None:
         """Another node is to lead while this one can still say so, and not when its leases have run out."""
@@ -193,15 +242,15 @@ class Lockd:
         self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.ERROR, text)))
         self._step_down(now)
 
-    def _step_down(self, now: float) -> None:
-        """To the voter that is furthest, in the order of succession, of those that answer, and to a witness only where
-        there is no other. One attempt at a time: while it lasts nothing can be proposed."""
-        voters, silent = self.raft.membership.voters, now - self._timing.election
-        living = [each for each in self.raft.followers if each.node in voters and each.heard_at >= silent]
+    def _step_down(self, now: float, fit: Callable[[NodeName], bool] = lambda node: True) -> None:
+        """To the elector that is furthest, in the order of succession, of those that answer and are `fit`. One attempt
+        at a time: while it lasts nothing can be proposed."""
+        others, silent = electors(self.raft.membership), now - self._timing.election
+        living = [
+            each for each in self.raft.followers if each.node in others and each.heard_at >= silent and fit(each.node)
+        ]
         if living and not self.raft.transferring:
-            best = max(
-                living, key=lambda each: (each.node not in self._witnesses, each.node in self._heard, each.match)
-            )
+            best = max(living, key=lambda each: (not self._is_witness(each.node), each.node in self._heard, each.match))
             self.raft.transfer(best.node, now)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
@@ -344,6 +393,8 @@ class Lockd:
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
+        self._witness_hands_over(now)
+        order_at = self.pair.tend(now)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -353,7 +404,15 @@ class Lockd:
             wake_at = self._advance(now)
         self._tell_news(now)
         self._compact()
-        return self._out.take(wake_at, self._next_expiry(now))
+        return self._out.take(wake_at, order_at, self._next_expiry(now))
+
+    def _witness_hands_over(self, now: float) -> None:
+        """A witness leads only until another voter can: it keeps the whole log, and runs nothing."""
+        if self.raft.ready and self._is_witness(self.me) and not self.raft.transferring:
+            self._step_down(now, lambda node: not self._is_witness(node))
+
+    def _is_witness(self, node: NodeName) -> bool:
+        return any(each.name == node and each.witness for each in self._cluster.nodes)
 
     def _may_settle(self, now: float) -> bool:
         """Is every lease over that was given with an older timing?"""
@@ -373,7 +432,8 @@ class Lockd:
         step = self.raft.take()
         self._out.saves(step.saves)
         for send in step.sends:
-            self._out.send(send.node, send.message)
+            enclosed = self.pair.enclose(send)
+            self._out.send(enclosed.node, enclosed.message)
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
         for entry in step.committed:
@@ -385,7 +445,7 @@ class Lockd:
         return step.wake_at
 
     def _tell_news(self, now: float) -> None:
-        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
+        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
         if self.raft.role is not Role.LEADER:
             self._forget_tenure()
         if self.ledger is not self._applied_told:

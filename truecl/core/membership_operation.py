@@ -211,6 +211,6 @@ def _without_voter(cluster: ClusterConfig, membership: Membership, node: NodeNam
 
 
 def _ordered(cluster: ClusterConfig, nodes: tuple[NodeName, ...]) -> tuple[NodeName, ...]:
-    """In the configuration's order, which is that of succession; who is not in it any more, last."""
-    known = [node.name for node in cluster.nodes]
+    """In the configuration's order, which is that of succession, witnesses last; who is not in it any more, behind."""
+    known = [node.name for node in sorted(cluster.nodes, key=lambda node: node.witness)]
     return tuple(sorted(nodes, key=lambda node: known.index(node) if node in known else len(known)))

@@ -212,8 +212,8 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fences.off(message, now)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():

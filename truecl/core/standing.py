@@ -43,6 +43,7 @@ def standing(status: Status) -> Stat:
         apps,
         sum(word == "UP" for word in status.nodes.values()),
         len(status.nodes),
+        status.trouble,
     )
 
 

@@ -281,6 +281,7 @@ class Statd:
             state=state,
             silent=self._silent_statds(ledger, now),
             here=self.me,
+            trouble=self._leadership.trouble if self._leadership is not None else "",
         )
 
     def _silent_statds(self, ledger: Ledger, now: float) -> tuple[NodeName, ...]:
@@ -329,6 +330,8 @@ class Statd:
 
     def _why_not(self, state: str) -> str:
         up, voters = self._voters_up()
+        if state == "NO QUORUM" and self._leadership is not None and self._leadership.trouble:
+            return self._leadership.trouble
         if state == "NO QUORUM":
             return f"{up} of {voters} voters are up, {voters // 2 + 1} are needed: start the other nodes"
         return "a master is being elected"

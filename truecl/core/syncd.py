@@ -11,8 +11,8 @@ given. On reqd's `Compare` it asks every node for its digest, and where one vers
 A question is sent again until answered (RESEND) and every stage ends with STAGE_TIME.
 
 A command's `Bring` is the same with files of its own in the place of this node's, which have to be those that it began
-with; nodes that do not answer are left behind. A node that finds itself behind (`Follow`: the log names a newer version)
-asks all others for that one, and puts the first answer in force.
+with; nodes that do not answer are left behind. A node that finds itself behind (`Follow`: the log names a newer
+version) asks all others for that one, and puts the first answer in force.
 """
 
 import re

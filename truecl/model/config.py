@@ -103,6 +103,9 @@ class NodeConfig(Value, frozen=True):
     observer: bool = False
     """Never votes: it follows the log, and runs applications."""
     watchdog: WatchdogConfig = WatchdogConfig()
+    fence_delay: float | None = None
+    """Seconds of silence for which the other of two nodes waits before it has this one fenced, so that of two which
+    cannot hear each other this one wins. None: `ClusterConfig.fence_delay` decides."""
 
 
 class Ports(Value, frozen=True):
@@ -114,6 +117,11 @@ class Ports(Value, frozen=True):
     statd: int = 7423
     clusterd: int = 7424
     hbd: int = 7425
+
+
+DUEL_MARGIN = 1.0
+"""Seconds by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose each other do
+not notice at the same moment."""
 
 
 class ClusterConfig(Value, frozen=True):
@@ -132,6 +140,19 @@ class ClusterConfig(Value, frozen=True):
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def fence_delay(self, name: NodeName) -> float:
+        """Of two nodes: how long the other waits before it has `name` fenced. By default the first of them is the one
+        that is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
+        node = self.node(name)
+        if node.fence_delay is not None:
+            return node.fence_delay
+        if len(self.voters) != 2 or name != self.voters[0]:
+            return 0.0
+        other = self.node(self.voters[1])
+        if not other.fence:
+            return 0.0
+        return worst_time(other.fence) + DUEL_MARGIN + self.fence_delay(other.name)
 
     @property
     def voters(self) -> tuple[NodeName, ...]:

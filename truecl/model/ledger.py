@@ -195,6 +195,18 @@ class ConfirmFence(Command, frozen=True):
     vouched: str = ""
 
 
+class Excluded(Command, frozen=True):
+    """Follows the exclusion of `node`: the fence that allowed it, order and confirmation in one.
+
+    Without a quorum no order could be committed before the device was asked; `generations` is what was known to be
+    granted to the node then, and was on this node's disk before the device was asked (docs/decisions/0005).
+    """
+
+    node: NodeName
+    generations: tuple[Generation, ...]
+    vouched: str = ""
+
+
 class CancelFence(Command, frozen=True):
     """The node came back by itself, or the device failed for good; the order `index` proves nothing any more."""
 
@@ -240,7 +252,7 @@ class SettleTiming(Command, frozen=True):
 
 
 AnyCommand = Union[
-    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
+    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
     TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
 ]  # fmt: skip
 

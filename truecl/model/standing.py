@@ -72,3 +72,5 @@ class Stat(msgspec.Struct, frozen=True):
     apps: tuple[AppRow, ...]
     nodes_up: int
     nodes_total: int
+    trouble: str = ""
+    """Of two nodes: why the one that answers waits for the other, or goes on alone."""

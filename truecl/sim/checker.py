@@ -72,6 +72,10 @@ class Log:
             other = self._leaders.setdefault(raft.term, name)
             if other != name:
                 raise Violation(f"S3: {other} and {name} both lead term {raft.term}")
+        if raft.alone and raft.log.commit != commit and not _saved(process, raft.log.commit):
+            # Who decides alone commits with its own disk, and dies between the decision and the disk: nobody heard.
+            self._seen[name] = (process.life, raft.term, commit)
+            return
         if raft.log.commit != commit:
             self._look_at_entries(name, core, commit)
         self._seen[name] = (process.life, raft.term, raft.log.commit)
@@ -110,6 +114,11 @@ class Log:
             last, new = before.apps[app].grant, state.grant
             if last is not None and new is not None and new != last and new.generation <= last.generation:
                 raise Violation(f"S4: the generation of {app} went from {last} to {new}")
+
+
+def _saved(process: "Process", index: Index) -> bool:
+    records = process.machine.journals[LOCKD].read()
+    return index in records.get("raft.log", {}) or index in records.get("raft.snapshot", {})
 
 
 class World:

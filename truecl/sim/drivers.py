@@ -415,14 +415,24 @@ class SimulatedDrivers:
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
 
-        def switch() -> FenceOutcome:
+        def switch() -> None:
             if effect and action.wanted is Power.OFF:
                 self._cut(victim, feed)
             elif effect and action.wanted is Power.ON:
                 self._cluster.power_on(victim)
+
+        def say() -> FenceOutcome:
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
-        self._work(process, number, seconds, switch)
+        def switch_and_say() -> FenceOutcome:
+            switch()
+            return say()
+
+        if self._random.random() < self._cluster.faults.fence_late:
+            self._schedule.after(seconds, switch)
+            self._work(process, number, seconds + self._random.random() * self._cluster.faults.fence_late_length, say)
+        else:
+            self._work(process, number, seconds, switch_and_say)
 
     def _cut(self, victim: "Machine", feed: str | None) -> None:
         feeds = self._feeds[victim.name]

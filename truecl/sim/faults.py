@@ -80,6 +80,9 @@ class Faults:
     fence_slow_length: float = 8.0
     fence_refuses: float = 0.0
     """Probability that one order to a fence device fails, having cut the power or not."""
+    fence_late: float = 0.0
+    """Probability that its word comes up to `fence_late_length` after what it did."""
+    fence_late_length: float = 3.0
 
 
 CALM = Faults()
@@ -131,6 +134,7 @@ def draw(random: Random) -> Faults:
         fence_slow_length=spread(1.0, 10.0),
         fence_refuses=spread(0.02, 0.5),
         reconfigurations=spread(0.02, 0.3),
+        fence_late=random.random() * 0.6,
     )
     none = {
         each.name: type(getattr(drawn, each.name))(0)
@@ -199,6 +203,14 @@ def restarts(faults: Faults) -> Faults:
 def retimed(faults: Faults) -> Faults:
     """Leases change their length while nodes are cut off and daemons start anew."""
     return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
+
+
+def duels(faults: Faults) -> Faults:
+    """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
+    return replace(
+        faults, cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+    )  # fmt: skip
 
 
 AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched, retimed)

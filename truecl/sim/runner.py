@@ -27,6 +27,8 @@ from truecl.sim.schedule import Runaway
 from truecl.sim.supervision import WarmParent
 from truecl.wire.messages import Notes
 
+WORLDS = ((2, False), (2, False), (3, False), (3, False), (3, True), (4, False), (5, False))
+"""Nodes, and whether the last of them is a witness."""
 CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
@@ -145,11 +147,11 @@ def run(
     What a core itself raises is a problem like a broken promise.
     """
     random = Random(f"world {seed}")
-    count = nodes if nodes is not None else random.choice((3, 3, 3, 4, 5))
+    count, witness = (nodes, False) if nodes is not None else random.choice(WORLDS)
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count)
+    config = scenario.configuration(random, count, witness)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
     world = World(cluster)

@@ -57,9 +57,15 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     use = random.choice(uses)
     watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
     fenced = random.random() < (0.6 if use == "off" else 0.3)
-    board = (FenceConfig(agent="fence_board"),)
-    feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
+    limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
+    board = (FenceConfig(agent="fence_board", timeout=limit),)
+    feeds = tuple(
+        FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1, timeout=limit) for each in ("a", "b")
+    )
     levels = random.choice(((board,), (board,), (feeds,), (board, feeds)))
+    delays: list[float | None] = [None] * nodes
+    if nodes == 2:  # most duels have a winner, some have two
+        delays = [random.choice((None, None, 0.0)), None]
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
@@ -72,6 +78,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                     fence=levels if fenced or random.random() < 0.2 else (),
                     watchdog=watchdog,
                     witness=witness and name == names[-1],
+                    fence_delay=delays[place - 1],
                 )
                 for place, name in enumerate(names, 1)
             ),

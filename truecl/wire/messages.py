@@ -104,6 +104,8 @@ class Leadership(Message, frozen=True):
     term: Term
     leader: NodeName | None
     ready: bool
+    trouble: str = ""
+    """One line for the operator: why, of two nodes, this one waits or goes on alone; '': nothing to say."""
 
 
 class Nodes(Message, frozen=True):
@@ -143,6 +145,26 @@ class Campaign(Message, frozen=True):
 
 class StepDown(Message, frozen=True):
     """reqd to lockd: hand leadership over before this node stops."""
+
+
+class ConfirmOff(Message, frozen=True):
+    """lha_fence to lockd, in a cluster of two nodes: the operator's word that `node` is off, in place of its device's.
+
+    `alone`: and `node` did not run alone since this one last did, and will not be started until it can reach this one.
+    Needed where this node cannot know that itself. Answered by Confirmed.
+    """
+
+    node: NodeName
+    operator: str
+    alone: bool = False
+
+
+class Confirmed(Message, frozen=True):
+    """`taken`: this node goes on without the other. Otherwise `reason` says why not; `say_more`: `alone` would do."""
+
+    taken: bool
+    reason: str = ""
+    say_more: bool = False
 
 
 # ---- hbd on its node ------------------------------------------------------------------------------------------------
@@ -254,7 +276,8 @@ class Order(Message, frozen=True):
 
 
 class OrderFenceOff(Message, frozen=True):
-    """Master's clusterd to its own reqd: switch this node off (order `index` is committed) and verify."""
+    """Switch this node off and verify: from the master's clusterd to its own reqd (order `index` is committed), or from
+    the lockd of one of two nodes, which counts its orders itself. The answer goes to who asked."""
 
     node: NodeName
     index: Index
@@ -639,6 +662,8 @@ class Status(Message, frozen=True):
     """Nodes that hbd hears and whose statd has not reported to the master for long."""
     here: NodeName = NodeName("")
     """The node on which the question was asked, whoever answered it."""
+    trouble: str = ""
+    """Of two nodes: why the one that answers waits for the other, or goes on alone; '': nothing to say."""
 
 
 class Note(Message, frozen=True):
@@ -741,7 +766,7 @@ class Refused(Message, frozen=True):
 
 MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
-    DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed],
+    DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
@@ -750,7 +775,8 @@ MESH: dict[DaemonName, object] = {
 """What may come from the same daemon on another node."""
 
 LOCAL = Union[
-    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown, Renew, Renewed,
+    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown, ConfirmOff, Confirmed,
+    Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
     InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,

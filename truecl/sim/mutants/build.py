@@ -48,6 +48,8 @@ class Mutant:
     assemble: Assemble = production
     adjust: Callable[[Faults], Faults] | None = None
     """Aims the faults at the gap that the mutant opens."""
+    nodes: int | None = None
+    """In clusters of this size; None: drawn."""
 
 
 def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:

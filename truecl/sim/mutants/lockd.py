@@ -44,7 +44,7 @@ def with_leases(kind: type[Leases]) -> type[Lockd]:
 
 def with_lockd(lockd: type[Lockd]) -> Assemble:
     return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
-        me, configuration, records, random))  # fmt: skip
+        me, configuration, records, random, boot))  # fmt: skip
 
 
 MUTANTS = (

@@ -62,7 +62,7 @@ class ForgetsOthersLeases(Raft):
 def with_raft(raft: type[Raft]) -> Assemble:
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
-        core = Lockd(me, configuration, records, random)
+        core = Lockd(me, configuration, records, random, boot)
         core.raft.__class__ = raft
         return core
 
