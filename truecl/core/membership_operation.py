@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from truecl.core.ledger import granted_to
+from truecl.core.raft.reshape import without_excluded
 from truecl.core.situation import Situation
 from truecl.model.config import ClusterConfig
 from truecl.model.ids import NodeName
@@ -98,6 +99,8 @@ class MembershipOperation:
         if not situation.members.settled:
             return None
         act = self._add(situation) if self.request.verb == "add" else self._remove(situation)
+        if isinstance(act, Membership):
+            act = _bound(situation.members.membership, act)
         if act is None or self.code is not None or now < self._acted.get(type(act), -REPEAT) + REPEAT:
             return None
         self._acted[type(act)] = now
@@ -159,6 +162,9 @@ class MembershipOperation:
                 self.end(1, f"{node} is the master, and no other node can lead in its place")
             self._say(f"{node} is the master: another node is to lead")
             return StepDown()
+        if node == membership.excluded:
+            self._say(f"taking {node} out of the log, which is excluded")
+            return without_excluded(membership)
         if node in membership.voters:
             self._say(f"{node} is to vote no more")
             return _without_voter(situation.configuration.cluster, membership, node)
@@ -198,6 +204,20 @@ class MembershipOperation:
 
 
 _DONE = {"add": "added", "remove": "removed"}
+
+
+def _bound(old: Membership, new: Membership) -> Membership:
+    """Before the number of voters changes from two, the two are bound to decide together; to two, they come so."""
+    if len(old.voters) == len(new.voters) or old.excluded is not None:
+        return new
+    if len(old.voters) == 2 and not old.together:
+        return replace(old, together=True)
+    return replace(new, together=len(new.voters) == 2)
+
+
+def unbound(membership: Membership) -> Membership | None:
+    """When nothing is to be changed: two voters need not decide together any more. None: nothing to do."""
+    return replace(membership, together=False) if membership.together else None
 
 
 def _with_voter(cluster: ClusterConfig, membership: Membership, node: NodeName) -> Membership:

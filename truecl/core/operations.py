@@ -49,6 +49,7 @@ class Operations:
         self._operations: dict[str, Operation] = {}
         self._fence_operations: dict[str, FenceOperation] = {}
         self._memberships: dict[str, MembershipOperation] = {}
+        self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
         """Requests that came between this node's election and its first committed entry."""
         self._outcomes: dict[str, tuple[Reply, ...]] = {}
@@ -302,6 +303,11 @@ class Operations:
 
     def step_memberships(self, number: Callable[[], int]) -> None:
         """Called while no entry of the log is under way: what leaves the membership owns nothing then."""
+        members, now = self._situation.members, self._situation.now
+        unbound = membership_operation.unbound(members.membership)
+        if unbound is not None and members.settled and not self._memberships and now >= self._unbind_at:
+            self._unbind_at = now + membership_operation.REPEAT
+            self._out.tell(LOCKD, Reshape(number(), self._situation.leadership.term, unbound))
         for id, operation in list(self._memberships.items()):
             act = operation.step(self._situation)
             match act:
@@ -326,4 +332,6 @@ class Operations:
         ]
         times = [each.asked_at + FORGOTTEN for each in forgotten]
         times += [each.wake_at for each in self._memberships.values()]
+        if self._situation.members.membership.together:
+            times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))
         return times + [each.until for each in self._fence_operations.values()]

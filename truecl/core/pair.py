@@ -65,6 +65,7 @@ class Pair:
         self.current = False
         self.reqd_joined = False
         self.cluster, self._out, self._granted = cluster, out, granted
+        self._other = raft.other
         self._others_life = BootId("")
         self._order: _Order | None = None
         self._order_again_at = 0.0
@@ -172,7 +173,9 @@ class Pair:
 
     @property
     def _may_exclude(self) -> bool:
-        return self.raft.other is not None and self.raft.is_elector and not self.raft.alone and self.current
+        raft = self.raft
+        bound = raft.other is None or raft.membership.together
+        return not bound and raft.is_elector and not raft.alone and self.current
 
     def _silent_since(self) -> float | None:
         """From when the other counts as dead, which may be to come; None: it does not."""
@@ -195,6 +198,8 @@ class Pair:
 
     def tend(self, now: float) -> float | None:
         """At the end of every event, before Raft's step is taken; returns when it wants to be woken."""
+        if self.raft.other != self._other:
+            self._meet(now)
         if self.raft.alone and self.raft.ready and self.raft.other is not None:
             self.current = True
             if self._hbd_hears and self.raft.caught_up:
@@ -210,6 +215,12 @@ class Pair:
             self._give_order(now)
             return None
         return at
+
+    def _meet(self, now: float) -> None:
+        """There is another other than before, or none any more: what was known of the last one is void."""
+        self.void()
+        self._other, self.current, self._others_life = self.raft.other, False, BootId("")
+        self._heard_at, self._dead_since, self._hbd_hears, self._left = now, None, False, False
 
     def _give_order(self, now: float) -> None:
         other = self.raft.other
@@ -236,6 +247,8 @@ class Pair:
             return Confirmed(False, "this cluster has more than two voters: its master takes that word")
         if word.node != other:
             return Confirmed(False, f"{word.node} is not the other node, {other} is")
+        if raft.membership.together:
+            return Confirmed(False, "the nodes that vote were being changed: neither of the two goes on alone")
         if raft.alone:
             return Confirmed(True, f"{raft.me} goes on without {other} already")
         if not raft.is_elector:

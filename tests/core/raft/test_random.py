@@ -41,7 +41,8 @@ class Checker:
     def reshape(self, random: Random, name: NodeName, names: list[NodeName]) -> None:
         """Some change at random, one node at a time or not."""
         raft = self.cluster.raft(name)
-        voters, observers = list(raft.membership.voters), list(raft.membership.observers)
+        before = raft.membership
+        voters, observers = list(before.voters), list(raft.membership.observers)
         for _ in range(random.choice([1, 1, 1, 2])):
             node = random.choice(names)
             if node in voters:
@@ -53,11 +54,14 @@ class Checker:
                     voters.append(node)
             else:
                 observers.append(node)
-        before = raft.membership
-        problem = raft.reshape(Membership(tuple(voters), tuple(observers)), self.cluster.clock(name))
+        if len(before.voters) == 2 and len(voters) != 2 and not before.together:
+            voters, observers, together = list(before.voters), list(before.observers), True
+        else:
+            together = len(voters) == 2
+        problem = raft.reshape(Membership(tuple(voters), tuple(observers), None, together), self.cluster.clock(name))
         if not problem:
             self.reshapes += 1
-            assert len({*before.voters} ^ {*voters}) <= 1
+            assert len({*before.voters} ^ {*raft.membership.voters}) <= 1
 
     def __call__(self, node: Node, step: Step) -> None:
         raft = node.raft
