@@ -319,7 +319,7 @@ class Syncd:
         request = comparison.request
         problem = "; ".join(mine.problems) if mine.configuration is None else unfit(mine.files)
         if isinstance(request, Bring) and not problem:
-            if mine.digest != request.base:
+            if mine.digest not in (request.base, request.digest):
                 problem = f"the files here are another version ({mine.digest[:SHORT]}) than the change began with"
             mine = Gathered(mine.configuration, (), request.digest, request.files)
         comparison.mine = mine
