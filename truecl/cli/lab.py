@@ -72,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--links", type=int, default=2, metavar="N", help="networks between them (default: 2)")
     up.add_argument("--witness", action="store_true", help="one more node, 'witness', that only votes")
     up.add_argument("--bare", action="store_true", help="boot the nodes without truecl's service")
+    up.add_argument(
+        "--vm", action="store_true", help="with kernels of their own (user-mode Linux): LVM, DRBD, a watchdog"
+    )
     up.add_argument("--application", action="store_true", help="with the demo's application, 'web', on all nodes")
     up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
     execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
@@ -137,7 +140,7 @@ def run_up(given: argparse.Namespace) -> int:
     names = [name for name in given.names.split(",") if name]
     lab = Lab.up(
         given.nodes, name=given.name, names=names, links=given.links, witness=given.witness, bare=given.bare,
-        shared=given.shared, provide=sample.provide if given.application else None,
+        shared=given.shared, vm=given.vm, provide=sample.provide if given.application else None,
     )  # fmt: skip
     print_nodes(lab.status())
     return DONE
