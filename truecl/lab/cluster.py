@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -220,12 +219,8 @@ class Lab:
 
     def wait_service(self, node: str) -> None:
         """Wait until commands on the node find its request daemon. Raises LabError."""
-        place, pid = self.description.node(node), self.pid(node)
-        deadline = time.monotonic() + self._machines.service_timeout
-        while not self._machines.service_started(place, pid):
-            if time.monotonic() > deadline:
-                raise LabError(f"{node}: truecl's service did not start:\n{self.console(node)[-2000:]}")
-            time.sleep(0.01)
+        if not self._machines.wait_service(self.description.node(node), self.pid(node)):
+            raise LabError(f"{node}: truecl's service did not start:\n{self.console(node)[-2000:]}")
 
     # ---- power ------------------------------------------------------------------------------------------------------
 

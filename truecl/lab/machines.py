@@ -14,6 +14,8 @@ from truecl.lab.paths import Paths
 
 PACKAGE = str(Path(__file__).resolve().parents[2])
 """The directory that holds the package truecl."""
+SERVICE_SOCKET = "/run/truecl/reqd.sock"
+"""Where a node's request daemon answers."""
 
 
 class Machines(Protocol):
@@ -23,8 +25,6 @@ class Machines(Protocol):
     """To the power switch (`truecl.lab.power`): start a node."""
     disk_size: int
     """Bytes of a node's disk, by default."""
-    service_timeout: float
-    """Seconds until truecl's request daemon must answer on a node that booted."""
 
     def prepare(self) -> None:
         """What must be there before the lab is laid out."""
@@ -50,8 +50,8 @@ class Machines(Protocol):
     def paused(self, node: LabNode) -> bool:
         """Of a node that is on."""
 
-    def service_started(self, node: LabNode, pid: int) -> bool:
-        """Whether commands on the node find its request daemon."""
+    def wait_service(self, node: LabNode, pid: int) -> bool:
+        """Wait until commands on the node find its request daemon; False when that takes too long."""
 
 
 def disk_maker(image: str, size: int, *options: str) -> "subprocess.Popen[str]":

@@ -2,17 +2,19 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from truecl.lab import cgroups
 from truecl.lab.description import Description, LabNode
 from truecl.lab.errors import LabError
-from truecl.lab.machines import PACKAGE, boot_order, disk_maker
+from truecl.lab.machines import PACKAGE, SERVICE_SOCKET, boot_order, disk_maker
 from truecl.lab.network import Network
 from truecl.lab.paths import Paths
 
 PAUSE_TIMEOUT = 60.0
+SERVICE_TIMEOUT = 20.0
 
 
 class Namespaces:
@@ -20,7 +22,6 @@ class Namespaces:
 
     order = "spawn"
     disk_size = 64 << 20
-    service_timeout = 20.0
 
     def __init__(self, paths: Paths, description: Description, network: Network) -> None:
         self._paths = paths
@@ -57,8 +58,14 @@ class Namespaces:
     def paused(self, node: LabNode) -> bool:
         return cgroups.frozen(self._group(node))
 
-    def service_started(self, node: LabNode, pid: int) -> bool:
-        return Path(f"/proc/{pid}/root/run/truecl/reqd.sock").exists()
+    def wait_service(self, node: LabNode, pid: int) -> bool:
+        deadline = time.monotonic() + SERVICE_TIMEOUT
+        socket_path = Path(f"/proc/{pid}/root{SERVICE_SOCKET}")
+        while not socket_path.exists():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _group(self, node: LabNode) -> str:
         return self._paths.node_group(self._mount_point, node.name)

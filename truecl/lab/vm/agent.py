@@ -19,10 +19,10 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))))
 
 from truecl.lab import cgroups, kernel  # noqa: E402
+from truecl.lab.paths import AGENT_GROUP  # noqa: E402
 from truecl.lab.vm import frames  # noqa: E402
 
-GROUP = "/sys/fs/cgroup/lab/cgroup.procs"
-COMMANDS_GROUP = "/sys/fs/cgroup/init.scope/cgroup.procs"
+CGROUPS = "/sys/fs/cgroup"
 ENTER = 'echo 0 >"$0" && exec "$@"'
 """A shell that joins the cgroup $0 and becomes the command."""
 POWER_SOCKET = "/lab/power.sock"
@@ -33,7 +33,7 @@ LINGER = 0.1
 
 def main() -> None:
     said, interface, address, outer = int(sys.argv[1]), *sys.argv[2:]
-    cgroups.write(GROUP, "0")
+    cgroups.write(f"{CGROUPS}/{AGENT_GROUP}/cgroup.procs", "0")
     node = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare(kernel.CLONE_NEWNET)
     move_link(node, interface, address)
@@ -88,6 +88,7 @@ def hand_over(asker: socket.socket, outer: str, free: threading.BoundedSemaphore
 def run_command(connection: socket.socket, node: int, free: threading.BoundedSemaphore) -> None:
     try:
         with connection, suppress(OSError, frames.Broken):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             kernel.setns(node, kernel.CLONE_NEWNET)  # of this thread alone, and of what it starts
             Command(connection).run()
     finally:
@@ -126,7 +127,7 @@ class Command:
                     os.close(fd)
 
     def _start(self, request: dict[str, Any]) -> None:
-        argv = ["/bin/sh", "-c", ENTER, COMMANDS_GROUP, *request["argv"]]
+        argv = ["/bin/sh", "-c", ENTER, f"{CGROUPS}/{request['group']}/cgroup.procs", *request["argv"]]
         if request["terminal"]:
             self.input, inner = os.openpty()
             self.terminal = True

@@ -13,11 +13,10 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))))
 
 from truecl.lab import cgroups, init, kernel  # noqa: E402
+from truecl.lab.paths import AGENT_GROUP, SCOPE  # noqa: E402
 from truecl.lab.vm import root  # noqa: E402
 
 CGROUPS = "/sys/fs/cgroup"
-AGENT_GROUP = f"{CGROUPS}/lab"
-"""Of the agent alone: it runs on when the node is paused."""
 SERIAL = "/dev/ttyS0"
 
 
@@ -29,9 +28,9 @@ def main() -> None:
     os.environ.update(boot["environment"])
     root.build(boot)
     socket.sethostname(boot["name"])
-    for group in (init.SCOPE, "lab"):
+    for group in (SCOPE, AGENT_GROUP):
         os.mkdir(f"{CGROUPS}/{group}")
-    cgroups.write(f"{CGROUPS}/{init.SCOPE}/cgroup.procs", "0")
+    cgroups.write(f"{CGROUPS}/{SCOPE}/cgroup.procs", "0")
     subprocess.run(["modprobe", "--all", *boot["modules"]], check=True)
     init.set_network()
     batch(boot["inside"])

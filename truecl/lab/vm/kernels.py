@@ -10,9 +10,9 @@ from pathlib import Path
 from truecl.lab import cgroups
 from truecl.lab.description import Description, LabNode
 from truecl.lab.errors import LabError
-from truecl.lab.machines import boot_order, disk_maker
+from truecl.lab.machines import SERVICE_SOCKET, boot_order, disk_maker, environment
 from truecl.lab.network import IP, Network, run_batch
-from truecl.lab.paths import Paths
+from truecl.lab.paths import AGENT_GROUP, SCOPE, Paths
 from truecl.lab.vm.packages import Packages, prepare
 
 MEMORY = 256
@@ -22,6 +22,17 @@ SPARE_DISK = 512 << 20
 MODULES = ("ipv6", "loop")
 """Loaded before the service starts."""
 PAUSE_TIMEOUT = 60.0
+SERVICE_TIMEOUT = 60.0
+FREEZE = """\
+cd /sys/fs/cgroup
+for group in */; do
+    [ $group = lab/ ] || echo {0} >$group/cgroup.freeze
+done
+for group in */; do
+    [ $group = lab/ ] || until grep -q "frozen {0}" $group/cgroup.events; do sleep 0.1; done
+done
+"""
+"""Of all that runs in a node, but the agent."""
 HERE = Path(__file__).parent
 
 
@@ -53,7 +64,6 @@ class Kernels:
 
     order = "kernel"
     disk_size = 256 << 20
-    service_timeout = 60.0
 
     def __init__(self, paths: Paths, description: Description, network: Network) -> None:
         self._paths = paths
@@ -116,21 +126,43 @@ class Kernels:
         self._network.plug_in(node.port)
 
     def enter(self, node: LabNode, pid: int, argv: Sequence[str]) -> list[str]:
-        python = [sys.executable, "-I", "-S", str(HERE / "remote.py"), Management(node.index).inner]
+        return self._remote(node, SCOPE, argv)
+
+    def _remote(self, node: LabNode, group: str, argv: Sequence[str]) -> list[str]:
+        python = [sys.executable, "-I", "-S", str(HERE / "remote.py"), Management(node.index).inner, group]
         return ["nsenter", f"--net={self._paths.switch_namespace}", "--", *python, *argv]
 
+    def _done(self, node: LabNode, script: str, timeout: float) -> bool:
+        """Whether a shell script in the node, in the agent's own cgroup, ended well and in time."""
+        command = self._remote(node, AGENT_GROUP, ["/bin/sh", "-c", script])
+        try:
+            done = subprocess.run(command, env=environment(), capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
     def pause(self, node: LabNode, silent: bool) -> None:
-        if not cgroups.freeze(self._group(node), PAUSE_TIMEOUT):
+        if silent:
+            stopped = cgroups.freeze(self._group(node), PAUSE_TIMEOUT)
+        else:
+            Path(self._paths.paused_file(node.name)).touch()
+            stopped = self._done(node, FREEZE.format(1), PAUSE_TIMEOUT)
+        if not stopped:
             raise LabError(f"{node.name} does not stop; lha_lab kill {node.name} ends it")
 
     def resume(self, node: LabNode) -> None:
         cgroups.thaw(self._group(node))
+        marked = Path(self._paths.paused_file(node.name))
+        if marked.exists():
+            if cgroups.event(self._group(node), "populated"):
+                self._done(node, FREEZE.format(0), PAUSE_TIMEOUT)
+            marked.unlink(missing_ok=True)
 
     def paused(self, node: LabNode) -> bool:
-        return cgroups.frozen(self._group(node))
+        return cgroups.frozen(self._group(node)) or Path(self._paths.paused_file(node.name)).exists()
 
-    def service_started(self, node: LabNode, pid: int) -> bool:
-        return False
+    def wait_service(self, node: LabNode, pid: int) -> bool:
+        return self._done(node, f"until [ -S {SERVICE_SOCKET} ]; do sleep 0.2; done", SERVICE_TIMEOUT)
 
     def _group(self, node: LabNode) -> str:
         return self._paths.node_group(self._mount_point, node.name)

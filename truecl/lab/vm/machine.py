@@ -95,10 +95,13 @@ def watch(pid: int, serial: socket.socket, connection: socket.socket, paths: Pat
                 connection.close()
                 first = False
             elif b"up" in said:
-                count_boot(paths.state_file(node))
+                count_boot(paths, node)
 
 
-def count_boot(path: str) -> None:
+def count_boot(paths: Paths, node: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(paths.paused_file(node))
+    path = paths.state_file(node)
     with open(path, encoding="utf-8") as file:
         state = json.load(file)
     state["boots"] += 1

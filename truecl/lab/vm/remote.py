@@ -1,4 +1,4 @@
-"""Runs a command in a node that has a kernel: `remote.py ADDRESS ARGV...`, in the switch's network namespace.
+"""Runs a command in a node that has a kernel: `remote.py ADDRESS CGROUP ARGV...`, in the switch's network namespace.
 
 Its own input, output and exit code are the command's, and so is its terminal when it has one. It stands in the node's
 cgroup: power cuts and silent pauses of the node are its own.
@@ -23,9 +23,10 @@ LOST = 255
 
 
 def main() -> int:
-    address, argv = sys.argv[1], sys.argv[2:]
+    address, group, *argv = sys.argv[1:]
     terminal = os.isatty(0) and os.isatty(1)
-    request = {"argv": argv, "environment": dict(os.environ), "terminal": terminal, "window": window(terminal)}
+    request = {"argv": argv, "group": group, "environment": dict(os.environ)}
+    request |= {"terminal": terminal, "window": window(terminal)}
     try:
         connection = socket.create_connection((address, frames.AGENT_PORT), CONNECT_TIMEOUT)
         connection.settimeout(None)

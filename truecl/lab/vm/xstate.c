@@ -3,31 +3,35 @@
  *
  * The kernel hands its processes' floating point registers over by ptrace, in a buffer of 2696 bytes. Linux takes
  * them only if the buffer has the processor's whole size (11008 bytes with AMX), and fails with EFAULT otherwise. So
- * what the buffer lacks is filled with what the registers hold at that moment.
+ * the buffer is lengthened by what a process has there that never used such registers, which those of a node cannot:
+ * it takes a permission (arch_prctl) that only the machine's kernel gives.
  *
  * No header is included: tcc alone compiles it.
  */
 enum { PEEKTEXT = 1, PEEKUSER = 3, GETREGSET = 0x4204, SETREGSET = 0x4205, XSTATE = 0x202, SYS_ptrace = 101 };
 
 struct iovec {
-	unsigned char *base;
+	void *base;
 	unsigned long length;
 };
 
 extern long syscall(long number, ...);
+extern void *memcpy(void *target, const void *source, unsigned long length);
 
 static unsigned char whole[65536];
+static unsigned long size; /* 0 until it is known */
 
 static long set_xstate(long pid, const struct iovec *given)
 {
 	struct iovec full = { whole, sizeof(whole) };
-	unsigned long i;
-	long result = syscall(SYS_ptrace, GETREGSET, pid, XSTATE, &full);
 
-	if (result < 0)
-		return result;
-	for (i = 0; i < given->length && i < full.length; i++)
-		whole[i] = given->base[i];
+	if (!size) {
+		if (syscall(SYS_ptrace, GETREGSET, pid, XSTATE, &full) < 0)
+			return -1;
+		size = full.length;
+	}
+	memcpy(whole, given->base, given->length < size ? given->length : size);
+	full.length = size;
 	return syscall(SYS_ptrace, SETREGSET, pid, XSTATE, &full);
 }
 
