@@ -50,6 +50,10 @@ class Paths:
         """How the power switch treats orders for this node: 'ok', 'refuse' or 'slow SECONDS'."""
         return f"{self.node(node)}/power-mode"
 
+    def scratch(self, node: str) -> str:
+        """What user-mode Linux itself writes, a directory for each start of the kernel; emptied by the next boot."""
+        return f"{self.node(node)}/uml"
+
     def paused_file(self, node: str) -> str:
         """There while all that runs in a node with a kernel is stopped, and the kernel is not."""
         return f"{self.node(node)}/paused"

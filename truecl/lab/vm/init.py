@@ -17,6 +17,7 @@ from truecl.lab.paths import AGENT_GROUP, SCOPE  # noqa: E402
 from truecl.lab.vm import root  # noqa: E402
 
 CGROUPS = "/sys/fs/cgroup"
+SOFTDOG = "watchdog1"
 SERIAL = "/dev/ttyS0"
 
 
@@ -32,6 +33,9 @@ def main() -> None:
         os.mkdir(f"{CGROUPS}/{group}")
     cgroups.write(f"{CGROUPS}/{SCOPE}/cgroup.procs", "0")
     subprocess.run(["modprobe", "--all", *boot["modules"]], check=True)
+    # User-mode Linux has a watchdog of its own by that name, which needs a program outside.
+    os.unlink("/dev/watchdog")
+    os.symlink(SOFTDOG, "/dev/watchdog")
     init.set_network()
     batch(boot["inside"])
     start_agent(boot)

@@ -19,7 +19,7 @@ MEMORY = 256
 """Megabytes of a node."""
 SPARE_DISK = 512 << 20
 """Bytes of /dev/ubdb, which is empty: for LVM and DRBD."""
-MODULES = ("ipv6", "loop")
+MODULES = ("ipv6", "loop", "softdog")
 """Loaded before the service starts."""
 PAUSE_TIMEOUT = 60.0
 SERVICE_TIMEOUT = 60.0
@@ -96,6 +96,7 @@ class Kernels:
             "modules": list(MODULES),
             "tools": self._packages.tools,
             "overlay": self._packages.overlay,
+            "scratch": self._paths.scratch(node.name),
             "writable": [node.directory, self._description.shared],
             "cpu": self._cpu(node),
             "kernel": self._kernel(node),
@@ -113,7 +114,7 @@ class Kernels:
             f"mem={MEMORY}M",
             *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "panic=1"),
             *("con=null", "con0=null,fd:1", "ssl=null"),
-            *(f"umid={node.name}", f"uml_dir={node.directory}/umid/"),
+            f"uml_dir={self._paths.scratch(node.name)}/",
             f"ubda={self._paths.image(node.name)}",
             f"ubdb={node.directory}/spare.img",
             f"init={sys.executable}",

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import socket
 import struct
 import sys
@@ -44,6 +45,7 @@ def main() -> None:
     connection.settimeout(GO_TIMEOUT)
     if connection.recv(16) != b"go\n":
         os._exit(1)
+    shutil.rmtree(boot["scratch"], ignore_errors=True)
     serial, inner = socket.socketpair()
     pid = cage.start(command(boot, cables, inner), boot["kernel_environment"], boot["writable"], boot["cpu"], log=2)
     inner.close()

@@ -18,6 +18,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirna
 from truecl.lab.vm import frames  # noqa: E402
 
 CONNECT_TIMEOUT = 10.0
+OPTIONS = {socket.TCP_NODELAY: 1, socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 127}
+"""A kernel that was reset says at the next question that it knows nothing of this connection. One that is only paused
+has four minutes to answer."""
 LOST = 255
 """Exit code when the node does not answer."""
 
@@ -30,7 +33,9 @@ def main() -> int:
     try:
         connection = socket.create_connection((address, frames.AGENT_PORT), CONNECT_TIMEOUT)
         connection.settimeout(None)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in OPTIONS.items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
         connection.sendall(frames.pack(frames.REQUEST, json.dumps(request).encode()))
     except OSError as problem:
         print(f"the node's agent does not answer: {problem}", file=sys.stderr)
@@ -69,7 +74,7 @@ def relay(connection: socket.socket) -> int:
                 if not data:
                     poll.unregister(0)
                 continue
-            data = connection.recv(frames.PIECE)
+            data = receive(connection)
             if not data:
                 print("the node went away", file=sys.stderr)
                 return LOST
@@ -77,6 +82,13 @@ def relay(connection: socket.socket) -> int:
                 if kind == frames.EXIT:
                     return int(content)
                 write(1 if kind == frames.OUTPUT else 2, content)
+
+
+def receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(frames.PIECE)
+    except OSError:
+        return b""
 
 
 def write(fd: int, data: bytes) -> None:

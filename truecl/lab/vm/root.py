@@ -15,6 +15,8 @@ MEMORY = {"/run": "mode=755", "/tmp": "mode=1777"}
 OWN = ("/etc/truecl", "/var/lib/truecl", "/var/log/truecl")
 """Of a machine that is itself a node of a cluster, the lab's node sees nothing."""
 STAGE = "/mnt"
+SOFTDOG = "options softdog soft_reboot_cmd=reset\n"
+"""The reset from a kernel thread. By default it comes from the timer's interrupt, where user-mode Linux hangs over it."""
 
 
 def build(boot: dict[str, Any]) -> None:
@@ -86,6 +88,7 @@ def _texts(boot: dict[str, Any]) -> None:
         "/etc/hosts": boot["hosts"],
         "/etc/hostname": f"{boot['name']}\n",
         "/lab/fence_truecl_lab": boot["agent"],
+        "/etc/modprobe.d/truecl-lab.conf": SOFTDOG,
     }.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
