@@ -36,7 +36,7 @@ def build(
     if daemon == HBD:
         return Detector(configuration.cluster, me, boot, random)
     if daemon == LOCKD:
-        return Lockd(me, configuration, records, random)
+        return Lockd(me, configuration, records, random, boot)
     if daemon == REQD:
         return Reqd(me, configuration, boot, records, now)
     if daemon == NETD:

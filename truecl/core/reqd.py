@@ -10,6 +10,7 @@ anything else is looked at (SAFETY.md sections 2 and 6).
 
 from typing import Any
 
+from truecl import __version__
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.fence_questions import FenceQuestions
@@ -204,8 +205,8 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fences.off(message, now)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():
@@ -303,11 +304,7 @@ class Reqd:
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
-        timing = configuration.cluster.timing
-        self._lease.interval = timing.renewal
-        if not self._supervisor.alive():
-            # Else the leases' length stays what the lockds reckon with: they read it when they start.
-            self._lease.length = timing.lease
+        self._lease.interval = configuration.cluster.timing.renewal
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -358,7 +355,9 @@ class Reqd:
     def _status(self, now: float) -> NodeStatus:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         left = max(0.0, self._lease.end - now)
-        return NodeStatus(self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report())
+        return NodeStatus(
+            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
+        )
 
 
 def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:

@@ -5,7 +5,10 @@ Only the `_become_...` methods change the role, the term and the vote.
 
 from random import Random
 
+import msgspec
+
 from truecl.core.contract import Records, Send
+from truecl.core.quorum import electors
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot, Writer, birth, load
 from truecl.core.raft.log import Log
@@ -78,7 +81,8 @@ class Roles:
         if leader is not None:
             self._hear_leader()
         elif led:
-            self._deadline = self._now + self._patience
+            # Who decides alone need not wait for anybody: it stands again in the newer term at once.
+            self._deadline = self._now if self.alone else self._now + self._patience
 
     def _become_pre_candidate(self) -> None:
         self._turn(Role.PRE_CANDIDATE)
@@ -122,6 +126,28 @@ class Roles:
         self._writer.ballot(term, voted_for)
         self._draw_patience()
 
+    # ---- of two voters ----------------------------------------------------------------------------------------------
+
+    @property
+    def alone(self) -> bool:
+        """Its latest appended membership excludes the other of two voters, or there is no other: it decides alone."""
+        return electors(self.log.membership) == (self.me,)
+
+    @property
+    def is_elector(self) -> bool:
+        return self.me in electors(self.log.membership)
+
+    def _become_sole_leader(self, membership: Membership, payloads: tuple[bytes, ...]) -> None:
+        """In a new term, by its own decree; the entry that says so is durable before anything else leaves this node."""
+        self._become_follower(self.term, None)
+        self._turn(Role.CANDIDATE)
+        self._enter(Term(self.term + 1), self.me)
+        entry = Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))
+        self.log.append([entry, *(Entry(self.term, EntryKind.COMMAND, payload) for payload in payloads)])
+        self._tally = election.Tally(membership)
+        self._tally.count(self.me, True, self.acknowledged_at)
+        self._become_leader()
+
     # ---- what turns share -------------------------------------------------------------------------------------------
 
     def _begin_round(self, tenure: Tenure, observers: bool) -> int:
@@ -153,7 +179,7 @@ class Roles:
         return self.leader is not None and self._now - self._heard_at < self._timing.election
 
     def _ask(self, message: PreVote | Vote) -> None:
-        for voter in self.log.membership.voters:
+        for voter in electors(self.log.membership):
             if voter != self.me:
                 self._send(voter, message)
 
@@ -163,7 +189,12 @@ class Roles:
     # ---- being asked ------------------------------------------------------------------------------------------------
 
     def _on_request(self, node: NodeName, message: PreVote | Vote) -> bool:
-        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter."""
+        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter.
+
+        What an excluded node asks changes nothing at all, its term neither: this node decides without it.
+        """
+        if node == self.log.membership.excluded:
+            return False
         asked = message.asked if isinstance(message, PreVote) else message.term
         handed_over = isinstance(message, Vote) and message.transfer
         restarted = node == self.leader  # it would not ask if it still led
@@ -231,5 +262,5 @@ class Roles:
             self._become_follower(self.term, None)
 
     def _on_timeout_now(self, node: NodeName, message: TimeoutNow) -> None:
-        if node == self.leader and self.me in self.log.membership.voters:
+        if node == self.leader and self.is_elector:
             self._become_candidate(True)
