@@ -320,6 +320,10 @@ class Lab:
             raise LabError(f"no link {link}: lab '{self.paths.name}' has 1 to {self.description.links}")
         if unplug and (source or one_way):
             raise LabError("a cable is out in both directions and for everybody: --unplug goes with --link alone")
+        if unplug and not self._machines.carrier:
+            raise LabError(
+                "a node with a kernel (--vm) does not see that a cable is out: cut the link without --unplug"
+            )
         if source == node:
             raise LabError(f"{node} cannot be cut from itself")
         pairs = []

@@ -23,6 +23,8 @@ class Machines(Protocol):
 
     order: str
     """To the power switch (`truecl.lab.power`): start a node."""
+    carrier: bool
+    """Whether a node sees that its cable is out."""
     disk_size: int
     """Bytes of a node's disk, by default."""
 

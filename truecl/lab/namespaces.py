@@ -21,6 +21,7 @@ class Namespaces:
     """See `truecl.lab.machines.Machines`."""
 
     order = "spawn"
+    carrier = True
     disk_size = 64 << 20
 
     def __init__(self, paths: Paths, description: Description, network: Network) -> None:

@@ -1,8 +1,8 @@
 """Runs commands in the node for `truecl.lab.vm.remote`, and takes the node's words to the power switch.
 
-`agent.py DESCRIPTOR INTERFACE ADDRESS OUTER`: says `ready` on the descriptor. It stands in a network namespace of its own,
-with the management link (INTERFACE, ADDRESS; the machine is OUTER), so that the node sees nothing of that; its commands
-run in the node's own. A command whose asker went away is killed.
+`agent.py DESCRIPTOR INTERFACE ADDRESS OUTER`: says `ready` on the descriptor. It stands in a network namespace of its
+own with the management link (INTERFACE, ADDRESS; the machine is OUTER), so that the node sees nothing of that; its
+commands run in the node's. A command whose asker went away is killed.
 """
 
 import json

@@ -42,7 +42,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str], writable: Sequenc
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         kernel.keep_capabilities(CAPABILITIES)
-        os.execve(argv[0], argv, environment)
+        os.execve(argv[0], list(argv), environment)
     except OSError as problem:
         os.write(log, f"{argv[0]}: {problem}\n".encode())
     os._exit(127)

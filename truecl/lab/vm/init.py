@@ -1,7 +1,7 @@
 """The first process of a node that has a kernel: `init.py DIRECTORY`, the node's directory on the machine.
 
-It builds the root, loads modules, sets the network up, starts the agent (`truecl.lab.vm.agent`), says `up` on the serial
-line, keeps truecl's service running and reaps orphans, as `truecl.lab.init` does in namespaces.
+It builds the root, loads modules, sets the network up, starts the agent (`truecl.lab.vm.agent`), says `up` on the
+serial line, keeps truecl's service running and reaps orphans, as `truecl.lab.init` does in namespaces.
 """
 
 import json

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from truecl.lab import cgroups
 from truecl.lab.description import Description, LabNode
-from truecl.lab.errors import LabError
+from truecl.lab.errors import LabError, Unavailable
 from truecl.lab.machines import SERVICE_SOCKET, boot_order, disk_maker, environment
 from truecl.lab.network import IP, Network, run_batch
 from truecl.lab.paths import AGENT_GROUP, SCOPE, Paths
@@ -63,6 +63,7 @@ class Kernels:
     """See `truecl.lab.machines.Machines`."""
 
     order = "kernel"
+    carrier = False
     disk_size = 256 << 20
 
     def __init__(self, paths: Paths, description: Description, network: Network) -> None:
@@ -170,8 +171,8 @@ class Kernels:
 
 
 def check() -> None:
-    """Raises LabError when this machine cannot run the kernels."""
+    """Raises Unavailable when this machine cannot run the kernels."""
     if os.uname().machine != "x86_64":
-        raise LabError("--vm needs a 64-bit x86 processor: user-mode Linux has no other")
+        raise Unavailable("--vm needs a 64-bit x86 processor: user-mode Linux has no other")
     if not Path("/dev/net/tun").exists():
-        raise LabError("--vm needs /dev/net/tun: modprobe tun")
+        raise Unavailable("--vm needs /dev/net/tun: modprobe tun")

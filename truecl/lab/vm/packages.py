@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from truecl.lab.errors import LabError
+from truecl.lab.errors import LabError, Unavailable
 from truecl.lab.locks import locked
 
 CACHE = Path("/var/cache/truecl-lab/vm")
@@ -51,7 +51,7 @@ class Packages:
 
 
 def prepare(cache: Path = CACHE) -> Packages:
-    """The packages, fetched when they are not here yet. Raises LabError with the words of what failed."""
+    """The packages, fetched when they are not here yet. Raises Unavailable with the words of what failed."""
     with locked(f"{cache}.lock"):
         if not cache.exists():
             making = Path(tempfile.mkdtemp(prefix=f".{cache.name}.", dir=cache.parent))
@@ -88,7 +88,7 @@ def _fetch(place: Path, names: Sequence[str], resolve: bool) -> None:
         command = [*apt, "download", *names]
     try:
         _run(command, place)
-    except LabError:
+    except Unavailable:
         _run([*apt, "update"], place)  # the lists may be old, or none
         _run(command, place)
 
@@ -108,7 +108,7 @@ def _compile(compiler: Path, target: Path) -> None:
 
 
 def _run(command: Sequence[str], directory: Path) -> None:
-    """Raises LabError with the last of what the command said."""
+    """Raises Unavailable with the last of what the command said."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     with contextlib.suppress(KeyError):
         environment["http_proxy"] = os.environ["http_proxy"]
@@ -118,10 +118,10 @@ def _run(command: Sequence[str], directory: Path) -> None:
             timeout=APT_TIMEOUT, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise LabError(f"the packages for --vm cannot be had: {problem}") from None
+        raise Unavailable(f"the packages for --vm cannot be had: {problem}") from None
     if done.returncode:
         words = "; ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-3:])
-        raise LabError(f"the packages for --vm cannot be had: {' '.join(command)}: {words}")
+        raise Unavailable(f"the packages for --vm cannot be had: {' '.join(command)}: {words}")
 
 
 if __name__ == "__main__":

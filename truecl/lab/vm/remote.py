@@ -28,8 +28,8 @@ LOST = 255
 def main() -> int:
     address, group, *argv = sys.argv[1:]
     terminal = os.isatty(0) and os.isatty(1)
-    request = {"argv": argv, "group": group, "environment": dict(os.environ)}
-    request |= {"terminal": terminal, "window": window(terminal)}
+    what = {"argv": argv, "group": group, "environment": dict(os.environ)}
+    request = {**what, "terminal": terminal, "window": window(terminal)}
     try:
         connection = socket.create_connection((address, frames.AGENT_PORT), CONNECT_TIMEOUT)
         connection.settimeout(None)

@@ -15,8 +15,11 @@ MEMORY = {"/run": "mode=755", "/tmp": "mode=1777"}
 OWN = ("/etc/truecl", "/var/lib/truecl", "/var/log/truecl")
 """Of a machine that is itself a node of a cluster, the lab's node sees nothing."""
 STAGE = "/mnt"
+LVM = "/etc/lvm/lvmlocal.conf", "activation {\n\tudev_sync = 0\n\tudev_rules = 0\n}\n"
+"""Without it LVM makes no device node, and leaves that to udevd, which does not run."""
 SOFTDOG = "options softdog soft_reboot_cmd=reset\n"
-"""The reset from a kernel thread. By default it comes from the timer's interrupt, where user-mode Linux hangs over it."""
+"""The reset from a kernel thread. By default it comes from the timer's interrupt, where user-mode Linux hangs over it.
+"""
 
 
 def build(boot: dict[str, Any]) -> None:
@@ -56,6 +59,7 @@ def _overlay(tools: str, module: str) -> str:
         for path in OWN:
             shutil.rmtree(new + path, ignore_errors=True)
             os.makedirs(new + path)
+        _write(new + LVM[0], LVM[1])
     return new
 
 
@@ -83,15 +87,19 @@ def _share(boot: dict[str, Any], new: str) -> None:
 
 
 def _texts(boot: dict[str, Any]) -> None:
-    os.makedirs("/lab", exist_ok=True)
     for path, text in {
         "/etc/hosts": boot["hosts"],
         "/etc/hostname": f"{boot['name']}\n",
         "/lab/fence_truecl_lab": boot["agent"],
         "/etc/modprobe.d/truecl-lab.conf": SOFTDOG,
     }.items():
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(path, text)
     os.chmod("/lab/fence_truecl_lab", 0o755)
     os.makedirs("/run/lock", exist_ok=True)
     os.chmod("/run/lock", 0o1777)
+
+
+def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
