@@ -55,6 +55,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
+    whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
     watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     board = (FenceConfig(agent="fence_board"),)
@@ -63,6 +64,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
+            on_quorum_loss=random.choice(whens),
             timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from truecl.core.contract import Output
 from truecl.core.fencing import Course, Fences, Verdict
 from truecl.core.guard import Guard
+from truecl.core.instance import InstanceMachine
 from truecl.core.orders import Orders
 from truecl.core.reqd import Reqd
 from truecl.model.actions import FenceOutcome, Leave
@@ -18,6 +19,13 @@ from truecl.wire.messages import Order
 class NoGuard(Guard):
     def check(self, now: float) -> None:
         """The lease may end, nothing follows from it."""
+
+
+class ThawsOnAnyAnswer(Guard):
+    """Whenever it was asked for."""
+
+    def _may_thaw(self, machine: InstanceMachine) -> bool:
+        return machine.frozen_at is not None
 
 
 class IgnoresTokens(Orders):
@@ -62,6 +70,12 @@ def with_reqd(reqd: type[Reqd]) -> Assemble:
 
 MUTANTS = (
     Mutant("no guard", "SAFETY.md 6", assemble=with_part("guard", NoGuard), adjust=faults.unfenced),
+    Mutant(
+        "thaw on an older answer",
+        "SAFETY.md 2",
+        assemble=with_part("guard", ThawsOnAnyAnswer),
+        adjust=faults.flickering,
+    ),
     Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=with_reqd(OneFeedReqd), adjust=faults.failing),
     Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce), adjust=faults.watched),
