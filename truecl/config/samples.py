@@ -49,7 +49,8 @@ _FENCE = """\
 
 _TAIL = """\
 
-# What a node does with its applications when it can reach no majority.
+# What a node does with its applications when it can reach no majority: `stop`, or `freeze`: they stand still, addresses
+# down, and go on when there is one again. With a watchdog they are stopped before its time is over.
 on_quorum_loss: stop
 
 # docs/timing.md says what each of these is for, and the law between them. These are the defaults. All of them together

@@ -155,7 +155,8 @@ class ClusterConfig(Value, frozen=True):
     """Which durations `timing` was read upon; of no further use."""
     timing: Timing = Timing()
     ports: Ports = Ports()
-    on_quorum_loss: Literal["stop"] = "stop"
+    on_quorum_loss: Literal["stop", "freeze"] = "stop"
+    """What a node does with an application that runs when its lease ends."""
 
     def node(self, name: NodeName) -> NodeConfig:
         """Raises KeyError for a name that is no node of this cluster."""
