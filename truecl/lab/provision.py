@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from truecl.commands import init
+from truecl.commands.bundle import Refused
 from truecl.lab.description import LabNode
 from truecl.lab.errors import LabError
 from truecl.model.config import Profile
@@ -39,7 +40,7 @@ def configure(
         made = init.init(_environment(first), request)
         for node in nodes[1:]:
             init.join(_environment(node), Path(made.bundles[NodeName(node.name)]))
-    except init.Refused as problem:
+    except Refused as problem:
         raise LabError("\n".join(problem.problems)) from None
     for node in nodes:
         (node.etc / "cluster.yaml").write_text(text, encoding="utf-8")
