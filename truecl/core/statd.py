@@ -171,7 +171,7 @@ class Statd:
                 self._chronicle.ask(who, message, now)
             case _:
                 # Nobody else is answered: a daemon's message that has no use here changes nothing.
-                if who.startswith("command-"):
+                if who.startswith("command-") and not isinstance(message, Refused):
                     self._out.tell(who, Refused(f"statd takes no {type(message).__name__}"))
 
     def _left(self, who: str) -> None:
