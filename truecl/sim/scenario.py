@@ -162,7 +162,7 @@ class Operators:
         self._on = False
 
     def _next(self) -> None:
-        self._cluster.schedule.after(self._random.expovariate(0.7), self._something)
+        self._cluster.schedule.after(self._random.expovariate(self._cluster.faults.wishes), self._something)
 
     def _something(self) -> None:
         if not self._on:

@@ -61,17 +61,6 @@ def confirm_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand
     return ledger, command
 
 
-def fence_newer(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    """The confirmation ends what was granted since the order, too."""
-    if isinstance(command, ConfirmFence):
-        fence = ledger.fences.get(command.node)
-        if fence is not None:
-            now = tuple(generation for _, generation in ledgers.granted_to(ledger, command.node))
-            fence = replace(fence, generations=tuple(sorted({*fence.generations, *now})))
-            ledger = replace(ledger, fences=ledger.fences | {command.node: fence})
-    return ledger, command
-
-
 def any_proof(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
     return ledger, replace(command, proofs=tuple(Proof)) if isinstance(command, GiveGrant) else command
 
@@ -96,12 +85,10 @@ def with_ledger(change: Change) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("take a lock that is held", "DESIGN.md 1", assemble=with_ledger(lock_again)),
+    Mutant("take a lock that is held", "DESIGN.md 1", assemble=with_ledger(lock_again), adjust=faults.diverging),
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again), adjust=faults.elections),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any), adjust=faults.elections),
     Mutant("confirm whichever fence order stands", "SAFETY.md 3", assemble=with_ledger(confirm_any),
-           adjust=faults.fenced),
-    Mutant("let a fence end what its order did not name", "SAFETY.md 3", assemble=with_ledger(fence_newer),
            adjust=faults.fenced),
     Mutant("take storage on 'expired'", "SAFETY.md 3",
            assemble=with_part("orders", _StartsAnything, with_ledger(any_proof)), adjust=faults.unfenced),

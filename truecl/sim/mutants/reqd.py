@@ -62,11 +62,6 @@ class StartsUnderAnyLease(Orders):
         return self._watchdog.settled and self._lease.holds(now)
 
 
-class ObeysOlderMasters(Orders):
-    def take(self, order: Order, now: float) -> bool:
-        return super().take(replace(order, term=max(order.term, self._term)), now)
-
-
 class StartsBesideAnOlder(Instances):
     def open_machine(self, app: AppName) -> InstanceMachine | None:
         return None
@@ -136,8 +131,6 @@ MUTANTS = (
     Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
     Mutant("start under any lease", "SAFETY.md 4", assemble=with_part("orders", StartsUnderAnyLease),
            adjust=faults.repeated),
-    Mutant("obey an older master", "SAFETY.md 4", assemble=with_part("orders", ObeysOlderMasters),
-           adjust=faults.elections),
     Mutant("start beside an older generation", "SAFETY.md 4", assemble=with_part("instances", StartsBesideAnOlder),
            adjust=faults.failing),
     Mutant("take no turns", "DESIGN.md 5", assemble=with_part("instances", TakesNoTurns)),
