@@ -69,6 +69,8 @@ class Faults:
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
     """Share of these that take the node's power rather than the daemon's life."""
+    half_written: float = 0.3
+    """Share of deaths within a save that leave it written and not synced."""
     reconfigurations: float = 0.0
     """Rate at which another lease and stop allowance are activated; each node has them in its own time."""
     drift: float = 0.0
@@ -208,10 +210,11 @@ def diverging(faults: Faults) -> Faults:
 
 
 def deposed(faults: Faults) -> Faults:
-    """Leaders are deposed while acknowledgements are still on their way to them."""
+    """Leaders are cut off while acknowledgements are still on their way to them."""
     return replace(
-        elections(faults), at_master=0.7, cuts=1.0, cut_length=0.5, one_way=1.0, spike=0.5, spike_length=1.0,
-        service_stops=0.6,
+        _plain(faults), raw=True, at_master=1.0, cuts=1.5, cut_length=1.0, one_link=0.0, one_way=0.0, one_pair=0.0,
+        latency=0.0005, jitter=0.002, spike=0.5, spike_length=0.9, loss=0.0, double=0.0, kills=0.0, power_cuts=0.0,
+        pauses=0.0, hangs=0.0, service_stops=0.0, slow_disks=0.0, gap=0.0,
     )  # fmt: skip
 
 
@@ -319,7 +322,10 @@ def vouched(faults: Faults) -> Faults:
 
 def unsynced(faults: Faults) -> Faults:
     """Daemons die as they write, and their nodes lose power soon after."""
-    return replace(elections(faults), gap=0.05, gap_power=0.6, off_length=0.3)
+    return replace(
+        _plain(faults), gap=0.15, gap_power=0.0, half_written=0.9, off_length=0.3, cuts=0.5, cut_length=1.0,
+        at_master=0.5, wishes=2.0,
+    )  # fmt: skip
 
 
 def crowded(faults: Faults) -> Faults:

@@ -254,13 +254,13 @@ class Machine:
     def cut_short(self, process: Process) -> None:
         """The daemon dies while it saves: that became durable, or was written and not synced, or did not get so far."""
         journal, fate = self.journals[process.daemon], self.random.random()
-        if fate < 0.35:
-            journal.write(process.saving)
-        elif fate < 0.65:
+        if fate < self.cluster.faults.half_written:
             self.cluster.met("death between write and sync")
             journal.write_unsynced(process.saving)
-            if self.random.random() < self.cluster.faults.gap_power:  # whatever ended it may end the node soon
-                self.schedule.after(0.5 * self.random.random(), self._power_fails, self.boot)
+            if self.random.random() < 0.5:  # whatever ended it may end the node soon
+                self.schedule.after(0.6 * self.random.random(), self._power_fails, self.boot)
+        elif self.random.random() < 0.5:
+            journal.write(process.saving)
         else:
             self.lose(process, process.saving)
         process.saving = ()

@@ -134,12 +134,14 @@ class Tenure:
     def _feed(self, peer: Progress, due: bool, sends: list[Send]) -> None:
         log = self._log
         sent = False
+        compacted = peer.next < log.first or log.term_at(Index(peer.next - 1)) is None
+        if compacted and peer.flow is not Flow.SNAPSHOT:
+            # Also of one whose window is full: what was on the way to it may be lost, and is not here any more.
+            peer.begin_snapshot(log.snapshot)
+            peer.part_sent_at = float("-inf")
         while peer.next <= log.last_index and peer.may_send:
             previous_term = log.term_at(Index(peer.next - 1))
-            if previous_term is None or peer.next < log.first:
-                peer.begin_snapshot(log.snapshot)
-                peer.part_sent_at = float("-inf")
-                break
+            assert previous_term is not None, "compacted only between two calls"
             entries = log.batch(peer.next)
             sends.append(self._append(peer, Index(peer.next - 1), previous_term, entries))
             size = sum([len(entry.payload) for entry in entries])

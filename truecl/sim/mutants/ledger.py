@@ -17,7 +17,6 @@ from truecl.model.ledger import (
     GiveGrant,
     Ledger,
     Proof,
-    TakeLock,
 )
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
@@ -26,13 +25,6 @@ from truecl.wire.messages import Order
 
 Change = Callable[[Ledger, AnyCommand], tuple[Ledger, AnyCommand]]
 """What becomes of a ledger and a command before the command is applied."""
-
-
-def lock_again(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    if isinstance(command, TakeLock):
-        locks = {name: lock for name, lock in ledger.locks.items() if name != command.name}
-        ledger = replace(ledger, locks=locks)
-    return ledger, command
 
 
 def grant_again(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
@@ -85,7 +77,6 @@ def with_ledger(change: Change) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("take a lock that is held", "DESIGN.md 1", assemble=with_ledger(lock_again), adjust=faults.diverging),
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again), adjust=faults.elections),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any), adjust=faults.elections),
     Mutant("confirm whichever fence order stands", "SAFETY.md 3", assemble=with_ledger(confirm_any),
