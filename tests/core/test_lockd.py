@@ -101,9 +101,14 @@ class Lockds(Trio):
         return self.lockd("n1")._nodes
 
     def granted(
-        self, node: NodeName = N2, app: AppName = WEB, proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED)
+        self,
+        node: NodeName = N2,
+        app: AppName = WEB,
+        proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED),
+        addressed: bool = False,
     ) -> Generation:
-        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node, proofs=proofs)).index
+        give = GiveGrant(app, node, proofs=proofs, addressed=addressed)
+        index = self.propose(SetWanted(app, Wanted.RUNNING), give).index
         assert index is not None
         return Generation(index)
 
@@ -275,6 +280,23 @@ def test_expired_needs_lease_drift_and_allowance_after_the_last_answer(lockds: L
     lockds.wait(0.02)
     assert lockds.nodes().expired == (N1, N2, N3)
     assert lockds.propose(end).index is not None
+
+
+def test_what_only_addresses_lead_to_waits_for_these_alone(lockds: Lockds) -> None:
+    web, db = lockds.granted(addressed=True), lockds.granted(app=DB)
+    lockds.wait(3.0)
+    lockds.renew("n2")
+    received = lockds.now
+    lockds.cut = {N2}
+    early = TIMING.lease + TIMING.drift + TIMING.address_allowance
+    lockds.wait(received + early - 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == () and lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is None
+    lockds.wait(0.02)
+    assert lockds.nodes().lapsed == (web,) and lockds.nodes().expired == ()
+    assert lockds.propose(EndGrant(DB, db, Proof.EXPIRED)).index is None
+    assert lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is not None
+    lockds.wait(received + OVER + 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == (db,)
 
 
 def test_expired_and_watchdog_needs_three_timeouts_and_a_grant_that_was_given_for_it(lockds: Lockds) -> None:

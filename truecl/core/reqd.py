@@ -10,6 +10,7 @@ anything else is looked at (SAFETY.md sections 2 and 6).
 
 from typing import Any
 
+from truecl import __version__
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.fence_questions import FenceQuestions
@@ -354,7 +355,9 @@ class Reqd:
     def _status(self, now: float) -> NodeStatus:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         left = max(0.0, self._lease.end - now)
-        return NodeStatus(self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report())
+        return NodeStatus(
+            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
+        )
 
 
 def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:

@@ -11,12 +11,13 @@ import msgspec
 from truecl.core.contract import Event, Output, Put
 from truecl.core.instances import InstanceRecord
 from truecl.core.lockd import Lockd
+from truecl.core.netd import FAST_LEASE
 from truecl.core.raft import Role
 from truecl.core.reqd import Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
-from truecl.model.step import Instance, Step, StepKind
+from truecl.model.step import Instance, Step, StepKind, addressed
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Key
 from truecl.wire.raft import Entry
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from truecl.sim.machine import Machine
     from truecl.sim.process import Process
 
-_OVERLAP = 3.0
-"""Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
 _RECORD = msgspec.msgpack.Decoder(InstanceRecord)
 _LONGEST_LEASE = 3.0
 """Of all that are activated here."""
@@ -137,6 +136,11 @@ class World:
         self._had: set[tuple[str, Generation, BootId]] = set()
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
+        lease = cluster.configuration.cluster.timing.lease
+        always_fast = lease < FAST_LEASE and not cluster.faults.reconfigurations
+        self._beyond = (1.0 if always_fast else 2.0) + _JUST
+        """Seconds that an address may be in a kernel beyond the lease: rounding, the margin, the kernel's own timer. So
+        long S2's exception may last."""
         self.starts = 0
         self.grants = 0
         self.overlaps = 0
@@ -261,7 +265,7 @@ class World:
 
     def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
         """SAFETY.md 7: the kernel's lifetime is the rest of the lease, rounded up, and a second at most on top."""
-        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + 2.0 + _JUST:
+        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + self._beyond:
             raise Violation(f"S2: {machine.name} has {address} for {lifetime} s, far longer than its lease")
 
     # ---- the ledger moved on ----------------------------------------------------------------------------------------
@@ -282,7 +286,13 @@ class World:
             if config is not None and config.volumes:
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
             self._ended_expired[app, ended.node] = ended.generation
-            self._expired(app, ended)
+            timing = self._cluster.configuration.cluster.timing
+            if config is not None and addressed(config):
+                # What leads to it is gone (looked at below); the guard has the rest of its time for the programs.
+                rest = timing.stop_allowance - timing.address_allowance
+                self._cluster.schedule.after(rest, self._expired, app, ended)
+            else:
+                self._expired(app, ended)
         self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
 
     def _expired(self, app: AppName, ended: Ended) -> None:
@@ -329,7 +339,7 @@ class World:
                 del self._overlaps[address]
             elif any(self._cluster.machines[name].suspended is not None for name in have):
                 self._overlaps[address] = now  # who stands still answers nobody: it counts from when it goes on
-            elif now - since > _OVERLAP + max(self._lags(self._cluster.machines[name]) for name in have):
+            elif now - since > self._beyond + max(self._lags(self._cluster.machines[name]) for name in have):
                 raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
 
     def _has(self, machine: "Machine", address: str) -> bool:

@@ -60,6 +60,8 @@ class Faults:
     """Share of suspends after which the machine's clock knows nothing of them."""
     service_stops: float = 0.0
     """Somebody stops the service on a node in good order, and starts it again later."""
+    guarded: bool = False
+    """The nodes have quick watchdogs and no fence devices."""
     no_watchdog: float = 0.0
     """Probability that a node whose watchdog is not required boots without one."""
     late_feeds: float = 0.0
@@ -250,8 +252,8 @@ def failing(faults: Faults) -> Faults:
 def watched(faults: Faults) -> Faults:
     """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
     return replace(
-        _plain(faults), fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0, one_pair=0.0,
-        drift=1.0, pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3,
+        _plain(faults), guarded=True, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0,
+        one_pair=0.0, drift=1.0, pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3,
         power_cuts=0.1,
         off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
         virtual=0.25,
@@ -261,7 +263,7 @@ def watched(faults: Faults) -> Faults:
 def stuck(faults: Faults) -> Faults:
     """Nodes are cut off for long, and what they should stop then does not stop."""
     return replace(
-        CALM, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
+        CALM, guarded=True, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
         driver_hangs=0.25, driver_time=faults.driver_time, virtual=0.1,
     )  # fmt: skip
 
@@ -285,6 +287,11 @@ def duels(faults: Faults) -> Faults:
         _plain(faults), cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
         fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
     )  # fmt: skip
+
+
+def softly(faults: Faults) -> Faults:
+    """As `watched`, and most nodes are virtual machines."""
+    return replace(watched(faults), virtual=0.8, pauses=0.2)
 
 
 def unwatched(faults: Faults) -> Faults:
@@ -348,6 +355,7 @@ AIMS = (
     failing,
     restarts,
     watched,
+    softly,
     retimed,
     lagging,
     standing,

@@ -7,7 +7,7 @@ from traceback import extract_tb
 
 from msgspec import MsgspecError
 
-from truecl.core.contract import Event, Output
+from truecl.core.contract import Event, Outdated, Output
 from truecl.core.lockd import Lockd
 from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, Role
 from truecl.model.config import AppConfig
@@ -38,7 +38,7 @@ HEALING = 60.0
 """Seconds within which everything must run again once all faults are healed."""
 _CORES_RAISE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
-    CommittedConflict, JournalDamaged, ForeignJournal, MsgspecError,
+    CommittedConflict, JournalDamaged, ForeignJournal, Outdated, MsgspecError,
 )  # fmt: skip
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
@@ -157,7 +157,7 @@ def run(
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count, witness)
+    config = scenario.configuration(random, count, witness, drawn.guarded)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
     if random.random() < 0.75:

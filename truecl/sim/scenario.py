@@ -4,9 +4,12 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace
+
 from truecl.core.contract import Put
 from truecl.core.lockd import Lockd
 from truecl.model.config import (
+    PROFILES,
     Address,
     AppConfig,
     ClusterConfig,
@@ -16,8 +19,8 @@ from truecl.model.config import (
     FileSystem,
     LinkConfig,
     NodeConfig,
+    Profile,
     Program,
-    Timing,
     Volume,
     WatchdogConfig,
 )
@@ -29,6 +32,9 @@ from truecl.wire.messages import Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
+
+TIMINGS: tuple[tuple[Profile, float], ...] = (("normal", 1.0), ("normal", 1.0), ("normal", 0.6), ("fast", 0.5))
+"""Profiles, and the lease with each."""
 
 PLAN = Plan(
     daemons=DAEMONS,
@@ -48,13 +54,17 @@ _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
 
-def configuration(random: Random, nodes: int, witness: bool = False) -> Configuration:
-    """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
+def configuration(random: Random, nodes: int, witness: bool = False, guarded: bool = False) -> Configuration:
+    """`nodes` nodes on two links, with fence devices in most seeds, and three applications. `guarded`: no device,
+    but quick watchdogs decide."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
+    profile, lease = random.choice(TIMINGS)
+    if guarded:
+        allowance, use = 0.4, random.choice(uses[1:])
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
@@ -69,13 +79,14 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
-            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
+            profile=profile,
+            timing=replace(PROFILES[profile], lease=lease, stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
-                    fence=levels if fenced or random.random() < 0.2 else (),
+                    fence=levels if (fenced or random.random() < 0.2) and not guarded else (),
                     watchdog=WatchdogConfig(use=use, timeout=timeout, watchdog_survives_pause=random.random() < 0.12),
                     witness=witness and name == names[-1],
                     fence_delay=delays[place - 1],

@@ -12,7 +12,6 @@ from truecl.model.ids import LOCKD, Index, Term
 from truecl.model.ledger import (
     AnyCommand,
     Batch,
-    ConfirmFence,
     EndGrant,
     GiveGrant,
     Ledger,
@@ -44,15 +43,6 @@ def end_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
     return ledger, command
 
 
-def confirm_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    """An older order's confirmation counts for the present one."""
-    if isinstance(command, ConfirmFence):
-        fence = ledger.fences.get(command.node)
-        if fence is not None:
-            command = replace(command, index=fence.index)
-    return ledger, command
-
-
 def any_proof(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
     return ledger, replace(command, proofs=tuple(Proof)) if isinstance(command, GiveGrant) else command
 
@@ -79,8 +69,6 @@ def with_ledger(change: Change) -> Assemble:
 MUTANTS = (
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again), adjust=faults.elections),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any), adjust=faults.elections),
-    Mutant("confirm whichever fence order stands", "SAFETY.md 3", assemble=with_ledger(confirm_any),
-           adjust=faults.fenced),
     Mutant("take storage on 'expired'", "SAFETY.md 3",
            assemble=with_part("orders", _StartsAnything, with_ledger(any_proof)), adjust=faults.unfenced),
 )  # fmt: skip

@@ -18,7 +18,7 @@ class AnswersWithoutARound(Lockd):
 
 
 class ForgetsMargins(Leases):
-    def surely_over(self, node: NodeName) -> float:
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
         return self._answered.get(node, self._bound) + max((each.lease for each in self._timings), default=inf)
 
 

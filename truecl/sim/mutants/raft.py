@@ -14,7 +14,7 @@ from truecl.model.ids import LOCKD, BootId, Index, NodeName, Term
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
-from truecl.wire.raft import Append, PreVote, RaftMessage, Vote, VoteAnswer
+from truecl.wire.raft import PreVote, RaftMessage, Vote, VoteAnswer
 
 
 class Eager(Raft):
@@ -60,32 +60,6 @@ class ForgetsOthersLeases(Raft):
         super()._become_leader()
         if self._tenure is not None:
             self._tenure.lease_bound = self._now - 1e6
-
-
-class CommitsEarlierTerms(Raft):
-    """By counting its copies, whatever term an entry is of (the paper's figure 8)."""
-
-    def _advance_commit(self, tenure: Tenure) -> None:
-        start, tenure.term_start = tenure.term_start, Index(0)
-        super()._advance_commit(tenure)
-        tenure.term_start = start
-
-
-class IgnoresWhatPrecedes(Raft):
-    def _on_append(self, node: NodeName, message: Append) -> None:
-        known = self.log.term_at(message.previous_index)
-        super()._on_append(node, message if known is None else replace(message, previous_term=known))
-
-
-class HeedsThePast(Raft):
-    def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
-        if isinstance(message, Append) and message.term < self.term and self.role is Role.FOLLOWER:
-            self._now = now
-            (term, self.term), (leader, self.leader) = (self.term, message.term), (self.leader, node)
-            self._on_append(node, message)
-            self.term, self.leader = term, leader
-        else:
-            super().receive(node, message, now)
 
 
 class NeverWaits(Raft):
@@ -141,11 +115,6 @@ MUTANTS = (
     Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections),
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
-    Mutant("commit entries of earlier terms", "SAFETY.md 1", assemble=with_raft(CommitsEarlierTerms),
-           adjust=faults.diverging),
-    Mutant("append to whatever precedes", "SAFETY.md 1", assemble=with_raft(IgnoresWhatPrecedes),
-           adjust=faults.diverging),
-    Mutant("heed a leader of the past", "SAFETY.md 1", assemble=with_raft(HeedsThePast), adjust=faults.diverging),
     Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),
            adjust=faults.elections),
     Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=with_raft(ForgetsOthersLeases),

@@ -33,16 +33,6 @@ class IgnoresTokens(Orders):
         return super().take(order, now)
 
 
-class KeepsTheUnnamed(Guard):
-    """What an answer does not name runs on."""
-
-    def renewed(self, message: Renewed, now: float) -> bool:
-        machines = self._instances.machines.items()
-        open = tuple((app, machine.generation) for app, machine in sorted(machines) if machine.open)
-        named = dict(message.named)
-        return super().renewed(replace(message, named=tuple((named | dict(open)).items())), now)
-
-
 class CountsFromTheAnswer(Lease):
     def answer(self, message: Renewed, now: float) -> bool:
         if message.number in self._sent:
@@ -120,8 +110,6 @@ def with_reqd(reqd: type[Reqd]) -> Assemble:
 
 MUTANTS = (
     Mutant("no guard", "SAFETY.md 6", assemble=with_part("guard", NoGuard), adjust=faults.unfenced),
-    Mutant("keep what the answer does not name", "SAFETY.md 2", assemble=with_part("guard", KeepsTheUnnamed),
-           adjust=faults.lagging),
     Mutant("count a lease from its answer", "SAFETY.md 2", assemble=with_part("_lease", CountsFromTheAnswer),
            adjust=faults.unfenced),
     Mutant("take any answer for the latest", "SAFETY.md 2", assemble=with_part("_lease", TakesAnyAnswer),
