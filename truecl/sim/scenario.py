@@ -63,9 +63,9 @@ def configuration(random: Random, nodes: int, witness: bool = False, guarded: bo
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
     profile, lease = random.choice(TIMINGS)
-    if guarded:
-        allowance, use = 0.4, random.choice(uses[1:])
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
+    if guarded:
+        use, allowance, timeout = random.choice(uses[1:]), 0.4, random.choice((1.0, 2.0, 2.0))
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
     board = (FenceConfig(agent="fence_board", timeout=limit),)
