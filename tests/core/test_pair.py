@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from truecl.core.contract import Joined, Left, Received
 from truecl.core.lockd import Lockd
 from truecl.model.config import ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
-from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, LinkName, NodeName
+from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Index, LinkName, NodeName
 from truecl.model.ledger import GiveGrant, SetWanted, Wanted
 from truecl.wire.messages import Campaign, Confirmed, ConfirmOff, FenceResult, NodeView, OrderFenceOff, Propose, View
 from truecl.wire.raft import Letter, TimeoutNow
@@ -24,6 +24,7 @@ CONFIGURATION = Configuration(
         nodes=tuple(NodeConfig(name=name, addresses={}, fence=((DEVICE,),)) for name in (N1, N2)),
     )
 )
+SEEN = Index(99)
 DEAD = View((NodeView(N1, BOOT, False, ()),))
 
 
@@ -37,6 +38,7 @@ class Duo(Nodes):
         super().__init__(("n1", "n2"), self.build, lambda node, action: None)
         for node in ("n1", "n2"):
             self.feed(node, Joined(REQD))
+            self.tell(node, HBD, View((NodeView(N2 if node == "n1" else N1, BOOT, True, ()),)))
         self.tell("n1", REQD, Campaign())
         self.wait(0.5)
 
@@ -107,10 +109,10 @@ def test_the_operators_word_replaces_the_device_and_not_currency() -> None:
     duo.wait(2.5)
     n2 = duo.lockd("n2")
     n2.pair.current = False
-    duo.tell("n2", "command-1", ConfirmOff(N1, "root"))
+    duo.tell("n2", "command-1", ConfirmOff(N1, "root", SEEN))
     said = duo.heard("n2", "command-1", Confirmed)[-1]
     assert (said.taken, said.say_more) == (False, True)
-    duo.tell("n2", "command-1", ConfirmOff(N1, "root", alone=True))
+    duo.tell("n2", "command-1", ConfirmOff(N1, "root", SEEN, alone=True))
     assert duo.heard("n2", "command-1", Confirmed)[-1].taken
     assert n2.raft.ready
     assert n2.ledger.fences[N1].vouched == "root"
@@ -120,6 +122,6 @@ def test_the_operators_word_replaces_the_device_and_not_currency() -> None:
 def test_a_node_that_is_heard_is_not_off_whoever_says_so() -> None:
     duo = Duo()
     duo.feed("n2", Joined("command-1"))
-    duo.tell("n2", "command-1", ConfirmOff(N1, "root", alone=True))
+    duo.tell("n2", "command-1", ConfirmOff(N1, "root", SEEN, alone=True))
     assert not duo.heard("n2", "command-1", Confirmed)[-1].taken
     duo.feed("n2", Left("command-1"))

@@ -75,7 +75,7 @@ class Node:
             self.raft.term, self.raft.voted_for = disk.raft.term, disk.raft.voted_for
         self.pair = rules.pair(self.raft, BootId(f"{NAMES[place]}{life}"), CLUSTER, Outbox(), lambda node: ())
         self.pair.start(NOW)
-        self.pair._number = life * 100
+        self.pair.duel._number = life * 100
 
     def _own(self) -> None:
         self.raft._writer = self.raft.log._writer = Writer()
@@ -95,7 +95,8 @@ class Node:
             for peer in tenure._peers.values():
                 peer._window = copy(peer._window)
         new.pair = copy(self.pair)
-        new.pair.raft, new.pair._out, new.pair._order = raft, Outbox(), copy(self.pair._order)
+        duel = new.pair.duel = copy(self.pair.duel)
+        new.pair.raft, duel._out, duel._order = raft, Outbox(), copy(duel._order)
         return new
 
     def key(self) -> tuple[Any, ...]:
@@ -104,7 +105,7 @@ class Node:
         if not self.up:
             return disk
         peers = () if tenure is None else tuple((p.match, p.next, p.flow, p.probed) for p in tenure._peers.values())
-        order = pair._order and (pair._order.record.number, pair._order.void, pair._order.off)
+        order = pair.duel._order and (pair.duel._order.number, pair.duel._order.off_at)
         votes = (tuple(raft._tally._granted), tuple(raft._tally._refused)) if raft.role is Role.CANDIDATE else ()
         return (*disk, raft.role, raft.leader, raft.log.commit, peers, order, votes, pair.current, pair._others_life)
 
@@ -152,16 +153,23 @@ def calm(message: Any) -> Any:
     return replace(message, round=0) if isinstance(message, (Append, AppendAnswer)) else message
 
 
-def acted(world: World, place: int, act: Callable[[Node], object], hears: bool, silent: bool = False) -> World:
+def acted(
+    world: World,
+    place: int,
+    act: Callable[[Node], object],
+    hears: bool,
+    silent: bool = False,
+    leaving: bool | None = None,
+) -> World:
     """`act` on a copy of one node, then what every event of lockd ends with."""
     node = world.nodes[place].copy()
     raft, pair = node.raft, node.pair
-    pair._hbd_hears, pair._dead_since, pair.reqd_joined = hears, LONG_AGO if silent else None, silent
-    pair._heard_at = pair._order_again_at = LONG_AGO if silent else NOW
+    pair._hbd_hears, pair._dead_since, pair.duel.reqd_joined = hears, LONG_AGO if silent else None, silent
+    pair._heard_at = pair.duel._again_at = LONG_AGO if silent else NOW
     bad = world.bad
     try:
         act(node)
-        pair.tend(NOW)
+        pair.tend(NOW, leaving)
     except CommittedConflict:
         bad = True
     step = raft.take()
@@ -173,8 +181,8 @@ def acted(world: World, place: int, act: Callable[[Node], object], hears: bool, 
     if sends:
         letter = sends[-1].message
         wires = put(wires, 1 - place, replace(letter, message=calm(letter.message)))
-    if pair._out.take().tell:
-        devices = put(devices, 1 - place, (pair._order.record.number, False)) if pair._order else devices
+    if pair.duel._out.take().tell and pair.duel._order is not None:
+        devices = put(devices, 1 - place, (pair.duel._order.number, False))
     mine = tuple(raft.log._entries[: raft.log.commit - raft.log.first + 1])
     length = min(len(mine), len(world.committed))
     bad = bad or mine[:length] != world.committed[:length]
@@ -201,14 +209,19 @@ def moves_by(rules: Rules, bounds: Bounds) -> Callable[[World], Iterator[tuple[s
             if raft.role is Role.LEADER:
                 yield f"{name} sends its log", acted(world, place, send_log, False)
                 if room and raft.alone:
-                    yield f"{name} may include {other}", acted(world, place, lambda node: None, True)
+                    yield f"{name} may include {other}", acted(world, place, lambda node: None, True, leaving=False)
+                if room and not raft.alone:
+                    yield f"{name} lets {other} go", acted(world, place, lambda node: None, True, leaving=True)
+                    if raft.membership.leaving:
+                        yield f"{name} keeps {other}", acted(world, place, lambda node: None, True, leaving=False)
                 if room and not any(entry.payload == b"x" for entry in raft.log._entries):
                     yield f"{name} appends", acted(world, place, lambda node: node.raft.propose((b"x",), NOW), False)
-            if node.pair._order is None and world.devices[1 - place] is None:
+            order = node.pair.duel._order
+            if order is None and world.devices[1 - place] is None:
                 after = acted(world, place, lambda node: None, True, silent=True)
                 if after.devices[1 - place] is not None:
                     yield f"{name} orders {other} to be fenced", after
-            if node.pair._order is not None and node.pair._order.off and raft.term < bounds.term:
+            if order is not None and order.off_at is not None and raft.term < bounds.term:
                 after = acted(world, place, lambda node: None, False)
                 yield f"{name} acts on the confirmation", after
                 lost = World(after.nodes, world.wires, after.devices, after.committed, after.bad, after.depth)
@@ -225,7 +238,7 @@ def moves_by(rules: Rules, bounds: Bounds) -> Callable[[World], Iterator[tuple[s
             yield "its word is lost", world.with_(place, node, devices=idle)
             if world.nodes[1 - place].up:
                 result = FenceResult(name, Index(device[0]), True)
-                heard = acted(world, 1 - place, lambda node: node.pair.fenced(result, NOW), True)
+                heard = acted(world, 1 - place, lambda node: node.pair.duel.fenced(result, NOW), True)
                 yield f"{NAMES[1 - place]} gets its word", heard.with_(place, node, devices=idle)
         if not node.up and node.life < bounds.lives:
             yield f"{name} is booted", world.with_(place, booted(node))
@@ -300,12 +313,20 @@ def bounded(depth: int, lives: int) -> Bounds:
 def test_the_pair_gets_where_it_should() -> None:
     world = met(Rules())
     assert [node.pair.current for node in world.nodes] == [True, True]
-    steps = ("a sends", "b gets", "a gets Letter", "a sends", "b gets", "a gets Letter")
     moves = moves_by(Rules(), Bounds(depth=99))
     world = excluded(Rules())
     assert electors(world.nodes[0].raft.membership) == (NAMES[0],)
-    world = along(world, moves, steps)
+    world = along(world, moves, (*("a sends", "b gets", "a gets Letter") * 2, "a may include"))
     assert electors(world.nodes[0].raft.membership) == NAMES
+
+
+def test_a_node_that_leaves_is_let_go_in_two_entries() -> None:
+    moves = moves_by(Rules(), Bounds(depth=99))
+    world = along(met(Rules()), moves, ("a lets b go",))
+    assert not world.nodes[0].alone
+    world = along(world, moves, ("b gets", "a gets", "a lets b go"))
+    assert world.nodes[0].alone
+    assert not world.nodes[1].raft.may_lead
 
 
 @pytest.mark.parametrize("first", [met, excluded, confirmed, late])
@@ -318,13 +339,13 @@ def test_never_do_both_go_on_alone(first: Callable[[Rules], World]) -> None:
 
 
 class NeedsNoCurrency(Pair):
-    def tend(self, now: float) -> float | None:
+    def tend(self, now: float, leaving: bool | None) -> float | None:
         self.current = True
-        return super().tend(now)
+        return super().tend(now, leaving)
 
 
 class NeverVoids(Pair):
-    def void(self) -> None: ...
+    def heard(self, node: NodeName, now: float) -> None: ...
 
 
 class ReadsOldLetters(Pair):
@@ -344,7 +365,7 @@ class IncludesTooEarly(SimpleRaft):
         (Rules(pair=NeedsNoCurrency), excluded, 8),
         (Rules(pair=NeverVoids), confirmed, 10),
         (Rules(pair=ReadsOldLetters), late, 7),
-        (Rules(raft=IncludesTooEarly), excluded, 9),
+        (Rules(raft=IncludesTooEarly), excluded, 10),
     ],
     ids=["needs no currency", "never voids", "reads old letters", "includes too early"],
 )

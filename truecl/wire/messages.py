@@ -103,6 +103,9 @@ class Leadership(Message, frozen=True):
     ready: bool
     trouble: str = ""
     """One line for the operator: why, of two nodes, this one waits or goes on alone; '': nothing to say."""
+    needed: bool = False
+    """Of two nodes that live, the other can decide nothing without this one: before it leaves in good order, it waits a
+    moment for that to end."""
 
 
 class Nodes(Message, frozen=True):
@@ -130,11 +133,13 @@ class ConfirmOff(Message, frozen=True):
     """lha_fence to lockd, in a cluster of two nodes: the operator's word that `node` is off, in place of its device's.
 
     `alone`: and `node` did not run alone since this one last did, and will not be started until it can reach this one.
-    Needed where this node cannot know that itself. Answered by Confirmed.
+    Needed where this node cannot know that itself. `seen`: how far the log went when the operator looked; the word ends
+    nothing newer. Answered by Confirmed.
     """
 
     node: NodeName
     operator: str
+    seen: Index
     alone: bool = False
 
 

@@ -59,6 +59,10 @@ class Log:
         """The latest *appended* one: it is in force before it is committed."""
         return self._memberships[-1][1] if self._memberships else self.snapshot.membership
 
+    @property
+    def membership_committed(self) -> bool:
+        return not self._memberships or self._memberships[-1][0] <= self.commit
+
     def membership_at(self, index: Index) -> Membership:
         """In force once entry `index` (not before the snapshot) is applied."""
         found = self.snapshot.membership

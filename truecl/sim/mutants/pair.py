@@ -5,6 +5,7 @@ from random import Random
 from msgspec.structs import replace
 
 from truecl.core.contract import Core, Records
+from truecl.core.duel import Duel
 from truecl.core.lockd import Lockd
 from truecl.core.pair import Pair
 from truecl.core.raft import Raft
@@ -18,12 +19,12 @@ from truecl.wire.messages import FenceResult
 
 
 class NeedsNoCurrency(Pair):
-    def tend(self, now: float) -> float | None:
+    def tend(self, now: float, leaving: bool | None) -> float | None:
         self.current = True
-        return super().tend(now)
+        return super().tend(now, leaving)
 
 
-class BelievesAnyFence(Pair):
+class BelievesAnyFence(Duel):
     def fenced(self, result: FenceResult, now: float) -> None:
         super().fenced(replace(result, off=True), now)
 
@@ -32,6 +33,16 @@ class IncludesTooEarly(Raft):
     @property
     def caught_up(self) -> bool:
         return self.ready and self.log.membership.excluded is not None
+
+
+def with_duel(duel: type[Duel]) -> Assemble:
+    def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
+              now: float) -> Core:  # fmt: skip
+        core = Lockd(me, configuration, records, random, boot)
+        core.pair.duel.__class__ = duel
+        return core
+
+    return instead(LOCKD, build)
 
 
 def with_pair(pair: type[Pair]) -> Assemble:
@@ -50,6 +61,6 @@ def _mutant(name: str, assemble: Assemble) -> Mutant:
 
 MUTANTS = (
     _mutant("exclude without being current", with_pair(NeedsNoCurrency)),
-    _mutant("exclude on any fence", with_pair(BelievesAnyFence)),
+    _mutant("exclude on any fence", with_duel(BelievesAnyFence)),
     _mutant("include before it has caught up", with_raft(IncludesTooEarly)),
 )
