@@ -186,7 +186,7 @@ class Lockd:
             self._out.tell(who, Refused("only root vouches for a node"))
             return
         answer = self.pair.vouch(word, now)
-        if answer.taken:
+        if answer.taken and word.seen is not None:
             text = f"{word.operator} vouches that {word.node} is off" + (
                 ", did not run alone and will not be started before it can reach this node" if word.alone else ""
             )

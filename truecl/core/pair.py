@@ -181,22 +181,26 @@ class Pair:
         """The operator's word in place of the device's; on a node that is not current it has to say more."""
         raft, other = self.raft, self.raft.other
         if other is None:
-            return Confirmed(False, "this cluster has more than two voters: its master takes that word")
-        if word.node != other:
-            return Confirmed(False, f"{word.node} is not the other node, {other} is")
-        if raft.alone:
+            return Confirmed(False, "the master takes that word, and there is none", pair=False)
+        if raft.alone and word.node == other:
             return Confirmed(True, f"{raft.me} goes on without {other} already")
-        if not raft.may_lead:
-            return Confirmed(False, self._behind(other))
-        if self._hbd_hears or not self._surely_silent(now):
-            return Confirmed(False, f"{other} is heard, or was a moment ago: it is not off")
-        granted = self._granted(other)
-        if any(generation > word.seen for generation in granted):
-            return Confirmed(False, f"{other} was given more to run since you looked; look again whether it is off")
-        if not self.current and not word.alone:
-            return Confirmed(False, f"{raft.me} cannot know whether {other} went on alone since they last met", True)
-        self._exclude(other, granted, now, word.operator)
+        reason = self._not_vouchable(other, word, now)
+        if reason or word.seen is None or not (self.current or word.alone):
+            return Confirmed(False, reason, not self.current, raft.log.last_index)
+        self._exclude(other, self._granted(other), now, word.operator)
         return Confirmed(True)
+
+    def _not_vouchable(self, other: NodeName, word: ConfirmOff, now: float) -> str:
+        """Nobody can vouch for what they did not see, nor against what is heard."""
+        if word.node != other:
+            return f"{word.node} is not the other node, {other} is"
+        if not self.raft.may_lead:
+            return self._behind(other)
+        if self._hbd_hears or not self._surely_silent(now):
+            return f"{other} is heard, or was a moment ago: it is not off"
+        if word.seen is not None and any(generation > word.seen for generation in self._granted(other)):
+            return f"{other} was given more to run since you looked; look again whether it is off, and repeat"
+        return ""
 
     def _surely_silent(self, now: float) -> bool:
         """Long enough that every lease which this node helped to give it is over."""
