@@ -49,9 +49,7 @@ class Bench:
         ended = self.duel.step(N1, self.since, self.heard, self.now)
         if ended is not None:
             self.ended.append(ended)
-        for tell in self.out.take().tell:
-            assert tell.who == REQD
-            self.told.append(tell.message)
+        self.told += [tell.message for tell in self.out.take().tell if tell.who == REQD]
         self.wake_at = self.duel.wake_at(N1, self.since, self.heard, self.now)
 
     def wait(self, seconds: float) -> None:

@@ -17,8 +17,9 @@ from math import inf
 from truecl.core.outbox import Outbox
 from truecl.model.actions import Power
 from truecl.model.config import ClusterConfig
-from truecl.model.ids import REQD, Generation, Index, NodeName
-from truecl.wire.messages import AskFences, FenceResult, FencesSeen, OrderFenceOff
+from truecl.model.ids import LOCKD, REQD, STATD, Generation, Index, NodeName
+from truecl.model.report import EventRecord, Severity
+from truecl.wire.messages import AskFences, FenceResult, FencesSeen, Note, OrderFenceOff
 
 REPEAT = 2.0
 """Seconds between two reminders of an order; one that is not repeated lapses (`truecl.core.fencing.ORDER_KEPT`)."""
@@ -132,6 +133,8 @@ class Duel:
                 self._number += 1
                 order = self._order = _Order(Index(self._number), self._granted(other), now)
                 self._tell(other, order, now)
+                text = f"{other} is silent: its fence devices are asked to switch it off"
+                self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text)))
             elif now >= self._look_at and not self._powerless and now < since + delay:
                 self._number += 1
                 self._look_at = inf  # until it is answered

@@ -374,6 +374,7 @@ class Lockd:
         return step.wake_at
 
     def _tell_news(self, now: float) -> None:
+        self.pair.tell_news(now)
         leadership = Leadership(
             self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble(), self.pair.needed
         )

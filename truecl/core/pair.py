@@ -25,9 +25,10 @@ from truecl.core.duel import Duel
 from truecl.core.outbox import Outbox
 from truecl.core.raft import Raft
 from truecl.model.config import ClusterConfig
-from truecl.model.ids import BootId, Generation, NodeName
+from truecl.model.ids import LOCKD, STATD, BootId, Generation, NodeName
 from truecl.model.ledger import Batch, Excluded
-from truecl.wire.messages import Confirmed, ConfirmOff, NodeView
+from truecl.model.report import EventRecord, Severity
+from truecl.wire.messages import Confirmed, ConfirmOff, NodeView, Note
 from truecl.wire.raft import Append, AppendAnswer, Letter, RaftMessage, SnapshotPart, VoteAnswer
 
 SILENCE = 2.0
@@ -48,7 +49,7 @@ class Pair:
         self.raft, self.life = raft, life
         self.current = False
         self.duel = Duel(raft.me, cluster, out, granted)
-        self._cluster, self._granted = cluster, granted
+        self._cluster, self._out, self._granted = cluster, out, granted
         self._others_life = BootId("")
         self._heard_at = 0.0
         """When the other's lockd last said anything."""
@@ -57,6 +58,7 @@ class Pair:
         self._hbd_hears = False
         self._left = False
         """The other said goodbye: it ended in good order, and is not fenced for that."""
+        self._alone_told = False
 
     def start(self, now: float) -> None:
         self._heard_at = now
@@ -209,6 +211,17 @@ class Pair:
         return lapsed and (self._dead_since is not None or now >= self._heard_at + SILENCE * timing.election)
 
     # ---- for the operator -------------------------------------------------------------------------------------------
+
+    def tell_news(self, now: float) -> None:
+        """To the history: from when to when it went on alone."""
+        raft = self.raft
+        alone = raft.other is not None and raft.alone and raft.leader == raft.me
+        if alone == self._alone_told or raft.leader is None or raft.other is None:
+            return
+        self._alone_told = alone
+        text = f"{raft.me} goes on without {raft.other}" if alone else f"{raft.other} is needed again"
+        severity = Severity.WARN if alone else Severity.LOG
+        self._out.tell(STATD, Note(EventRecord(0.0, now, raft.me, LOCKD, severity, text)))
 
     def trouble(self) -> str:
         """One line: why this node waits for the other, or goes on without it; '' when there is nothing to say."""
