@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from truecl.core.contract import Joined, Left, Received
 from truecl.core.lockd import Lockd
 from truecl.model.config import ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
-from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Index, LinkName, NodeName
+from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Index, LinkName, NodeName, Term
 from truecl.model.ledger import EndGrant, GiveGrant, Proof, SetWanted, Wanted
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import (
@@ -24,7 +24,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import Letter, TimeoutNow
+from truecl.wire.raft import Letter, PreVote, TimeoutNow, Vote
 
 from .same_daemon import Nodes
 
@@ -241,3 +241,27 @@ def test_silence_that_began_at_time_zero_counts() -> None:
     pair.seen((NodeView(N1, BOOT, False, ()),), 0.0)
     pair.seen((NodeView(N1, BOOT, False, ()),), 5.0)
     assert pair._dead_since == 0.0
+
+
+def test_what_an_excluded_node_asks_changes_nothing_at_all() -> None:
+    """Not even the term: it deposes nobody, however often it asks."""
+    duo = Duo()
+    renew(duo, N2, 1, True)
+    n1 = duo.lockd("n1").raft
+    before = (n1.term, n1.role, n1.leader, n1.voted_for)
+    assert n1.membership.excluded == N2
+    for message in (Vote(Term(90), Index(90), Term(90), True), PreVote(Term(90), Term(91), Index(90), Term(90))):
+        duo.feed("n1", Received(N2, Letter(BOOT, BootId(""), True, message)))
+    assert (n1.term, n1.role, n1.leader, n1.voted_for) == before
+
+
+def test_a_node_votes_though_its_own_log_does_not_make_it_a_voter_yet() -> None:
+    """n1 included it, and died before n2 had that entry: without n2's vote neither would ever lead again."""
+    duo = Duo()
+    renew(duo, N2, 1, True)
+    n2 = duo.lockd("n2").raft
+    assert n2.membership.excluded == N2
+    last = n2.log.last_index
+    duo.sent.clear()
+    duo.feed("n2", Received(N1, Letter(BOOT, BootId(""), True, Vote(Term(90), Index(last + 1), Term(89), True))))
+    assert n2.voted_for == N1

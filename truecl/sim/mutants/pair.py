@@ -61,12 +61,12 @@ class NeverVoids(Pair):
             self._hbd_hears = heard
 
 
-class LeavesAndFences(Pair):
-    """Excluded or about to be, it goes on as if it was needed."""
+class LeavingLeads(Raft):
+    """About to be excluded, it stands and fences as if it stayed."""
 
     @property
-    def _may_exclude(self) -> bool:
-        return self.raft.other is not None and not self.raft.alone and self.current
+    def may_lead(self) -> bool:
+        return self.me in electors(self.log.membership)
 
 
 # ---- exclusion and inclusion ----------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class InForceOnceCommitted(Log):
         latest = super().membership
         if self.membership_committed or latest.excluded is not None:
             return latest
-        before = self.membership_at(self.commit)
+        before = self._memberships[-2][1] if len(self._memberships) > 1 else self.snapshot.membership
         return before if before.excluded is not None else latest
 
 
@@ -165,7 +165,7 @@ MUTANTS = (
     _mutant("take the operator's word without being current", with_pair(BelievesAnyWord)),
     _mutant("exclude on any fence", with_duel(BelievesAnyFence)),
     _mutant("exclude on a word that was overtaken", with_pair(NeverVoids)),
-    _mutant("fence while leaving or excluded", with_pair(LeavesAndFences)),
+    _mutant("stand and fence while leaving", with_raft(LeavingLeads)),
     _mutant("exclude in the same term", with_raft(ExcludesInTheSameTerm)),
     _mutant("start alone without the entry", with_raft(StartsAlone)),
     _mutant("heed the excluded", with_raft(HeedsTheExcluded)),
