@@ -24,7 +24,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import Letter, PreVote, TimeoutNow, Vote
+from truecl.wire.raft import Letter, PreVote, TimeoutNow, Vote, VoteAnswer
 
 from .same_daemon import Nodes
 
@@ -264,4 +264,5 @@ def test_a_node_votes_though_its_own_log_does_not_make_it_a_voter_yet() -> None:
     last = n2.log.last_index
     duo.sent.clear()
     duo.feed("n2", Received(N1, Letter(BOOT, BootId(""), True, Vote(Term(90), Index(last + 1), Term(89), True))))
-    assert n2.voted_for == N1
+    letters = [message.message for source, _, message in duo.sent if source == N2 and isinstance(message, Letter)]
+    assert [each.granted for each in letters if isinstance(each, VoteAnswer)] == [True]
