@@ -3,12 +3,13 @@ import pytest
 
 from truecl.config.law import breaches
 from truecl.config.reader import read
-from truecl.model.config import ClusterConfig, FenceConfig, FenceLevel, NodeConfig, Timing
+from truecl.model.config import PROFILES, ClusterConfig, FenceConfig, FenceLevel, NodeConfig, Profile, Timing
 from truecl.model.ids import NodeName
 
 
-def test_defaults_obey() -> None:
-    assert list(breaches(Timing())) == []
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_obey(profile: Profile) -> None:
+    assert list(breaches(PROFILES[profile])) == []
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def test_defaults_obey() -> None:
         ({"election": 0.599}, ("election", "detection")),
         ({"drift": 0.0009}, ("drift", "lease")),
         ({"drift": 1.001}, ("drift", "lease")),
+        ({"stop_allowance": 0.099}, ("address_allowance", "stop_allowance")),
     ],
 )
 def test_each_law_is_broken_alone_just_past_its_edge(change: dict[str, float], keys: tuple[str, ...]) -> None:
@@ -39,6 +41,7 @@ def test_each_law_is_broken_alone_just_past_its_edge(change: dict[str, float], k
         {"election": 0.6},
         {"drift": 0.001},
         {"drift": 1.0},
+        {"stop_allowance": 0.1},
     ],
 )
 def test_edges_themselves_obey(change: dict[str, float]) -> None:

@@ -106,7 +106,7 @@ class ReqdBench:
         """The answer to the latest request, or to an earlier one."""
         asked = request or self.request
         what = tuple((app, Generation(generation)) for app, generation in named)
-        return self.feed(Told(LOCKD, Renewed(N1, asked.boot, asked.number, Term(term), Index(9), what)))
+        return self.feed(Told(LOCKD, Renewed(N1, asked.boot, asked.number, Term(term), Index(9), what, LEASE)))
 
     def renew(self, *named: tuple[AppName, int]) -> None:
         self.wait(RENEWAL)

@@ -9,20 +9,24 @@ from truecl.core import ledger as ledgers
 from truecl.core.clusterd import Clusterd
 from truecl.core.contract import Joined, Left, Output, Received, Told, Woke
 from truecl.core.desk import PASS_AGAIN
+from truecl.core.ledger import MAX_TIMINGS, lease_timing
 from truecl.core.operations import FORGOTTEN
 from truecl.core.situation import REPORT_GRACE, STARTUP_GRACE
-from truecl.model.config import FenceConfig
+from truecl.model.config import Configuration, FenceConfig
 from truecl.model.ids import HBD, LOCKD, REQD, SYNCD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     AnyCommand,
     Batch,
+    Configure,
     ConfirmFence,
     FreeLock,
     GiveGrant,
+    LeaseTiming,
     Ledger,
     OrderFence,
     Proof,
     RecordBoot,
+    SettleTiming,
     SetWanted,
     TakeLock,
     Wanted,
@@ -32,6 +36,7 @@ from truecl.wire.messages import (
     Applied,
     FenceResult,
     Leadership,
+    NewConfiguration,
     Nodes,
     NodeView,
     Order,
@@ -169,7 +174,8 @@ def running(master: Master, node: NodeName = N2) -> None:
 
 PROOFS = (Proof.RELEASED, Proof.FENCED, Proof.EXPIRED, Proof.VOUCHED)
 """Of a web without storage."""
-RECORDED = tuple(RecordBoot(node, boot) for node, boot in BOOTS.items())
+IN_FORCE = Configure(CONFIGURATION.digest, lease_timing(CONFIGURATION.cluster.timing))
+RECORDED = (IN_FORCE, *(RecordBoot(node, boot) for node, boot in BOOTS.items()))
 
 # ---- operations -----------------------------------------------------------------------------------------------------
 
@@ -518,3 +524,35 @@ def test_a_restarted_clusterd_asks_for_everything_anew_and_is_no_master_before_t
     for who in (LOCKD, HBD, SYNCD):
         assert master.told(who, Subscribe, keep=True)
     assert not master.core.situation.master
+
+
+# ---- the configuration in force -------------------------------------------------------------------------------------
+
+
+def retimed(lease: float) -> Configuration:
+    cluster = CONFIGURATION.cluster
+    return replace(CONFIGURATION, cluster=replace(cluster, timing=replace(cluster.timing, lease=lease)), digest="new")
+
+
+def test_the_log_says_which_configuration_is_in_force_before_anything_else() -> None:
+    master = Master(ready=False)
+    master.lead()
+    assert master.commit()[0] == IN_FORCE
+    assert IN_FORCE not in master.commit()
+
+
+def test_another_timing_goes_into_the_log_when_it_is_activated() -> None:
+    master = Master(*RECORDED)
+    master.feed(Told(SYNCD, NewConfiguration(retimed(3.0))))
+    (written,) = master.commit()
+    assert isinstance(written, Configure) and (written.digest, written.timing.lease) == ("new", 3.0)
+    assert [each.lease for each in master.ledger.timings] == [3.0, 1.0]
+
+
+def test_a_further_timing_waits_while_too_many_others_may_still_be_counted_with() -> None:
+    master = Master(*RECORDED, *(Configure("", LeaseTiming(2.0 + each, 0.05, 1.0)) for each in range(MAX_TIMINGS - 1)))
+    master.feed(Told(SYNCD, NewConfiguration(retimed(30.0))))
+    assert master.commit() == [], "nothing is proposed that the ledger would not take"
+    master.write(SettleTiming(master.ledger.configured))
+    master.feed(Told(LOCKD, Applied(master.ledger)))
+    assert [type(each) for each in master.commit()] == [Configure]

@@ -16,7 +16,7 @@ from math import inf
 
 from truecl.core.outbox import Outbox
 from truecl.model.actions import Power
-from truecl.model.config import ClusterConfig
+from truecl.model.config import ClusterConfig, FenceLevel
 from truecl.model.ids import LOCKD, REQD, STATD, Generation, Index, NodeName
 from truecl.model.report import EventRecord, Severity
 from truecl.wire.messages import AskFences, FenceResult, FencesSeen, Note, OrderFenceOff
@@ -57,7 +57,7 @@ class Duel:
         self.reqd_joined = False
         self.trouble = ""
         """What the devices last said."""
-        self._cluster, self._out, self._granted = cluster, out, granted
+        self.cluster, self._out, self._granted = cluster, out, granted
         self._order: _Order | None = None
         self._again_at = 0.0
         self._number = 0
@@ -128,7 +128,7 @@ class Duel:
             self._order, self._doubted = None, True
             self.trouble = f"says that {other} is off, and it is still heard; does the device switch another one?"
         if since is not None and now >= since and self._may_order(other, heard):
-            delay = self._cluster.fence_delay(other)
+            delay = self.cluster.fence_delay(other)
             if now >= self._again_at and (self._powerless or now >= since + delay):
                 self._number += 1
                 order = self._order = _Order(Index(self._number), self._granted(other), now)
@@ -148,11 +148,15 @@ class Duel:
             return order.told_at + REPEAT if order.off_at is None else order.off_at + DOUBT
         if since is None or not self._may_order(other, heard):
             return None
-        times = (since, since + self._cluster.fence_delay(other), self._again_at, self._look_at)
+        times = (since, since + self.cluster.fence_delay(other), self._again_at, self._look_at)
         return min((time for time in times if now < time < inf), default=None)
 
+    def levels(self, other: NodeName) -> tuple[FenceLevel, ...]:
+        """Its fence devices, as configured."""
+        return next((node.fence for node in self.cluster.nodes if node.name == other), ())
+
     def _may_order(self, other: NodeName, heard: bool) -> bool:
-        return self.reqd_joined and bool(self._cluster.node(other).fence) and not (self._doubted and heard)
+        return self.reqd_joined and bool(self.levels(other)) and not (self._doubted and heard)
 
     def _tell(self, other: NodeName, order: _Order, now: float) -> None:
         order.told_at = now

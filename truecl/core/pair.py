@@ -49,7 +49,8 @@ class Pair:
         self.raft, self.life = raft, life
         self.current = False
         self.duel = Duel(raft.me, cluster, out, granted)
-        self._cluster, self._out, self._granted = cluster, out, granted
+        self._out, self._granted = out, granted
+        self._other = raft.other
         self._others_life = BootId("")
         self._heard_at = 0.0
         """When the other's lockd last said anything."""
@@ -59,6 +60,15 @@ class Pair:
         self._left = False
         """The other said goodbye: it ended in good order, and is not fenced for that."""
         self._alone_told = False
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        """The one in force."""
+        return self.duel.cluster
+
+    @cluster.setter
+    def cluster(self, cluster: ClusterConfig) -> None:
+        self.duel.cluster = cluster
 
     def start(self, now: float) -> None:
         self._heard_at = now
@@ -127,7 +137,7 @@ class Pair:
 
     def _silent_since(self) -> float | None:
         """From when the other counts as dead, which may be to come; None: it does not."""
-        timing = self._cluster.timing
+        timing = self.cluster.timing
         if self._dead_since is not None:
             return max(self._dead_since, self._heard_at + timing.detection)
         if self._left or self.raft.leader is not None:
@@ -138,7 +148,9 @@ class Pair:
 
     @property
     def _may_exclude(self) -> bool:
-        return self.raft.other is not None and self.raft.may_lead and not self.raft.alone and self.current
+        raft = self.raft
+        bound = raft.other is None or raft.membership.together
+        return not bound and raft.may_lead and not raft.alone and self.current
 
     @property
     def needed(self) -> bool:
@@ -149,6 +161,8 @@ class Pair:
         """At the end of every event, before Raft's step is taken; returns when it wants to be woken. `leaving`: whether
         the other's service is ending, as its reqd says; None: it has said nothing since this node leads."""
         other = self.raft.other
+        if other != self._other:
+            self._meet(now)
         if other is None:
             return None
         if self.raft.ready:
@@ -174,6 +188,12 @@ class Pair:
         elif leaving is False:
             self.raft.keep(now)
 
+    def _meet(self, now: float) -> None:
+        """There is another other than before, or none any more: what was known of the last one is void."""
+        self.duel.void(now)
+        self._other, self.current, self._others_life = self.raft.other, False, BootId("")
+        self._heard_at, self._dead_since, self._hbd_hears, self._left = now, None, False, False
+
     def _exclude(self, other: NodeName, ended: tuple[Generation, ...], now: float, vouched: str = "") -> None:
         batch = Batch((Excluded(other, ended, vouched),))
         self.duel.void(now)
@@ -196,6 +216,8 @@ class Pair:
         """Nobody can vouch for what they did not see, nor against what is heard."""
         if word.node != other:
             return f"{word.node} is not the other node, {other} is"
+        if self.raft.membership.together:
+            return "the nodes that vote were being changed: neither of the two goes on alone"
         if not self.raft.may_lead:
             return self._behind(other)
         if self._hbd_hears or not self._surely_silent(now):
@@ -206,7 +228,7 @@ class Pair:
 
     def _surely_silent(self, now: float) -> bool:
         """Long enough that every lease which this node helped to give it is over."""
-        timing = self._cluster.timing
+        timing = self.cluster.timing
         lapsed = now >= self._heard_at + timing.lease + timing.drift
         return lapsed and (self._dead_since is not None or now >= self._heard_at + SILENCE * timing.election)
 
@@ -248,7 +270,7 @@ class Pair:
         helps = f"if it is off for certain: lha_fence {other} --confirm"
         if self._left:
             return f"{other} left before {self.raft.me} could go on without it: start it again; or, {helps}"
-        if not self._cluster.node(other).fence:
+        if not self.duel.levels(other):
             return (
                 f"{other} is silent and has no fence device: power it off, then lha_fence {other} --confirm, or boot it"
             )
@@ -257,5 +279,5 @@ class Pair:
         said = f"; the device: {self.duel.trouble}" if self.duel.trouble else ""
         if self.duel.ordered or said:
             return f"{other} is silent and is being fenced{said}; {helps}"
-        delay = self._cluster.fence_delay(other)
+        delay = self.cluster.fence_delay(other)
         return f"{other} is silent and will be fenced, {delay:g} s after it fell silent (fence_delay); {helps}"

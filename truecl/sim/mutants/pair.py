@@ -106,7 +106,7 @@ class InForceOnceCommitted(Log):
     @property
     def membership(self) -> Membership:
         latest = super().membership
-        if self.membership_committed or latest.excluded is not None:
+        if self.settled or latest.excluded is not None:
             return latest
         before = self._memberships[-2][1] if len(self._memberships) > 1 else self.snapshot.membership
         return before if before.excluded is not None else latest
