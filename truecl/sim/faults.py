@@ -275,8 +275,8 @@ def retimed(faults: Faults) -> Faults:
 def duels(faults: Faults) -> Faults:
     """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
     return replace(
-        _plain(faults), cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
-        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+        _plain(faults), cuts=0.6, cut_length=1.0, one_link=0.0, one_way=0.3, power_cuts=0.15, off_length=0.6, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0, service_stops=0.2, vouches=0.3,
     )  # fmt: skip
 
 

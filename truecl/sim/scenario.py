@@ -28,7 +28,7 @@ from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, S
 from truecl.sim.cluster import Plan
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
-from truecl.wire.messages import Reply, Request
+from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -67,8 +67,8 @@ def configuration(random: Random, nodes: int, witness: bool = False, guarded: bo
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     if guarded:
         use, allowance, timeout = random.choice(uses[1:]), 0.4, random.choice((1.0, 2.0, 2.0))
-    fenced = random.random() < (0.6 if use == "off" else 0.3)
-    limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
+    fenced = random.random() < (0.85 if nodes == 2 else 0.6 if use == "off" else 0.3)
+    limit = random.choice((0.2, 0.4, 1.0)) if nodes == 2 else 20.0
     board = (FenceConfig(agent="fence_board", timeout=limit),)
     feeds = tuple(
         FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1, timeout=limit) for each in ("a", "b")
@@ -198,11 +198,31 @@ class Operators:
 
     def _vouch(self, dark: list[NodeName]) -> None:
         """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
+        if len(self._cluster.names) == 2 and self._random.random() < 0.8:
+            self._vouch_for(dark[0])
+            return
         cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
         lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:
             seen = self._random.choice(lockds).ledger.index
             self._ask("confirm", AppName(""), self._random.choice(dark), seen)
+
+    def _vouch_for(self, dark: NodeName) -> None:
+        """At the other of two nodes, which says what it wants to be told, and is told the truth. (That a node did not
+        go on alone, this operator never says: he has not been there all the time.)"""
+        machine = next(each for each in self._cluster.machines.values() if each.name != dark)
+        self._number += 1
+        who = f"command-{self._number}"
+
+        def read(message: Any) -> None:
+            sure = isinstance(message, Confirmed) and not (message.reason or message.say_more or message.taken)
+            if sure and not self._cluster.machines[dark].powered:
+                self._number += 1
+                word = ConfirmOff(dark, "operator", message.seen)
+                self._cluster.note(f"command-{self._number}", f"{word}")
+                machine.command(f"command-{self._number}", LOCKD, word, lambda answer: None)
+
+        machine.command(who, LOCKD, ConfirmOff(dark, "operator"), read)
 
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
