@@ -1,12 +1,11 @@
 """Nodes come and go while an application runs: lha_node add and remove, as the operator types them."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from clusterlib import Cluster, light, running, steps, until
+from clusterlib import Cluster, light, running, until
 
 APPS = {"web1": light(1, ("n1", "n2", "n3"))}
 

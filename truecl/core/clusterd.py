@@ -11,19 +11,22 @@ from truecl.core.account import Account
 from truecl.core.cold_start import ColdStart
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
+from truecl.core.fitness import PlanInput
+from truecl.core.flapping import Flapping
 from truecl.core.ledger import lease_timing, may_configure
 from truecl.core.operations import Operations
 from truecl.core.outbox import Outbox
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName
-from truecl.model.ledger import AnyCommand, Configure
+from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
     FenceResult,
     Follow,
+    HeldNode,
     InstanceProgress,
     Leadership,
     Members,
@@ -66,6 +69,7 @@ class Clusterd:
         self._desk = self._operations.desk
         self._cold_start = ColdStart(self.situation)
         self._fencer = Fencer(self.situation, self._out)
+        self._flapping = Flapping(self.situation)
         self._number = 0
         self._proposal: tuple[int, Index | None, float] | None = None
         """Number, index once known, and when it is given up."""
@@ -176,6 +180,7 @@ class Clusterd:
         elif situation.master_since is None:
             situation.master_since = situation.now
             self._cold_start.begin()
+            self._flapping.begin()
         if situation.master:
             self._operations.begin_early()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
@@ -188,7 +193,7 @@ class Clusterd:
         self._operations.forget()
         self._fencer.forget()
         self._ordered.clear()
-        if self._notes.notes:
+        if self._notes != Notes(()):
             self._notes = Notes(())
             self._out.tell(STATD, self._notes)
 
@@ -199,18 +204,21 @@ class Clusterd:
         return PlanInput(
             self.me, situation.configuration, situation.ledger,
             situation.alive(), situation.awaited(), situation.lost(),
-            situation.nodes.reports, frozenset(situation.nodes.expired), dict(self._fencer.trouble),
+            situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
+            frozenset(self._flapping.held()),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
+        lost_and_found = self._flapping.step()
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
         proposing = self._proposal is not None
-        commands = [*self._configure(), *self._cold_start.step(proposing), *self._operations.stale_locks()]
-        commands += self._operations.step(self._plan.failed, proposing)
+        commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
+        commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
+        commands += self._operations.step_nodes(self._plan.stays, proposing)
         commands += [*self._plan.commands, *self._operations.step_fences(proposing)]
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
@@ -222,10 +230,17 @@ class Clusterd:
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())
-        notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
+        notes = Notes(
+            tuple(AppNote(app, text) for app, text in self._plan.notes),
+            tuple(HeldNode(node, until) for node, until in self._flapping.held().items()),
+        )
         if notes != self._notes:
             self._notes = notes
             self._out.tell(STATD, notes)
+
+    def _raise_level(self) -> list[AnyCommand]:
+        level = self.situation.nodes.level
+        return [RaiseLevel(level)] if level > self.situation.ledger.level else []
 
     def _configure(self) -> list[AnyCommand]:
         """The log says which configuration is in force, and how long leases are. A master that is behind by its own is
@@ -288,7 +303,7 @@ class Clusterd:
             self._ordered[order] = now
             message = Order(
                 order.verb, order.app, order.generation, self.situation.leadership.term, order.takeover, order.proofs,
-                order.watchdog,
+                order.watchdog, order.addressed,
             )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)
@@ -324,7 +339,7 @@ class Clusterd:
         if not self.situation.master:
             return times
         times += [at + REPEAT_ORDER for at in self._ordered.values()] + self._fencer.wakes()
-        times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes()
+        times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes() + self._flapping.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
         if self._plan.step_down:

@@ -76,9 +76,10 @@ class Leases:
         length = max((each.lease + each.drift for each in self._timings), default=math.inf)
         return self._answered.get(node, self._bound) + length
 
-    def surely_over(self, node: NodeName) -> float:
-        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts."""
-        return self._answered.get(node, self._bound) + expired_after(self._timings)
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts.
+        `addressed`: for a grant that is (`Grant.addressed`)."""
+        return self._answered.get(node, self._bound) + expired_after(self._timings, addressed)
 
     def surely_reset(self, node: NodeName, timeout: float) -> float:
         """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout."""
@@ -89,7 +90,8 @@ class Leases:
         self._revoked.setdefault(node, {})[app] = generation
 
     def reported(self, request: Renew, live: Collection[tuple[AppName, Generation]]) -> None:
-        """What the old owner says of itself: revoked until it reports the generation closed, or never had it.
+        """What the old owner says of itself: revoked until it reports the generation closed, or never had it, or has it
+        frozen and waits for an answer that does not name it.
 
         Its record precedes the first step, so a table without the generation means that its start never came there.
         Whether it can still come, the log says: as long as the grant is `live` (its end proposed, not committed), an
@@ -101,15 +103,17 @@ class Leases:
         phases = {(line.app, line.generation): line.phase for line in request.instances}
         for app, generation in list(revoked.items()):
             phase = phases.get((app, generation))
-            if phase is Phase.CLOSED or (phase is None and (app, generation) not in live):
+            waits = phase in (None, Phase.FROZEN) and (app, generation) not in live
+            if phase is Phase.CLOSED or waits:
                 del revoked[app]
         if not revoked:
             del self._revoked[request.node]
 
 
-def expired_after(timings: tuple[LeaseTiming, ...]) -> float:
+def expired_after(timings: tuple[LeaseTiming, ...], addressed: bool = False) -> float:
     """Seconds from an answer to 'expired'; for ever where no timing is in force."""
-    return max((each.lease + each.drift + each.stop_allowance for each in timings), default=math.inf)
+    allowances = ((each, each.address_allowance if addressed else each.stop_allowance) for each in timings)
+    return max((each.lease + each.drift + allowance for each, allowance in allowances), default=math.inf)
 
 
 def reset_after(timings: tuple[LeaseTiming, ...], timeout: float) -> float:

@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Records, Told
+from truecl.core import levels
+from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
 from truecl.core.quorum import electors
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -34,7 +36,7 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
@@ -84,10 +86,13 @@ def membership_of(configuration: Configuration, founder: bool) -> Membership:
 
 
 class Lockd:
-    """The whole core of lockd. `founder`: this node is of those that the cluster began with.
+    """The whole core of lockd. `founder`: this node is of those that the cluster began with. `level`: the newest level
+    of the log that it is to know, of an older release in tests.
 
-    Raises JournalDamaged, ForeignJournal for records that it cannot trust.
+    Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and `handle` raise Outdated.
     """
+
+    _apply = staticmethod(ledgers.apply)
 
     def __init__(
         self,
@@ -97,8 +102,10 @@ class Lockd:
         random: Random,
         boot: BootId,
         founder: bool = True,
+        level: int = LEVEL,
     ) -> None:
         self.me = me
+        self._level = level
         self._boot = boot
         self._cluster = configuration.cluster
         self._timing = configuration.cluster.timing
@@ -122,6 +129,7 @@ class Lockd:
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
+        self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -129,7 +137,7 @@ class Lockd:
         self._members = Members(self.raft.membership, self.raft.log.settled)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
-        self._compacted = 0
+        self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
@@ -233,7 +241,7 @@ class Lockd:
         """What the whole log gives to it: if this node leads without another, all of it will be committed."""
         ledger = self.ledger
         for entry in self.raft.not_applied():
-            ledger = ledgers.apply(ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            ledger = ledgers.apply(ledger, entry.index, entry.term, self._batch(entry.payload))
         return tuple(sorted(generation for _, generation in ledgers.granted_to(ledger, node)))
 
     def _disk_full(self, now: float) -> None:
@@ -256,6 +264,7 @@ class Lockd:
     # ---- leases -----------------------------------------------------------------------------------------------------
 
     def _renew_here(self, message: Renew, now: float) -> None:
+        message = msgspec.structs.replace(message, level=self._level)
         if self.raft.role is Role.LEADER:
             self._renew(message, now)
         elif self.raft.leader is not None:
@@ -294,6 +303,7 @@ class Lockd:
         if self._reports.get(node) != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
+        self._levels[node] = message.level
         if message.watchdog is not None:
             self._watchdogs[node] = message.watchdog
         else:
@@ -359,7 +369,10 @@ class Lockd:
         return Proposed(message.number, None if problem else self.raft.log.last_index, problem)
 
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
-        """Why a node may not be given a grant, or the proof that ends one does not hold here; '' if all is well."""
+        """Why not all members could read it, a node may not be given a grant, or the proof that ends one does not hold
+        here; '' if all is well."""
+        if problem := levels.inadmissible(command, self.ledger, self._common_level()):
+            return problem
         if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
             return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
@@ -382,13 +395,17 @@ class Lockd:
                 text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
                 return "" if proven else text
             case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node)
+                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
                 return "" if over else f"the lease of {grant.node} may still hold"
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
                     return f"the log knows of no watchdog of {grant.node} that counts for it"
                 over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
+
+    def _common_level(self) -> int:
+        """By what the members said to this leader."""
+        return levels.common(self._levels, self.raft.membership.nodes, self._level)
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -436,13 +453,23 @@ class Lockd:
             self._out.send(enclosed.node, enclosed.message)
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
+            levels.check_snapshot(self.ledger, self._level)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            self.ledger = self._apply(self.ledger, entry.index, entry.term, self._batch(entry.payload))
         if self._leases is not None:
             self._leases.retime(self.ledger.timings, now)
         if step.completed_round:
             self._answer(step.completed_round)
         return step.wake_at
+
+    def _batch(self, payload: bytes) -> Batch:
+        """Raises Outdated."""
+        try:
+            batch = _BATCH.decode(payload)
+        except msgspec.ValidationError as error:
+            raise Outdated(f"the cluster's log holds a command that this release does not know ({error})") from error
+        levels.check(batch, self._level)
+        return batch
 
     def _tell_news(self, now: float) -> None:
         leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
@@ -458,7 +485,10 @@ class Lockd:
         if leadership.ready:
             self._forget_strangers()
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
+            nodes = Nodes(
+                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
+                self._lapsed(now), self._common_level(),
+            )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -488,6 +518,7 @@ class Lockd:
         self._reports.clear()
         self._leaving.clear()
         self._watchdogs.clear()
+        self._levels.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
@@ -497,10 +528,20 @@ class Lockd:
         leases = self._leases_of_term(now)
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
+    def _grants(self) -> tuple[Grant, ...]:
+        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
+
+    def _leased(self) -> tuple[Grant, ...]:
+        """Live grants that the end of a lease ends."""
+        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
+
+    def _lapsed(self, now: float) -> tuple[Generation, ...]:
+        leases, grants = self._leases_of_term(now), self._leased()
+        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
+
     def _guarded(self) -> tuple[Grant, ...]:
         """Live grants that a watchdog's reset would end."""
-        grants = (state.grant for _, state in sorted(self.ledger.apps.items()))
-        return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
+        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
         leases, grants = self._leases_of_term(now), self._guarded()
@@ -511,12 +552,13 @@ class Lockd:
             return None
         leases = self._leases_of_term(now)
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
         times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
         if len(self.ledger.timings) > 1:
             times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
         return min((time for time in times if now < time < math.inf), default=None)
 
     def _compact(self) -> None:
-        if self.raft.applied - self._compacted >= COMPACT_EVERY:
-            self._compacted = self.raft.applied
-            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step
+        if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:
+            data = ledgers.encode(self.ledger)
+            self.raft.compact(self.raft.applied, data, self.retained)  # its saves come with the next step

@@ -1,4 +1,4 @@
-"""Operators' requests at the master: each becomes an operation on an application or on a node's power, once.
+"""Operators' requests at the master: each becomes an operation on an application, on a node or on its power, once.
 
 A request may come again: its origin passes it on until it hears of the end, which may be lost. It is known by its id;
 what became of the latest ones is remembered for that.
@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from truecl.core import fence_operation, membership_operation
+from truecl.core import fence_operation, membership_operation, node_operation
 from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
 from truecl.core.ledger import app_state, lease_timing, may_configure
 from truecl.core.membership_operation import MembershipOperation
+from truecl.core.node_operation import NodeOperation, NodeStage
 from truecl.core.operation import Operation, Stage
 from truecl.core.outbox import Outbox
 from truecl.core.situation import Situation
@@ -48,6 +49,7 @@ class Operations:
         self.desk = Desk(situation, outbox, self.begin)
         self._operations: dict[str, Operation] = {}
         self._fence_operations: dict[str, FenceOperation] = {}
+        self._node_operations: dict[str, NodeOperation] = {}
         self._memberships: dict[str, MembershipOperation] = {}
         self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
@@ -59,6 +61,7 @@ class Operations:
         """This node leads no more, or not yet."""
         self._operations.clear()
         self._fence_operations.clear()
+        self._node_operations.clear()
         self._memberships.clear()
         if self._situation.leadership.leader != self._situation.me:
             self._early.clear()
@@ -71,9 +74,10 @@ class Operations:
     def begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
-        under_way: Operation | FenceOperation | MembershipOperation | None = (
+        under_way: Operation | FenceOperation | NodeOperation | MembershipOperation | None = (
             self._operations.get(request.id)
             or self._fence_operations.get(request.id)
+            or self._node_operations.get(request.id)
             or self._memberships.get(request.id)
         )
         if under_way is not None:
@@ -92,14 +96,16 @@ class Operations:
     def _begin_new(self, request: Request, origin: NodeName) -> None:
         situation = self._situation
         problem = self._problem(request)
-        waiting = len(self._operations) + len(self._fence_operations) + len(self._memberships)
-        if problem or waiting >= MAX_OPERATIONS:
+        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships)
+        if problem or sum(len(each) for each in kinds) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
             self.desk.answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
             self.desk.answer(origin, Reply(request.id, code=1))
         elif request.verb in fence_operation.VERBS:
             operation = fence_operation.begin(request, origin, situation.configuration, situation.now)
             self._fence_operations[request.id] = operation
+        elif request.verb in node_operation.VERBS:
+            self._node_operations[request.id] = NodeOperation(request, origin, situation.now)
         elif request.verb in membership_operation.VERBS:
             self._memberships[request.id] = MembershipOperation(request, origin, situation.now, situation.now)
         else:
@@ -113,6 +119,8 @@ class Operations:
             return ""
         if request.verb in fence_operation.VERBS:
             return self._fence_problem(request)
+        if request.verb in node_operation.VERBS:
+            return node_operation.problem(request, self._situation.configuration, self._situation.ledger)
         if request.verb in membership_operation.VERBS:
             return self._membership_problem(request)
         if request.verb not in ("start", "stop", "move"):
@@ -131,6 +139,8 @@ class Operations:
             return f"'{request.node}' is not one of the nodes of '{request.app}': {', '.join(config.nodes)}"
         if request.node not in self._situation.heard():
             return f"node '{request.node}' is not up; lha_stat shows which are"
+        if request.node in self._situation.ledger.standby:
+            return f"node '{request.node}' is on standby; to use it again: lha_node resume {request.node}"
         return ""
 
     def _fence_problem(self, request: Request) -> str:
@@ -147,12 +157,13 @@ class Operations:
         return membership_operation.problem(request, self._situation)
 
     def _target(self, app: AppName) -> NodeName | None:
-        """Where a move without a node goes: the next of its list that is up."""
-        config, grant = self._situation.configuration.app(app), app_state(self._situation.ledger, app).grant
+        """Where a move without a node goes: the next of its list that is up and in use."""
+        ledger, heard = self._situation.ledger, self._situation.heard()
+        config, grant = self._situation.configuration.app(app), app_state(ledger, app).grant
         if config is None:
             return None
-        heard = self._situation.heard()
-        others = [node for node in config.nodes if node in heard and (grant is None or node != grant.node)]
+        usable = [node for node in config.nodes if node in heard and node not in ledger.standby]
+        others = [node for node in usable if grant is None or node != grant.node]
         return others[0] if others else None
 
     # ---- on applications --------------------------------------------------------------------------------------------
@@ -162,6 +173,9 @@ class Operations:
         for operation in self._operations.values():
             if operation.request.app == message.app:
                 self.desk.answer(operation.origin, Reply(operation.request.id, message.progress))
+        for each in self._node_operations.values():
+            if message.app in each.leaving:
+                self.desk.answer(each.origin, Reply(each.request.id, message.progress))
 
     def stale_locks(self) -> list[AnyCommand]:
         locks = sorted(self._situation.ledger.locks.items())
@@ -295,6 +309,26 @@ class Operations:
                 self._tell_end(id, operation.origin, operation.code, operation.text)
         return commands
 
+    # ---- on nodes ---------------------------------------------------------------------------------------------------
+
+    def step_nodes(self, stays: tuple[AppName, ...], proposing: bool) -> list[AnyCommand]:
+        """`stays`: applications that no node but their own will do for."""
+        situation, commands = self._situation, list[AnyCommand]()
+        for id, operation in list(self._node_operations.items()):
+            if situation.now >= operation.asked_at + FORGOTTEN:
+                del self._node_operations[id]
+                continue
+            if proposing:  # decide on what the log says
+                continue
+            commands += operation.step(situation.ledger, situation.heard(), stays)
+            for progress in operation.progress:
+                self.desk.answer(operation.origin, Reply(id, progress))
+            operation.progress.clear()
+            if operation.stage is NodeStage.DONE and operation.code is not None:
+                del self._node_operations[id]
+                self._tell_end(id, operation.origin, operation.code, operation.text)
+        return commands
+
     # ---- on the membership ------------------------------------------------------------------------------------------
 
     def reshaped(self, message: Proposed) -> None:
@@ -331,6 +365,7 @@ class Operations:
             each for each in self._operations.values() if each.stage is Stage.WAIT or each.request.verb == "configure"
         ]
         times = [each.asked_at + FORGOTTEN for each in forgotten]
+        times += [each.asked_at + FORGOTTEN for each in self._node_operations.values()]
         times += [each.wake_at for each in self._memberships.values()]
         if self._situation.members.membership.together:
             times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))

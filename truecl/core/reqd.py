@@ -10,6 +10,7 @@ anything else is looked at (SAFETY.md sections 2 and 6).
 
 from typing import Any
 
+from truecl import __version__
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.fence_questions import FenceQuestions
@@ -104,7 +105,7 @@ class Reqd:
         self._lease = Lease(me, boot, timing.lease, timing.renewal, int(now * 1e6), now)
         self.instances = Instances(me, boot, records, self._lease, self._out, now)
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
-        self.guard = Guard(self._lease, self._watchdog, self.instances, records, self._out)
+        self.guard = Guard(configuration.cluster, self._lease, self._watchdog, self.instances, records, self._out)
         self.orders = Orders(configuration, self._lease, self._watchdog, self.guard, self.instances, records, self._out)
         self._supervisor = Supervisor(self._out)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
@@ -320,6 +321,7 @@ class Reqd:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
         self._lease.interval = configuration.cluster.timing.renewal
+        self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -353,7 +355,7 @@ class Reqd:
             guard, renewal, self.instances.wake_at, self._supervisor.wake_at,
             self._fences.wake_at, self._formation.deadline,
             renewal if status < renewal < status + STATUS_PATIENCE else status,
-            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
+            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at, self.guard.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:
@@ -370,7 +372,9 @@ class Reqd:
     def _status(self, now: float) -> NodeStatus:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         left = max(0.0, self._lease.end - now)
-        return NodeStatus(self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report())
+        return NodeStatus(
+            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
+        )
 
 
 def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:

@@ -109,6 +109,10 @@ class Situation:
             lost.append(self.me)
         return frozenset(lost)
 
+    def departed(self) -> frozenset[NodeName]:
+        """Silent after a goodbye."""
+        return frozenset(node.node for node in self.view.nodes if node.left and not node.alive)
+
     def _was_renewing(self, node: NodeName) -> bool:
         """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to. The old
         lease of a node that just came is over, and it is not lost for that."""

@@ -11,13 +11,26 @@ import msgspec
 
 from truecl.core import happenings
 from truecl.core.chronicle import Chronicle
-from truecl.core.contract import Connected, Disconnected, Done, Event, Joined, Left, Output, Received, Told, Woke
+from truecl.core.contract import (
+    Connected,
+    Disconnected,
+    Done,
+    Event,
+    Joined,
+    Left,
+    Output,
+    Received,
+    Rejected,
+    Told,
+    Woke,
+)
 from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
 from truecl.core.standing import standing
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
+from truecl.model.membership import Membership
 from truecl.wire.messages import (
     Applied,
     AskInputs,
@@ -29,6 +42,7 @@ from truecl.wire.messages import (
     InstanceStatus,
     Leadership,
     LogLines,
+    Members,
     NewConfiguration,
     NodeStatus,
     Note,
@@ -74,6 +88,11 @@ class Statd:
         """When the present master became known: it needs a moment to hear from all."""
         self._ledger: Ledger | None = None
         self._notes: dict[AppName, str] = {}
+        self._held: dict[NodeName, float] = {}
+        """Until when, by this node's clock; of the master beside this statd."""
+        self._rejected: dict[NodeName, str] = {}
+        self._membership: Membership | None = None
+        """Of the log, as this node's lockd knows it."""
         self._reports: dict[NodeName, tuple[NodeStatus, float]] = {}
         self._sent: tuple[NodeName, NodeStatus, float] | None = None
         self._questions: dict[int, _Question] = {}
@@ -98,7 +117,10 @@ class Statd:
                     self._out.tell(who, Subscribe())
             case Left(who=who):
                 self._left(who)
+            case Rejected(node=node, reason=reason):
+                self._rejected[node] = happenings.clipped(reason)
             case Connected(node=node):
+                self._rejected.pop(node, None)
                 self._chronicle.connected(node)
                 self._report(now)
             case Disconnected(node=node):
@@ -126,8 +148,10 @@ class Statd:
                     self._since = now
                 self._leadership = message
                 if message.leader != self.me:
-                    self._notes = {}
+                    self._notes, self._held = {}, {}
                 self._report(now)
+            case Members() if who == LOCKD:
+                self._membership = message.membership
             case Applied() if who == LOCKD:
                 if self._ledger is not None:
                     self._chronicle.happened(happenings.in_ledger(self._ledger, message.ledger), now)
@@ -137,6 +161,7 @@ class Statd:
                 self._report(now)
             case Notes() if who == CLUSTERD:
                 self._notes = {note.app: happenings.clipped(note.text) for note in message.notes[:MAX_INSTANCES]}
+                self._held = {each.node: each.until for each in message.held}
             case NewConfiguration() if who == SYNCD:
                 self.configuration = message.configuration
                 self._chronicle.nodes = self._nodes()
@@ -162,7 +187,7 @@ class Statd:
         if who == HBD:
             self._view = None
         elif who == CLUSTERD:
-            self._notes = {}
+            self._notes, self._held = {}, {}
         elif who == LOCKD and self._leadership is not None:
             # Whom to ask stays known; this node's own word about the log is no longer good.
             self._leadership = msgspec.structs.replace(self._leadership, ready=False)
@@ -282,7 +307,23 @@ class Statd:
             silent=self._silent_statds(ledger, now),
             here=self.me,
             trouble=self._leadership.trouble if self._leadership is not None else "",
+            roles={node: self._role(node) for node in self._nodes()},
+            held={node: max(0.0, until - now) for node, until in self._held.items()},
+            refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
         )
+
+    def _role(self, node: NodeName) -> str:
+        """By the log, which is what counts; `joining` is what it does not say yet and the configuration does."""
+        cluster, membership = self.configuration.cluster, self._membership
+        if membership is not None and membership.nodes:
+            votes = node in membership.voters
+            if node not in membership.nodes or (node in cluster.voters and not votes):
+                return "joining"
+        else:
+            votes = node in cluster.voters
+        if not votes:
+            return "observer"
+        return "witness" if cluster.node(node).witness else "voter"
 
     def _silent_statds(self, ledger: Ledger, now: float) -> tuple[NodeName, ...]:
         """As the master's statd sees it; nobody else is told."""
@@ -318,7 +359,8 @@ class Statd:
         return [node for node in self._nodes() if node != self.me and self._seen(node) is not False]
 
     def _voters_up(self) -> tuple[int, int]:
-        voters = self.configuration.cluster.voters
+        known = self._membership.voters if self._membership is not None else ()
+        voters = known or self.configuration.cluster.voters
         return sum(self._seen(node) is True for node in voters), len(voters)
 
     def _state(self) -> str:

@@ -179,6 +179,7 @@ class Joint:
             failed=failed or _no_failure,
             on_failed_save=daemon.failed_save,
             on_defect=daemon.defect,
+            on_outdated=daemon.outdated,
             when_full=self.when_full,
         )
         self._host.start()

@@ -58,6 +58,8 @@ class Renew(Message, frozen=True):
     """The service there is being stopped: nothing new is to be placed on it."""
     watchdog: WatchdogReport | None = None
     """None: none is configured there."""
+    level: int = 1
+    """The node's lockd adds it: the newest level of the log that it knows."""
 
 
 class Renewed(Message, frozen=True):
@@ -113,12 +115,16 @@ class Nodes(Message, frozen=True):
 
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
     expired: tuple[NodeName, ...]
-    """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+    """Nodes whose lease, drift and stop allowance are over."""
     leaving: tuple[NodeName, ...] = ()
     watchdogs: dict[NodeName, WatchdogReport] = {}
     """What each node said of its own, where one is configured."""
     reset: tuple[Generation, ...] = ()
     """Live generations whose node's watchdog has surely reset it: 'expired + watchdog' would be accepted now."""
+    lapsed: tuple[Generation, ...] = ()
+    """Live generations for which 'expired' would be accepted now."""
+    level: int = 1
+    """The newest level of the log that all its members have said they know."""
 
 
 class Members(Message, frozen=True):
@@ -273,6 +279,8 @@ class Order(Message, frozen=True):
     start it."""
     watchdog: float = 0.0
     """Seconds, as in the grant."""
+    addressed: bool = False
+    """As in the grant; a node whose own configuration says otherwise does not start it."""
 
 
 class OrderFenceOff(Message, frozen=True):
@@ -346,9 +354,10 @@ class InstanceProgress(Message, frozen=True):
 
 
 class Request(Message, frozen=True):
-    """An operator's wish: verb 'start', 'stop' or 'move' for an application, or, with app '', 'off', 'on', 'reboot' or
-    'confirm' (the operator vouches that it is off), 'add' or 'remove' for a node, or 'configure' for a version of the
-    configuration that all nodes have by now. `id` is unique at its origin."""
+    """An operator's wish: verb 'start', 'stop' or 'move' for an application; with app '', 'off', 'on', 'reboot' or
+    'confirm' (the operator vouches that it is off), 'standby', 'resume', 'add' or 'remove' for a node, or 'configure'
+    for a version of the configuration that all nodes have by now; 'clear' for what failed, with the name of an
+    application or a node in `app`. `id` is unique at its origin."""
 
     id: str
     verb: str
@@ -357,6 +366,8 @@ class Request(Message, frozen=True):
     operator: str = ""
     seen: Index = Index(0)
     """For 'confirm': the log index that the operator looked at. What was granted later is not vouched for."""
+    keep: bool = False
+    """For 'standby': what runs there stays."""
     digest: str = ""
     """For 'configure': of that version."""
 
@@ -605,6 +616,8 @@ class NodeStatus(Message, frozen=True):
     instances: tuple[InstanceStatus, ...]
     lease_left: float = 0.0
     watchdog: WatchdogReport | None = None
+    release: str = ""
+    """Of truecl, as it runs there."""
 
 
 class AskStanding(Message, frozen=True):
@@ -635,10 +648,18 @@ class AppNote(msgspec.Struct, frozen=True):
     text: str
 
 
+class HeldNode(msgspec.Struct, frozen=True):
+    """A node that comes and goes, and gets nothing new until then (CLOCK_BOOTTIME of the master's node)."""
+
+    node: NodeName
+    until: float
+
+
 class Notes(Message, frozen=True):
-    """clusterd (master) to statd: one line for each application that is not as wanted."""
+    """clusterd (master) to statd: a line for each application that is not as wanted, and which nodes are held down."""
 
     notes: tuple[AppNote, ...]
+    held: tuple[HeldNode, ...] = ()
 
 
 class Status(Message, frozen=True):
@@ -664,6 +685,12 @@ class Status(Message, frozen=True):
     """The node on which the question was asked, whoever answered it."""
     trouble: str = ""
     """Of two nodes: why the one that answers waits for the other, or goes on alone; '': nothing to say."""
+    roles: dict[NodeName, str] = {}
+    """voter, observer or witness."""
+    held: dict[NodeName, float] = {}
+    """Nodes that come and go, and for how many seconds they get nothing new."""
+    refused: dict[NodeName, str] = {}
+    """Nodes with whom no session can be, and why."""
 
 
 class Note(Message, frozen=True):
