@@ -3,17 +3,22 @@
 python -m truecl.sim --seeds 0..999            1,000 bad days; prints the seeds that broke a promise
 python -m truecl.sim --seed 17 --trace         every event of one
 python -m truecl.sim --seed 17 --replay        twice, and compare the histories
-python -m truecl.sim --mutants --seeds 0..99   leave each guard out in turn: which seed sees it?
+python -m truecl.sim --mutants                 leave each rule out in turn: is it seen within its budget of seeds?
 """
 
 import argparse
+import os
 import sys
+from collections import Counter
 from time import perf_counter
 
+from truecl.sim.coverage import KINDS
 from truecl.sim.mutants import MUTANTS
 from truecl.sim.mutants.build import Mutant
 from truecl.sim.runner import Result, run
 from truecl.sim.sweep import named, results
+
+DEFAULT = (0, 199)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,20 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
     first, last = options.seeds
     seeds = range(first, last + 1)
     if options.mutants:
-        return _hunt(seeds, options.nodes, options.jobs)
+        return _hunt(seeds if options.seeds != DEFAULT else None, options.nodes, options.jobs)
     return _sweep(seeds, options.nodes, mutant, options.jobs)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m truecl.sim", description="Simulate truecl clusters on bad days.")
     parser.add_argument("--seed", type=int, help="one seed only")
-    parser.add_argument("--seeds", type=_range, default=(0, 199), metavar="A..B", help="all from A to B (0..199)")
+    parser.add_argument("--seeds", type=_range, default=DEFAULT, metavar="A..B", help="all from A to B (0..199)")
     parser.add_argument("--nodes", type=int, choices=range(2, 9), help="2 to 8; drawn per seed by default")
     parser.add_argument("--trace", action="store_true", help="print every event (with --seed)")
     parser.add_argument("--replay", action="store_true", help="run the seed twice and compare the histories")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="leave this guard out")
     parser.add_argument("--mutants", action="store_true", help="leave each guard out in turn, until a seed sees it")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
     return parser
 
 
@@ -77,25 +82,39 @@ def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
 
 def _sweep(seeds: range, nodes: int | None, mutant: Mutant | None, jobs: int) -> int:
     began, events, bad, count = perf_counter(), 0, 0, 0
+    met, days = Counter[str](), Counter[str]()
     for result in results(seeds, nodes, mutant.name if mutant else None, jobs):
         count, events = count + 1, events + result.events
+        met.update(result.coverage)
+        days.update(list(result.coverage))
         if result.problem:
             bad += 1
             _story(result)
+    _coverage(met, days)
     _say(f"{count} seeds, {bad} broke a promise; {_rate(events, perf_counter() - began)}")
     return 1 if bad else 0
 
 
-def _hunt(seeds: range, nodes: int | None, jobs: int) -> int:
+def _coverage(met: Counter[str], days: Counter[str]) -> None:
+    """What these days met: how often, in how many seeds."""
+    for kind in KINDS:
+        if kind in met:
+            _say(f"{met[kind]:9} in {days[kind]:6}  {kind}")
+    never = [kind for kind in KINDS if kind not in met]
+    if never:
+        _say(f"never met: {', '.join(never)}")
+
+
+def _hunt(seeds: range | None, nodes: int | None, jobs: int) -> int:
     missed = 0
     for mutant in MUTANTS:
         began, caught = perf_counter(), None
-        for tried, result in enumerate(results(seeds, nodes, mutant.name, jobs), 1):
+        for result in results(seeds or range(mutant.budget), nodes, mutant.name, jobs):
             if result.problem:
-                caught = f"seed {result.seed} ({tried} tried): {result.problem[:100]}"
+                caught = f"seed {result.seed}: {result.problem.splitlines()[0][:100]}"
                 break
         missed += caught is None
-        _say(f"{mutant.name:36} {perf_counter() - began:6.1f} s  {caught or 'NOT CAUGHT'}")
+        _say(f"{mutant.breaks:12} {mutant.name:42} {perf_counter() - began:5.1f} s  {caught or 'NOT CAUGHT'}")
     return 1 if missed else 0
 
 

@@ -160,7 +160,7 @@ def run(
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count, witness)
+    config = scenario.configuration(random, count, witness, drawn.guarded)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
     if random.random() < 0.75:
@@ -223,5 +223,5 @@ def _healed(faults: Faults) -> Faults:
     return replace(
         CALM, latency=min(faults.latency, 0.001), jitter=min(faults.jitter, 0.005), fsync=faults.fsync,
         driver_time=faults.driver_time, drift=faults.drift, fence_slow=faults.fence_slow,
-        fence_slow_length=faults.fence_slow_length,
+        fence_slow_length=faults.fence_slow_length, wishes=faults.wishes,
     )  # fmt: skip

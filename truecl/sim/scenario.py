@@ -54,8 +54,9 @@ _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
 
-def configuration(random: Random, nodes: int, witness: bool = False) -> Configuration:
-    """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
+def configuration(random: Random, nodes: int, witness: bool = False, guarded: bool = False) -> Configuration:
+    """`nodes` nodes on two links, with fence devices in most seeds, and three applications. `guarded`: no device,
+    but quick watchdogs decide."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
@@ -63,6 +64,8 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     use = random.choice(uses)
     whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
     profile, lease = random.choice(TIMINGS)
+    if guarded:
+        allowance, use = 0.4, random.choice(uses[1:])
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     fenced = random.random() < (0.6 if use == "off" else 0.3)
     limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
@@ -85,7 +88,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
-                    fence=levels if fenced or random.random() < 0.2 else (),
+                    fence=levels if (fenced or random.random() < 0.2) and not guarded else (),
                     watchdog=WatchdogConfig(use=use, timeout=timeout, watchdog_survives_pause=random.random() < 0.12),
                     witness=witness and name == names[-1],
                     fence_delay=delays[place - 1],
@@ -172,7 +175,7 @@ class Operators:
         self._on = False
 
     def _next(self) -> None:
-        self._cluster.schedule.after(self._random.expovariate(0.7), self._something)
+        self._cluster.schedule.after(self._random.expovariate(self._cluster.faults.wishes), self._something)
 
     def _something(self) -> None:
         if not self._on:
