@@ -67,6 +67,7 @@ from truecl.wire.messages import (
     Form,
     Leadership,
     Living,
+    Members,
     NewConfiguration,
     NodeStatus,
     Order,
@@ -261,6 +262,8 @@ class Reqd:
                     self._formation.begin(who, message, now)
                 else:
                     self._out.tell(who, Refused("only root forms and dissolves a cluster"))
+            case Members() | Refused():
+                pass
             case _:
                 self._out.tell(who, Refused(f"reqd does not take {type(message).__name__} from {who}"))
 
