@@ -217,7 +217,7 @@ class Lockd:
             case ConfirmOff():
                 self._confirm_off(who, message, now)
             case Refused():
-                pass
+                pass  # who refuses is not refused in turn, for ever
             case _:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 

@@ -41,6 +41,8 @@ MAX_AGE = 2.0
 """Seconds after which a message that still waits is dropped: its sender has long sent a newer one."""
 MAX_UNKNOWN = 64
 """Accepted connections that have not finished their hello."""
+MAX_FORMER = 64
+"""Addresses of nodes that are none any more, which are heard out so far that they are told so."""
 MAX_UNKNOWN_EACH = 16
 """The same, from one address."""
 IP_FREEBIND = 15
@@ -128,7 +130,7 @@ class Mesh:
             Role.CLIENT: wrapping(context, True, nobody, reactor),
             Role.SERVER: wrapping(context, False, nobody, reactor),
         }
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}
         self.reconfigure(peers)
 
     def reconfigure(self, peers: Mapping[NodeName, Mapping[LinkName, str]]) -> None:
@@ -140,7 +142,9 @@ class Mesh:
         for node, theirs in wanted.items():
             if node not in self._peers:
                 self._peers[node] = Peer(node, theirs)
-        self._known = {_plain(address) for peer in self._peers.values() for address in peer.addresses.values()}
+        present = [_plain(address) for peer in self._peers.values() for address in peer.addresses.values()]
+        former = [address for address in self._known if address not in present]
+        self._known = dict.fromkeys([*former[-MAX_FORMER:], *present])
 
     def _forget(self, peer: Peer, why: str) -> None:
         peer.queue.clear()
@@ -295,7 +299,7 @@ class Mesh:
     # ---- called by connections (truecl.runtime.tls.Owner) -----------------------------------------------------------
 
     def accept(self, link: LinkName, address: str) -> Connection | None:
-        """None: nobody that this node knows, or too many at once."""
+        """None: nobody that this node knows or ever knew, or too many at once."""
         if _plain(address) not in self._known:
             self._refusal(address, "not a link address of any node of this cluster")
             return None

@@ -75,6 +75,8 @@ class Faults:
     """Share of deaths within a save that leave it written and not synced."""
     reconfigurations: float = 0.0
     """Rate at which another lease and stop allowance are activated; each node has them in its own time."""
+    memberships: float = 0.0
+    """Rate at which nodes are added and removed, of a cluster that begins without some of its machines."""
     drift: float = 0.0
     """Share of the configured bound by which clocks run apart, 0 to 1."""
 
@@ -270,6 +272,11 @@ def restarts(faults: Faults) -> Faults:
 def retimed(faults: Faults) -> Faults:
     """Leases change their length while nodes are cut off and daemons start anew."""
     return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
+
+
+def growing(faults: Faults) -> Faults:
+    """Nodes come and go all day, while masters do."""
+    return replace(faults, memberships=1.5, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.1)
 
 
 def duels(faults: Faults) -> Faults:

@@ -148,9 +148,20 @@ def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
 def formed(cluster: "Cluster") -> None:
     """As lha_form left them: the daemons start with the node."""
     for machine in cluster.machines.values():
+        if machine.name in cluster.outside:
+            continue
         journal = machine.journals[REQD] = cluster.variant.journal()
         journal.write((Put("formed", "formed", b"1"),))
         journal.flush()
+
+
+def begin_without(cluster: "Cluster", later: int) -> None:
+    """The last machines are no nodes yet: they have nothing, and the others do not know them."""
+    cluster.outside = cluster.names[-later:]
+    nodes = tuple(node for node in cluster.configuration.cluster.nodes if node.name not in cluster.outside)
+    first = replace(cluster.configuration, cluster=replace(cluster.configuration.cluster, nodes=nodes))
+    for machine in cluster.machines.values():
+        machine.configuration = first
 
 
 class Operators:
