@@ -64,6 +64,12 @@ def breaches(timing: Timing) -> Iterator[Breach]:
             f"drift ({shown(t.drift)}) is more than the lease ({shown(t.lease)})",
             "expected what two clocks part by within one lease: milliseconds",
         )
+    if _less(t.stop_allowance, t.address_allowance):
+        yield Breach(
+            ("address_allowance", "stop_allowance"),
+            f"address_allowance ({shown(t.address_allowance)}) is more than stop_allowance ({shown(t.stop_allowance)})",
+            "expected a part of it: the addresses are the first that a forced stop takes down",
+        )
 
 
 def check(source: Source, timing: Timing) -> None:

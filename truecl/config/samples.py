@@ -51,7 +51,9 @@ _TAIL = """\
 # What a node does with its applications when it can reach no majority.
 on_quorum_loss: stop
 
-# docs/timing.md says what each of these is for, and the law between them. These are the defaults.
+# docs/timing.md says what each of these is for, and the law between them. These are the defaults. All of them together
+# halved, and the outages with them: `profile: fast`. It costs twice the messages, and patience with slow machines.
+# profile: normal
 # timing:
 #   heartbeat: 100ms              # between two heartbeats, on every link
 #   detection: 300ms              # silence on all links that makes a node dead
@@ -60,6 +62,7 @@ on_quorum_loss: stop
 #   renewal: 300ms                # between two requests for the lease
 #   drift: 50ms                   # the most by which two nodes' clocks part over one lease
 #   stop_allowance: 5s            # from the end of the lease to the last step of a forced stop
+#   address_allowance: 100ms      # from the end of the lease until the floating addresses are down
 
 # Ports between the nodes: TCP with TLS, UDP for hbd. These are the defaults.
 # ports: {reqd: 7420, lockd: 7421, syncd: 7422, statd: 7423, clusterd: 7424, hbd: 7425}

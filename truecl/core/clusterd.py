@@ -195,7 +195,7 @@ class Clusterd:
         return PlanInput(
             self.me, situation.configuration, situation.ledger,
             situation.alive(), situation.awaited(), situation.lost(),
-            situation.nodes.reports, frozenset(situation.nodes.expired), dict(self._fencer.trouble),
+            situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()),
         )  # fmt: skip
@@ -270,7 +270,7 @@ class Clusterd:
             self._ordered[order] = now
             message = Order(
                 order.verb, order.app, order.generation, self.situation.leadership.term, order.takeover, order.proofs,
-                order.watchdog,
+                order.watchdog, order.addressed,
             )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)

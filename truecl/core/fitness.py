@@ -22,7 +22,8 @@ class PlanInput:
     lost: frozenset[NodeName]
     """Nodes that were heard and fell silent, or were never heard for the whole start-up grace."""
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
-    expired: frozenset[NodeName]
+    expired: frozenset[Generation]
+    """Live generations whose lease, drift and allowance are surely over, of those that this ends."""
     fence_trouble: dict[NodeName, str]
     """What the device last said, for nodes whose fence order was tried and not confirmed."""
     unwanted: frozenset[NodeName] = frozenset()

@@ -129,7 +129,7 @@ def _with(mapping: dict[NodeName, Value], node: NodeName, value: Value | None) -
 
 def lease_timing(timing: Timing) -> LeaseTiming:
     """Of a configuration, what goes into the log."""
-    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance)
+    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance, timing.address_allowance)
 
 
 def may_configure(ledger: Ledger, timing: LeaseTiming) -> bool:
@@ -188,7 +188,7 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
     if watchdog is None:
         proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
     timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
-    grant = Grant(command.node, Generation(index), proofs, timeout)
+    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 

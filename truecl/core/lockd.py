@@ -20,6 +20,7 @@ from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
 from truecl.core.quorum import electors
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
@@ -68,6 +69,8 @@ class Lockd:
     """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and
     `handle` raise Outdated. `level`: the newest level of the log that it is to know, of an older release in tests."""
 
+    _apply = staticmethod(ledgers.apply)
+
     def __init__(
         self,
         me: NodeName,
@@ -108,7 +111,7 @@ class Lockd:
         self._leadership = Leadership(Term(0), None, False)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
-        self._compacted = 0
+        self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
@@ -345,7 +348,7 @@ class Lockd:
                 text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
                 return "" if proven else text
             case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node)
+                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
                 return "" if over else f"the lease of {grant.node} may still hold"
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
@@ -402,7 +405,7 @@ class Lockd:
             self.ledger = ledgers.decode(step.snapshot.data)
             levels.check_snapshot(self.ledger, self._level)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, self._batch(entry.payload))
+            self.ledger = self._apply(self.ledger, entry.index, entry.term, self._batch(entry.payload))
         if self._leases is not None:
             self._leases.retime(self.ledger.timings, now)
         if step.completed_round:
@@ -432,7 +435,7 @@ class Lockd:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(
                 dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._common_level(),
+                self._lapsed(now), self._common_level(),
             )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -458,10 +461,20 @@ class Lockd:
         leases = self._leases_of_term(now)
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
+    def _grants(self) -> tuple[Grant, ...]:
+        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
+
+    def _leased(self) -> tuple[Grant, ...]:
+        """Live grants that the end of a lease ends."""
+        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
+
+    def _lapsed(self, now: float) -> tuple[Generation, ...]:
+        leases, grants = self._leases_of_term(now), self._leased()
+        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
+
     def _guarded(self) -> tuple[Grant, ...]:
         """Live grants that a watchdog's reset would end."""
-        grants = (state.grant for _, state in sorted(self.ledger.apps.items()))
-        return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
+        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
         leases, grants = self._leases_of_term(now), self._guarded()
@@ -472,12 +485,13 @@ class Lockd:
             return None
         leases = self._leases_of_term(now)
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
         times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
         if len(self.ledger.timings) > 1:
             times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
         return min((time for time in times if now < time < math.inf), default=None)
 
     def _compact(self) -> None:
-        if self.raft.applied - self._compacted >= COMPACT_EVERY:
-            self._compacted = self.raft.applied
-            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step
+        if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:
+            data = ledgers.encode(self.ledger)
+            self.raft.compact(self.raft.applied, data, self.retained)  # its saves come with the next step

@@ -37,7 +37,7 @@ from truecl.model.ledger import (
     Watchdog,
 )
 from truecl.model.report import InstanceReport, Phase
-from truecl.model.step import accepted
+from truecl.model.step import accepted, addressed
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class NodeOrder:
     """It follows a generation that was ended without its owner's own word."""
     proofs: tuple[Proof, ...] = ALWAYS
     watchdog: float = 0.0
-    """Both as in the grant."""
+    addressed: bool = False
+    """All three as in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
 
@@ -178,7 +179,9 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
     else:
         reason = f"it is to move to {state.preferred}" if state.move else f"{grant.node} is on standby"
     draft.orders.append(
-        NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, reason)
+        NodeOrder(
+            grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, grant.addressed, reason
+        )
     )
 
 
@@ -192,7 +195,7 @@ def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, rep
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    if Proof.EXPIRED in grant.proofs and grant.node in draft.given.expired:
+    if Proof.EXPIRED in grant.proofs and grant.generation in draft.given.expired:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED, f"the lease of {grant.node} ran out"))
         return
     if grant.generation in draft.given.reset:
@@ -280,7 +283,7 @@ def _place(
             continue
         if node in given.alive:
             draft.decide(
-                GiveGrant(app, node, after, failover, _proofs(given, config, node)),
+                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config)),
                 _chosen(state, node, previous, skipped, held),
             )
             return False

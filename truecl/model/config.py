@@ -29,6 +29,27 @@ class Timing(Value, frozen=True):
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
+    address_allowance: float = 0.1
+    """The same, to the removal of the floating addresses alone: all that 'expired' waits for where nothing but they
+    lead to an application (`truecl.model.step.addressed`)."""
+
+
+Profile = Literal["normal", "fast"]
+
+PROFILES: dict[Profile, Timing] = {
+    "normal": Timing(),
+    "fast": Timing(
+        heartbeat=0.05,
+        detection=0.15,
+        election=0.5,
+        lease=0.5,
+        renewal=0.15,
+        drift=0.025,
+        stop_allowance=2.5,
+        address_allowance=0.05,
+    ),
+}
+"""What stands where `timing:` says nothing else. docs/timing.md says what `fast` costs."""
 
 
 class LinkConfig(Value, frozen=True):
@@ -127,6 +148,8 @@ class ClusterConfig(Value, frozen=True):
     name: str
     links: tuple[LinkConfig, ...]
     nodes: tuple[NodeConfig, ...]
+    profile: Profile = "normal"
+    """Which durations `timing` was read upon; of no further use."""
     timing: Timing = Timing()
     ports: Ports = Ports()
     on_quorum_loss: Literal["stop"] = "stop"

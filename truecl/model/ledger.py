@@ -43,6 +43,8 @@ class Grant(msgspec.Struct, frozen=True):
     more."""
     watchdog: float = 0.0
     """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
+    addressed: bool = False
+    """With EXPIRED: nothing but floating addresses leads to it, so that it waits for `address_allowance` alone."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -139,6 +141,7 @@ class LeaseTiming(msgspec.Struct, frozen=True):
     lease: float
     drift: float
     stop_allowance: float
+    address_allowance: float = 0.0
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -204,6 +207,7 @@ class GiveGrant(Command, frozen=True):
     failover: bool = False
     proofs: tuple[Proof, ...] = ALWAYS
     """EXPIRED_WATCHDOG is left out where the log knows no watchdog of the node that counts."""
+    addressed: bool = False
 
 
 class OrderFence(Command, frozen=True):

@@ -8,7 +8,7 @@ from truecl.core.contract import Event, Output, Told
 from truecl.model.ids import CLUSTERD, LOCKD, AppName, Index, NodeName, Term
 from truecl.model.ledger import FreeLock, Ledger, RecordBoot, SetWanted, TakeLock, Wanted
 from truecl.sim.cluster import Violation
-from truecl.sim.linear import LOCK, WISH, Call, retried, said, unexplained
+from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
 from truecl.wire.messages import Applied, Leadership, Propose, Proposed, Reply
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ class Wish:
             self._text = reply.progress.text
         if reply.code is not None:
             histories = self._histories
-            call = histories.wishes[self._place] = replace(
-                self._call, ended=now, answer=said(self._text) if self._text else None
-            )
+            answer = said(self._text) if self._text else None
+            if answer == Said.NOTHING and reply.code == 0:
+                answer = None  # the exit code overtook the last words: it was done, and nobody heard what
+            call = histories.wishes[self._place] = replace(self._call, ended=now, answer=answer)
             if histories.executors != self._executors:  # the next one began it again
                 histories.wishes.append(retried(call))

@@ -115,12 +115,14 @@ class Nodes(Message, frozen=True):
 
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
     expired: tuple[NodeName, ...]
-    """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+    """Nodes whose lease, drift and stop allowance are over."""
     leaving: tuple[NodeName, ...] = ()
     watchdogs: dict[NodeName, WatchdogReport] = {}
     """What each node said of its own, where one is configured."""
     reset: tuple[Generation, ...] = ()
     """Live generations whose node's watchdog has surely reset it: 'expired + watchdog' would be accepted now."""
+    lapsed: tuple[Generation, ...] = ()
+    """Live generations for which 'expired' would be accepted now."""
     level: int = 1
     """The newest level of the log that all its members have said they know."""
 
@@ -259,6 +261,8 @@ class Order(Message, frozen=True):
     start it."""
     watchdog: float = 0.0
     """Seconds, as in the grant."""
+    addressed: bool = False
+    """As in the grant; a node whose own configuration says otherwise does not start it."""
 
 
 class OrderFenceOff(Message, frozen=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from truecl.lab import sample
-from truecl.lab.bench.cases import CASES, Case
+from truecl.lab.bench.cases import CASES, Case, Setting
 from truecl.lab.bench.cluster import Cluster
 from truecl.lab.bench.figures import BY_KEY, Series, table
 from truecl.lab.cluster import Lab
@@ -37,9 +37,9 @@ def chosen(only: Sequence[str]) -> list[Case]:
 def bench(only: Sequence[str], runs: int, keep: Path, name: str = "bench") -> list[Series]:
     """Measures, prints a line as each case is done and the table at the end. Raises LabError."""
     found: list[Series] = []
-    cases = sorted(chosen(only), key=lambda case: (case.nodes, case.apps))
-    for (nodes, apps), group in groupby(cases, key=lambda case: (case.nodes, case.apps)):
-        with Lab.up(nodes, name=name, provide=_provide(apps)) as lab:
+    cases = sorted(chosen(only), key=lambda case: case.setting)
+    for setting, group in groupby(cases, key=lambda case: case.setting):
+        with Lab.up(setting.nodes, name=name, provide=_provide(setting)) as lab:
             cluster = Cluster(lab)
             for case in group:
                 began = time.monotonic()
@@ -57,10 +57,13 @@ def _measured(case: Case, cluster: Cluster, runs: int) -> list[Series]:
     return [Series(key, tuple(each), at, load) for key, each in values.items() if key in BY_KEY]
 
 
-def _provide(apps: int) -> Provision:
+def _provide(setting: Setting) -> Provision:
     def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-        sample.provide(nodes, links)
-        for number in range(apps):
+        from truecl.lab import provision  # brings cryptography, which no other verb needs
+
+        provision.configure(nodes, links, profile=setting.profile, fenced=not setting.bare)
+        sample.install(nodes, storage=not setting.bare)
+        for number in range(setting.apps):
             order = [nodes[(number + place) % len(nodes)].name for place in range(len(nodes))]
             text = yaml.safe_dump({"nodes": order, "autostart": True, "programs": {"sleep": {"run": SLEEP}}})
             for node in nodes:
