@@ -21,7 +21,7 @@ def mixed(lockd: type[Lockd] = Lockd) -> Assemble:
         names = [node.name for node in configuration.cluster.nodes]
         first = boot.rpartition("-")[2] == "1"
         level = 1 if first and names.index(me) % 2 else LEVEL
-        return lockd(me, configuration, records, random, boot, level)
+        return lockd(me, configuration, records, random, boot, level=level)
 
     return instead(LOCKD, build)
 
