@@ -70,7 +70,7 @@ def test_standby_empties_a_node_and_resume_lets_it_be_used_again(cluster: Cluste
         assert "STANDBY" in cluster.run("n1", *command).out
     refused = cluster.run("n1", "lha_moveapp", "-A", "mail", "-N", "n1", code=1).err
     assert "node 'n1' is on standby; to use it again: lha_node resume n1" in refused
-    assert "is to move" not in cluster.run("n1", "lha_simulate", "-N", "n2").out
+    assert "n1 is on standby" in cluster.run("n1", "lha_simulate", "-N", "n2").out
     assert cluster.run("n1", "lha_node", "resume", "n1").out == "Node 'n1' Resumed successfully [RC=0].\n"
     assert cluster.app("mail")["node"] == "n2", "nothing moves back by itself"
     cluster.move("mail", "-N", "n1")
