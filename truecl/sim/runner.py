@@ -42,6 +42,8 @@ _CORES_RAISE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
     CommittedConflict, JournalDamaged, ForeignJournal, Outdated, MsgspecError,
 )  # fmt: skip
+STAYS = "it stays there"
+"""In the master's word on an application of a node on standby that no other node will do for."""
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
 
@@ -122,7 +124,12 @@ class Liveness:
         if state.wanted is Wanted.STOPPED:
             return f"wanted stopped, granted {state.grant}, on {where}" if state.grant or where else ""
         if state.grant is None:
-            return "" if notes.get(app.name, "").startswith(FINAL) else f"wanted, runs nowhere: {state}"
+            in_use = [node for node in app.nodes if node not in ledger.standby]
+            final = notes.get(app.name, "").startswith(FINAL) or not in_use
+            return "" if final else f"wanted, runs nowhere: {state}"
+        standby = ledger.standby.get(state.grant.node)
+        if standby is not None and not standby.keep and STAYS not in notes.get(app.name, ""):
+            return f"on {state.grant.node}, which is on standby"
         if where != [state.grant.node]:
             return f"granted to {state.grant}, on {where}"
         machine = self._cluster.machines[state.grant.node]

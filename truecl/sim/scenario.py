@@ -50,6 +50,8 @@ PLAN = Plan(
 """(client, server) as on real nodes."""
 
 _NOTHING = Index(0)
+_UPKEEP = 0.3
+"""Share of the days on which operators set nodes aside."""
 _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
@@ -172,6 +174,8 @@ class Operators:
         self._random = cluster.random
         self._number = 0
         self._on = True
+        self._upkeep = Random(f"upkeep {cluster.seed}")
+        """Apart, so that days without it stay as they are."""
         self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
@@ -181,6 +185,8 @@ class Operators:
         for app in self._cluster.configuration.apps:
             self._ask_until_taken("start", app.name)
         self._next()
+        if self._upkeep.random() < _UPKEEP:
+            self._work_on_nodes()
 
     def end(self) -> None:
         self._on = False
@@ -235,15 +241,29 @@ class Operators:
 
         machine.command(who, LOCKD, ConfirmOff(dark, "operator"), read)
 
+    def _work_on_nodes(self) -> None:
+        """Sets nodes aside, lets them be used again, and calls things repaired."""
+        if not self._on:
+            return
+        verb, node = (
+            self._upkeep.choice(("standby", "standby", "resume", "clear")),
+            self._upkeep.choice(self._cluster.names),
+        )
+        if verb == "clear":
+            self._ask(verb, AppName(self._upkeep.choice((node, "web"))), None)
+        else:
+            self._ask(verb, AppName(""), node, keep=self._upkeep.random() < 0.3)
+        self._cluster.schedule.after(self._upkeep.expovariate(0.5), self._work_on_nodes)
+
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
             self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
 
-    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING) -> bool:
+    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING, keep: bool = False) -> bool:
         machine = self._cluster.machines[self._random.choice(self._cluster.names)]
         self._number += 1
         who = f"command-{self._number}"
-        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen)
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen, keep)
 
         def read(message: Any) -> None:
             if isinstance(message, Reply):

@@ -1,8 +1,9 @@
 """Every message there is, in one table a channel.
 
 MESH: between the same daemon on two nodes. LOCAL: between the daemons and commands of one node. All are frozen tagged
-tuples in msgpack; a field may be added at the end with a default, which older nodes ignore (session.py agrees on
-versions). Times are seconds; `until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
+tuples in msgpack; a field may be added at the end with a default, which older nodes ignore. A new message gets a new
+format (frame.VERSIONS, and SINCE here): it is not sent where the session speaks an older one. Times are seconds;
+`until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
 """
 
 from typing import Union
@@ -825,3 +826,11 @@ LOCAL = Union[
 
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
+
+SINCE: dict[type, int] = {}
+"""From which format on there is such a message; what is not here was there from the first."""
+
+
+def since(message: object) -> int:
+    """The first format that has it."""
+    return SINCE.get(type(message), 1)
