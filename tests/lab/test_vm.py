@@ -301,9 +301,9 @@ def test_drbd_on_lvm_replicates(lab: Lab) -> None:
 
 def test_an_application_fails_over_when_its_node_loses_power(lab: Lab, cluster: Cluster) -> None:
     cluster.start("web")
-    lab.exec("client", ["curl", "-s", f"http://{sample.ADDRESS}/add?acknowledged"]).check()
     with lab.probe(sample.TARGET) as probe:
         assert probe.wait_answer(20, node="n1") == "n1"
+        lab.exec("client", ["curl", "-s", f"http://{sample.ADDRESS}/add?acknowledged"]).check()
         lab.kill("n1")
         survivor = until(lambda: next((n for n in probe_nodes(lab) if n != "n1"), ""), "another node answers", 30)
         probe.wait_answer(20, node=survivor)
@@ -323,21 +323,30 @@ def probe_nodes(lab: Lab) -> list[str]:
 
 
 def test_a_stopped_reqd_ends_in_a_reset_and_the_application_runs_elsewhere(lab: Lab, cluster: Cluster) -> None:
-    """The power switch refuses: only the watchdog can have ended it, and only its proof can have moved it."""
+    """The power switch refuses, and the node is cut off so that it cannot report after its boot that all stopped: only the
+    watchdog can have ended it, and only its proof can have moved the application."""
     cluster.start("web", "-N", "n2")
     for node in cluster.nodes:
         lab.power(node, "refuse")
     before = boots(lab, "n2")
     try:
         shell(lab, "n2", "pkill -STOP -x reqd")
-        until(lambda: boots(lab, "n2") == before + 1, "n2 was reset", 60)
-        cluster.wait_app("web", at="n1", seconds=90, status="UP")
-        assert cluster.app("web")["node"] != "n2"
+        lab.cut("n2")
+        until(lambda: boots(lab, "n2") > before or runs_at(cluster, "n1", "n3"), "n2 was reset", 60)
+        assert boots(lab, "n2") == before + 1
+        until(lambda: runs_at(cluster, "n1", "n3"), "the application runs elsewhere", 90)
+        assert shell(lab, "n2", "grep -c /srv/web /proc/mounts || true") == "0\n"
     finally:
         for node in cluster.nodes:
             lab.power(node, "ok")
+        lab.heal()
     cluster.wait_up(seconds=60)
     cluster.stop("web")
+
+
+def runs_at(cluster: Cluster, *nodes: str) -> bool:
+    row = cluster.app("web")
+    return row["status"] == "UP" and row["node"] in nodes
 
 
 def test_the_lab_tells_what_it_is(lab: Lab) -> None:
