@@ -323,8 +323,8 @@ def probe_nodes(lab: Lab) -> list[str]:
 
 
 def test_a_stopped_reqd_ends_in_a_reset_and_the_application_runs_elsewhere(lab: Lab, cluster: Cluster) -> None:
-    """The power switch refuses, and the node is cut off so that it cannot report after its boot that all stopped: only the
-    watchdog can have ended it, and only its proof can have moved the application."""
+    """The power switch refuses, and the node is cut off, so that it cannot report after its boot that all stopped: only
+    the watchdog can have ended it, and only its proof can have moved the application."""
     cluster.start("web", "-N", "n2")
     for node in cluster.nodes:
         lab.power(node, "refuse")
