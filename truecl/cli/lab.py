@@ -111,6 +111,14 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--only", default="", metavar="NAME,...", help="these only (default: all but load)")
     measure.add_argument("--runs", type=int, default=5, metavar="N", help="of each (default: 5)")
     measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where they are kept")
+    faults = verb("faults", "a campaign of random faults, watched from outside, in labs of its own", run_faults)
+    faults.add_argument("--seed", type=int, default=1, help="the same seed draws the same faults (default: 1)")
+    faults.add_argument("--rounds", type=int, default=200, metavar="N", help="how many (default: 200)")
+    faults.add_argument("--round", type=int, metavar="NUMBER", help="this one alone, as an earlier campaign drew it")
+    faults.add_argument("--nodes", default="2,2+witness,3,5", metavar="N,...", help="default: 2,2+witness,3,5")
+    faults.add_argument("--kinds", default="", metavar="KIND,...", help="these only: 'power cut,pause' (default: all)")
+    faults.add_argument("--profile", default="normal", choices=("normal", "fast"), help="default: normal")
+    faults.add_argument("--json", dest="keep", default="bench/faults.json", metavar="FILE", help="where it is kept")
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
@@ -137,6 +145,22 @@ def run_bench(given: argparse.Namespace) -> int:
 
     only = [name for name in given.only.split(",") if name]
     bench(only, max(1, given.runs), Path(given.keep), given.name if given.name != "lab" else "bench")
+    return DONE
+
+
+def run_faults(given: argparse.Namespace) -> int:
+    from truecl.lab.faults.draw import KINDS
+    from truecl.lab.faults.round import Violation
+    from truecl.lab.faults.run import Campaign  # brings what no other verb needs
+
+    rounds = range(max(1, given.rounds)) if given.round is None else (given.round,)
+    name = given.name if given.name != "lab" else "faults"
+    kinds = tuple(kind.strip() for kind in given.kinds.split(",")) if given.kinds else KINDS
+    try:
+        Campaign(given.seed, rounds, given.nodes.split(","), Path(given.keep), name, given.profile, kinds).play()
+    except Violation as broken:
+        print(f"lha_lab: a promise was broken: {broken}", file=sys.stderr)
+        return FAILED
     return DONE
 
 

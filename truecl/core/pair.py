@@ -64,7 +64,8 @@ class Pair:
         self.raft, self.life = raft, life
         self.current = False
         self.reqd_joined = False
-        self._cluster, self._out, self._granted = cluster, out, granted
+        self.cluster, self._out, self._granted = cluster, out, granted
+        self._other = raft.other
         self._others_life = BootId("")
         self._order: _Order | None = None
         self._order_again_at = 0.0
@@ -172,11 +173,13 @@ class Pair:
 
     @property
     def _may_exclude(self) -> bool:
-        return self.raft.other is not None and self.raft.is_elector and not self.raft.alone and self.current
+        raft = self.raft
+        bound = raft.other is None or raft.membership.together
+        return not bound and raft.is_elector and not raft.alone and self.current
 
     def _silent_since(self) -> float | None:
         """From when the other counts as dead, which may be to come; None: it does not."""
-        timing = self._cluster.timing
+        timing = self.cluster.timing
         if self._dead_since is not None:
             return max(self._dead_since, self._heard_at + timing.detection)
         if self._left or self.raft.leader is not None:
@@ -189,12 +192,14 @@ class Pair:
             return None
         since, other = self._silent_since(), self.raft.other
         assert other is not None, "_may_exclude says so"
-        if since is None or not self._cluster.node(other).fence:
+        if since is None or not self.cluster.node(other).fence:
             return None
-        return max(since + self._cluster.fence_delay(other), self._order_again_at)
+        return max(since + self.cluster.fence_delay(other), self._order_again_at)
 
     def tend(self, now: float) -> float | None:
         """At the end of every event, before Raft's step is taken; returns when it wants to be woken."""
+        if self.raft.other != self._other:
+            self._meet(now)
         if self.raft.alone and self.raft.ready and self.raft.other is not None:
             self.current = True
             if self._hbd_hears and self.raft.caught_up:
@@ -210,6 +215,12 @@ class Pair:
             self._give_order(now)
             return None
         return at
+
+    def _meet(self, now: float) -> None:
+        """There is another other than before, or none any more: what was known of the last one is void."""
+        self.void()
+        self._other, self.current, self._others_life = self.raft.other, False, BootId("")
+        self._heard_at, self._dead_since, self._hbd_hears, self._left = now, None, False, False
 
     def _give_order(self, now: float) -> None:
         other = self.raft.other
@@ -236,13 +247,15 @@ class Pair:
             return Confirmed(False, "this cluster has more than two voters: its master takes that word")
         if word.node != other:
             return Confirmed(False, f"{word.node} is not the other node, {other} is")
+        if raft.membership.together:
+            return Confirmed(False, "the nodes that vote were being changed: neither of the two goes on alone")
         if raft.alone:
             return Confirmed(True, f"{raft.me} goes on without {other} already")
         if not raft.is_elector:
             return Confirmed(
                 False, f"{other} went on without {raft.me}, which lacks what happened since: start {other}"
             )
-        silent = self._dead_since is not None or now >= self._heard_at + SILENCE * self._cluster.timing.election
+        silent = self._dead_since is not None or now >= self._heard_at + SILENCE * self.cluster.timing.election
         if self._hbd_hears or not silent:
             return Confirmed(False, f"{other} is heard: it is not off")
         if not self.current and not word.alone:
@@ -268,7 +281,7 @@ class Pair:
                 f"{raft.me} cannot know whether {other} went on alone since they last met: start {other}; "
                 f"or, if {other} is off for certain and did not: lha_fence {other} --confirm"
             )
-        if self._cluster.node(other).fence:
+        if self.cluster.node(other).fence:
             said = f"; the device: {self._trouble}" if self._trouble else ""
             return f"{other} is silent and is being fenced{said}; if it is off for certain: lha_fence {other} --confirm"
         return f"{other} is silent and has no fence device: power it off, then lha_fence {other} --confirm, or boot it"

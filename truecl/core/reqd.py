@@ -56,8 +56,10 @@ from truecl.wire.messages import (
     Applied,
     AskDaemons,
     AskFences,
+    AskPart,
     Compared,
     DaemonsUp,
+    Dismiss,
     Dissolve,
     Exited,
     FencesSeen,
@@ -70,6 +72,7 @@ from truecl.wire.messages import (
     Order,
     OrderFenceOff,
     OrderPowerOn,
+    Part,
     Ready,
     Refused,
     Renewed,
@@ -77,6 +80,7 @@ from truecl.wire.messages import (
     StartDaemons,
     StopDaemons,
     Subscribe,
+    TakeIn,
 )
 
 STATUS_EVERY = 1.0
@@ -84,6 +88,10 @@ STATUS_PATIENCE = 0.3
 """Seconds that a status waits to go out in one wake with a renewal."""
 LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
+
+
+ALL_OTHERS = tuple(each for each in DAEMONS if each != REQD)
+REMOVED = "this node was removed from the cluster; 'lha_node add' on one of its nodes takes it in again"
 
 
 class Reqd:
@@ -97,7 +105,7 @@ class Reqd:
         self._lease = Lease(me, boot, timing.lease, timing.renewal, int(now * 1e6), now)
         self.instances = Instances(me, boot, records, self._lease, self._out, now)
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
-        self.guard = Guard(self._lease, self._watchdog, self.instances, records, self._out)
+        self.guard = Guard(configuration.cluster, self._lease, self._watchdog, self.instances, records, self._out)
         self.orders = Orders(configuration, self._lease, self._watchdog, self.guard, self.instances, records, self._out)
         self._supervisor = Supervisor(self._out)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
@@ -121,7 +129,7 @@ class Reqd:
         self.instances.now = self._attendance.now = now
         self.instances.take_up(self.guard.old_lease, now)
         if self._attendance.formed:
-            self._supervisor.start(tuple(each for each in DAEMONS if each != REQD))
+            self._supervisor.start(ALL_OTHERS)
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:
@@ -240,6 +248,14 @@ class Reqd:
                 self._reconfigure(message.configuration)
             case Reply() if who == CLUSTERD:
                 self._formation.reply(message, now)
+            case TakeIn() if who == CLUSTERD:
+                self._out.send(message.node, StartDaemons(0, ALL_OTHERS, formed=True))
+            case Dismiss() if who == CLUSTERD:
+                self._out.send(message.node, StopDaemons(0, ALL_OTHERS, formed=False, removed=True))
+            case AskPart():
+                self._out.tell(who, Part(self._attendance.formed, self._attendance.removed))
+            case Form() if self._attendance.removed:
+                self._out.tell(who, Refused(REMOVED))
             case Form() | Dissolve():
                 if who in self._acting:
                     self._formation.begin(who, message, now)
@@ -305,6 +321,7 @@ class Reqd:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
         self._lease.interval = configuration.cluster.timing.renewal
+        self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -338,7 +355,7 @@ class Reqd:
             guard, renewal, self.instances.wake_at, self._supervisor.wake_at,
             self._fences.wake_at, self._formation.deadline,
             renewal if status < renewal < status + STATUS_PATIENCE else status,
-            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
+            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at, self.guard.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:

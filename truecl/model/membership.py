@@ -18,6 +18,9 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
     """Of exactly two voters the one that is surely off, or was and has not caught up yet: it follows the log like an
     observer, and the other decides alone (SAFETY.md section 1). `truecl.core.quorum` says what follows from it."""
 
+    together: bool = False
+    """Two voters, of which neither may exclude the other: their number changes, or has just changed."""
+
     def __post_init__(self) -> None:
         if len(self.voters) > MAX_VOTERS:
             raise ValueError(f"{len(self.voters)} voters, {MAX_VOTERS} are the most")
@@ -25,6 +28,9 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
             raise ValueError("a node is named twice")
         if self.excluded is not None and (len(self.voters) != 2 or self.excluded not in self.voters):
             raise ValueError(f"{self.excluded} cannot be excluded: only one of exactly two voters can")
+
+        if self.together and (len(self.voters) != 2 or self.excluded is not None):
+            raise ValueError("only two voters of which none is excluded can be bound to decide together")
 
     @property
     def nodes(self) -> tuple[NodeName, ...]:

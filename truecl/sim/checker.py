@@ -305,7 +305,7 @@ class World:
         if timing.stop_allowance < 3.0 or not unhindered or faults.driver_fails or faults.driver_hangs:
             return
         for (active, name), generation in machine.kernel.active.items():
-            if active == app and generation <= ended.generation:
+            if active == app and generation <= ended.generation and app not in machine.kernel.frozen:
                 raise Violation(f"S6: {app} ended as {ended}, and {machine.name}'s guard left {name}")
 
     def _gone(self, machine: "Machine", app: AppName, what: str, upto: Generation | None = None) -> None:

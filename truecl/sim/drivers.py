@@ -24,6 +24,7 @@ from truecl.model.actions import (
     EndTools,
     FeedWatchdog,
     FenceOutcome,
+    FreezeGroup,
     KillGroup,
     Leave,
     Power,
@@ -173,6 +174,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._probed(process, action))
             case KillGroup():
                 self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
+            case FreezeGroup():
+                self._work(process, order.id, self._time(), lambda: self._freeze(process, action))
             case EndTools():
                 self._work(process, order.id, self._time(), lambda: self._end_tools(process))
             case AskDevice():
@@ -349,7 +352,18 @@ class SimulatedDrivers:
             if kernel.blocked(key, self._schedule.now):
                 return StepResult(Probe.UNKNOWN, "a task does not end")
             del kernel.active[key]
+        kernel.frozen.discard(instance.app)
         return StepResult(Probe.INACTIVE)
+
+    def _freeze(self, process: Process, action: FreezeGroup) -> StepResult:
+        kernel, app = process.machine.kernel, action.instance.app
+        if self._random.random() < self._cluster.faults.driver_fails:
+            return StepResult(Probe.UNKNOWN, "a task waits for a device")
+        if action.frozen:
+            kernel.frozen.add(app)
+            return StepResult(Probe.INACTIVE)
+        kernel.frozen.discard(app)
+        return StepResult(Probe.ACTIVE)
 
     def _program_dies(self, machine: "Machine", boot: str, instance: Instance, step: Step) -> None:
         key = (instance.app, step.name)

@@ -279,6 +279,14 @@ def full(faults: Faults) -> Faults:
     return replace(faults, full_disks=0.8, power_cuts=0.5, off_length=0.5, kills=1.0)
 
 
+def flickering(faults: Faults) -> Faults:
+    """The quorum goes and comes back about as quickly as a lease ends, and answers come late."""
+    return replace(
+        faults, cuts=0.8, cut_length=1.0, one_link=0.0, spike=0.3, spike_length=1.5, power_cuts=0.02, kills=0.05,
+        driver_time=min(faults.driver_time, 0.02), driver_hangs=0.0,
+    )  # fmt: skip
+
+
 AIMS = (
     gaps,
     elections,
@@ -295,4 +303,5 @@ AIMS = (
     unsynced,
     full,
     crowded,
+    flickering,
 )

@@ -26,6 +26,7 @@ from truecl.sim.mutants.build import production
 from truecl.sim.process import PROPER, Process, Variant
 from truecl.sim.schedule import Runaway
 from truecl.sim.supervision import WarmParent
+from truecl.sim.thawing import Thawing
 from truecl.wire.messages import Notes
 
 WORLDS = (
@@ -58,6 +59,8 @@ class Result:
     starts: int = 0
     grants: int = 0
     overlaps: int = 0
+    freezes: int = 0
+    thaws: int = 0
     coverage: dict[str, int] = field(default_factory=dict)
     """What was met, and how often."""
     answers: dict[int | None, int] = field(default_factory=dict)
@@ -166,7 +169,8 @@ def run(
     liveness = Liveness(cluster, world)
     cluster.supervision = WarmParent(cluster)
     cluster.drivers = SimulatedDrivers(cluster, world)
-    cluster.checks = [world, liveness]
+    thawing = Thawing()
+    cluster.checks = [world, liveness, thawing]
     operators = scenario.Operators(cluster)
     cluster.checks += [operators.histories, Coverage(cluster)]
     result = Result(seed, count)
@@ -180,6 +184,7 @@ def run(
         result.problem = f"{type(problem).__name__}: {problem} ({where.filename}:{where.lineno})"
     result.digest, result.events = story.digest, cluster.schedule.count
     result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
+    result.freezes, result.thaws = thawing.freezes, thawing.thaws
     result.answers, result.coverage = operators.answers, cluster.coverage
     result.last = story.lines() if result.problem else []
     return result

@@ -61,6 +61,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
+    whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
     profile, lease = random.choice(TIMINGS)
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     fenced = random.random() < (0.6 if use == "off" else 0.3)
@@ -77,6 +78,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
         cluster=ClusterConfig(
             name="simulated",
             profile=profile,
+            on_quorum_loss=random.choice(whens),
             timing=replace(PROFILES[profile], lease=lease, stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(

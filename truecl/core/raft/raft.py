@@ -26,11 +26,12 @@ import msgspec
 from msgspec.structs import replace
 
 from truecl.core.contract import Records
-from truecl.core.quorum import electors
+from truecl.core.quorum import electors, has_quorum
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
 from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
 from truecl.core.raft.progress import Progress
+from truecl.core.raft.reshape import not_one_step, promoted
 from truecl.core.raft.roles import Roles
 from truecl.core.raft.step import Change, Committed, Role, Snapshot, Step
 from truecl.core.raft.tenure import Tenure
@@ -234,6 +235,44 @@ class Raft(Roles):
             return False
         self._tenure.begin_transfer(to, now)
         return True
+
+    def reshape(self, membership: Membership, now: float) -> str:
+        """Appends another membership, which is in force from here on. Returns why it does not; '' if it did.
+
+        Only while leading, with an entry of its own term committed (Ongaro's correction of 2015: the one before may be
+        another leader's, unfinished), after the latest change is committed, and where the voters to come can decide.
+        """
+        self._now = now
+        if self._tenure is None or not self.ready:
+            return "this node does not lead, or does not know yet what earlier leaders committed"
+        problem = self._unfit_membership(self._tenure, membership)
+        if not problem:
+            self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
+        return problem
+
+    def _unfit_membership(self, tenure: Tenure, new: Membership) -> str:
+        """Why `new` cannot be the membership from now on; '' if it can."""
+        old = self.log.membership
+        if tenure.transfer_to is not None:
+            return "the leadership is being handed over"
+        if not self.log.settled:
+            return "the change before this one is not committed yet"
+        problem = not_one_step(old, new)
+        if problem:
+            return problem
+        if self.me not in new.voters:
+            return f"{self.me} leads: another node has to lead first"
+        for node in promoted(old, new):
+            if not self.has_caught_up(node):
+                return f"{node} has not caught up with the log"
+        answering = [each.node for each in self.followers if self._now - each.heard_at < self._timing.election]
+        if not has_quorum(new, [self.me, *answering]):
+            return f"of the voters {', '.join(new.voters)} fewer than a majority would answer"
+        return ""
+
+    def has_caught_up(self, node: NodeName) -> bool:
+        """While leading: `node` answers, and has all that was committed at the latest heartbeat."""
+        return self._tenure is not None and self._tenure.has_caught_up(node, self._now)
 
     def exclude(self, payloads: tuple[bytes, ...], now: float, lease_bound: float | None = None) -> None:
         """The other of two voters is surely off: go on without it, as leader of a new term.
