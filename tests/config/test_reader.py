@@ -170,7 +170,7 @@ ports: {reqd: 7421, lockd: 0}
         "cluster.yaml:6: 'N2' in 'nodes'; expected a node name: lower-case letters, digits and '-', at most 63",
         "cluster.yaml:8: 'lan' is the text 'fe80::1'; expected an address that is not link-local",
         "cluster.yaml:8: node 'n4' has no address on link 'ring'; expected ring: ADDRESS",
-        "cluster.yaml:9: 'n5' is empty; expected a mapping: lan, ring, fence, witness, watchdog, fence_delay",
+        "cluster.yaml:9: 'n5' is empty; expected a mapping: lan, ring, fence, witness, observer, watchdog, fence_delay",
         "cluster.yaml:10: 'on_quorum_loss' is the text 'stp'; did you mean 'stop'?",
         "cluster.yaml:11: '100' has no unit; expected a unit: 100s for seconds, or 100ms, 100m",
         "cluster.yaml:12: 'lockd' is the text '0'; expected a whole number from 1 to 65535",

@@ -39,7 +39,7 @@ class Mixed(Lockds):
 
     def build(self, node: NodeName) -> Lockd:
         level = self.level if node == N3 else LEVEL
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT, level)
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT, level=level)
 
     def all_say(self, *nodes: str) -> None:
         for node in nodes or ("n1", "n2", "n3"):

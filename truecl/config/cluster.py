@@ -38,7 +38,7 @@ from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness", "watchdog", "fence_delay")
+_RESERVED = ("fence", "witness", "observer", "watchdog", "fence_delay")
 """Keys of a node beside its links."""
 
 
@@ -187,6 +187,8 @@ def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
     if cluster is not None:
         _check_addresses(source, cluster)
         _check_ports(source, cluster.ports)
+        if cluster.nodes and not cluster.voters:
+            source.note(source.line("nodes"), "every node is an observer", "expected one at least that votes")
         law.check_watchdogs(source, cluster)
         law.check_duel(source, cluster)
     return cluster
@@ -233,6 +235,9 @@ def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[s
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None
+    if node.witness and node.observer:
+        what = f"node {name!r} is a witness, which votes, and an observer, which does not"
+        source.note(tree.line, what, "expected one of them")
     written = []
     for key, inner in tree.entries:
         if key.text in links:

@@ -42,13 +42,14 @@ _FENCE = """\
     #   device: /dev/watchdog
     #   timeout: 10s              # whole seconds, more than stop_allowance and half a second
     #   watchdog_survives_pause: no     # yes: in a virtual machine, its clock runs on however the machine is stopped
-    # witness: yes                # this node votes and never runs applications
+    # witness: yes                # this node votes and never runs applications; `observer: yes`: the other way round
     # fence_delay: 21s            # of two nodes: the other waits so long before it has this one fenced (docs/timing.md)
 """
 
 _TAIL = """\
 
-# What a node does with its applications when it can reach no majority.
+# What a node does with its applications when it can reach no majority: `stop`, or `freeze`: they stand still, addresses
+# down, and go on when there is one again. With a watchdog they are stopped before its time is over.
 on_quorum_loss: stop
 
 # docs/timing.md says what each of these is for, and the law between them. These are the defaults. All of them together

@@ -25,9 +25,11 @@ from truecl.wire.messages import (
     Applied,
     AppNote,
     FenceResult,
+    Follow,
     HeldNode,
     InstanceProgress,
     Leadership,
+    Members,
     NewConfiguration,
     Nodes,
     Notes,
@@ -48,6 +50,9 @@ REPEAT_ORDER = 0.5
 PROPOSAL_PATIENCE = 1.0
 """Seconds until a proposal without an answer is planned anew."""
 REPEAT_STEP_DOWN = 2.0
+BEHIND = 5.0
+"""Seconds for which a node holds a former configuration before it asks for the one in force."""
+REPEAT_FOLLOW = 2.0
 MAX_COMMANDS = 500
 """In one entry of the log."""
 
@@ -71,6 +76,8 @@ class Clusterd:
         self._ordered: dict[NodeOrder, float] = {}
         self._step_down_at = 0.0
         """When this master may ask again to be relieved."""
+        self._behind_since: float | None = None
+        self._follow_at = 0.0
         self._notes: Notes = Notes(())
         self._plan = Plan()
 
@@ -102,6 +109,8 @@ class Clusterd:
                 self.situation.ledger = message.ledger
             case Leadership() if who == LOCKD:
                 self._lead(message)
+            case Members() if who == LOCKD:
+                self.situation.members = message
             case Nodes() if who == LOCKD:
                 self.situation.report(message)
             case View() if who == HBD:
@@ -214,6 +223,8 @@ class Clusterd:
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
+        if self._proposal is None:
+            self._operations.step_memberships(self._next_number)
         self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
         if self._plan.step_down and now >= self._step_down_at:
@@ -232,19 +243,41 @@ class Clusterd:
         return [RaiseLevel(level)] if level > self.situation.ledger.level else []
 
     def _configure(self) -> list[AnyCommand]:
-        """The log says which configuration is in force, and how long leases are."""
+        """The log says which configuration is in force, and how long leases are. A master that is behind by its own is
+        to follow, not to lead back."""
         ledger, configuration = self.situation.ledger, self.situation.configuration
         timing = lease_timing(configuration.cluster.timing)
         in_force = ledger.digest == configuration.digest and ledger.timings[:1] == (timing,)
-        return [] if in_force or not may_configure(ledger, timing) else [Configure(configuration.digest, timing)]
+        return (
+            []
+            if in_force or self.situation.behind or not may_configure(ledger, timing)
+            else [Configure(configuration.digest, timing)]
+        )
+
+    def _follow(self, now: float) -> None:
+        """A node that was away while another configuration came into force gets it from those that have it. Not at
+        once: an older version that an operator brings back is told to the log when all nodes have it."""
+        if not self.situation.behind:
+            self._behind_since = None
+            return
+        if self._behind_since is None:
+            self._behind_since, self._follow_at = now, now + BEHIND
+        if now >= self._follow_at:
+            self._follow_at = now + REPEAT_FOLLOW
+            self._out.tell(SYNCD, Follow(self.situation.ledger.digest))
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
+        number = self._next_number()
+        self._out.tell(LOCKD, Propose(number, self.situation.leadership.term, commands))
+        return number
+
+    def _next_number(self) -> int:
         self._number += 1
-        self._out.tell(LOCKD, Propose(self._number, self.situation.leadership.term, commands))
         return self._number
 
     def _proposed(self, message: Proposed) -> None:
         """One plan at a time: the next is made on the ledger that this one led to."""
+        self._operations.reshaped(message)
         if self._proposal is None or self._proposal[0] != message.number:
             return
         until = self._proposal[2]
@@ -292,6 +325,7 @@ class Clusterd:
     def _finish(self, now: float) -> Output:
         self._settle_proposal(now)
         self._desk.pass_again()
+        self._follow(now)
         if self.situation.master:
             for confirmed in self._fencer.silent():
                 self._propose((confirmed,))
@@ -300,6 +334,8 @@ class Clusterd:
 
     def _wakes(self) -> list[float]:
         times = self._desk.wakes()
+        if self._behind_since is not None:
+            times.append(self._follow_at)
         if not self.situation.master:
             return times
         times += [at + REPEAT_ORDER for at in self._ordered.values()] + self._fencer.wakes()

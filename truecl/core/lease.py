@@ -31,6 +31,8 @@ class Lease:
         """Nothing is open or ordered on this node: fewer requests keep the lease all the same, if none is lost."""
         self.end = now
         self.named: dict[AppName, Generation] = {}
+        self.asked_at = now
+        """When the request was sent that was answered last."""
         self.next_request = now
         self._asked = now
         self._number = first_number
@@ -76,7 +78,7 @@ class Lease:
         for number in [each for each in self._sent if each <= message.number]:
             del self._sent[number]
         self._follow_rounds(now)
-        self.length = message.lease
+        self.length, self.asked_at = message.lease, sent
         end = sent + self.length
         if end <= now:
             return False

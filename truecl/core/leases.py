@@ -90,7 +90,8 @@ class Leases:
         self._revoked.setdefault(node, {})[app] = generation
 
     def reported(self, request: Renew, live: Collection[tuple[AppName, Generation]]) -> None:
-        """What the old owner says of itself: revoked until it reports the generation closed, or never had it.
+        """What the old owner says of itself: revoked until it reports the generation closed, or never had it, or has it
+        frozen and waits for an answer that does not name it.
 
         Its record precedes the first step, so a table without the generation means that its start never came there.
         Whether it can still come, the log says: as long as the grant is `live` (its end proposed, not committed), an
@@ -102,7 +103,8 @@ class Leases:
         phases = {(line.app, line.generation): line.phase for line in request.instances}
         for app, generation in list(revoked.items()):
             phase = phases.get((app, generation))
-            if phase is Phase.CLOSED or (phase is None and (app, generation) not in live):
+            waits = phase in (None, Phase.FROZEN) and (app, generation) not in live
+            if phase is Phase.CLOSED or waits:
                 del revoked[app]
         if not revoked:
             del self._revoked[request.node]

@@ -48,6 +48,8 @@ from truecl.model.ledger import (
 
 MAX_TIMINGS = 8
 """In force and still counted with; a further one waits until those before it are settled."""
+MAX_FORMER = 32
+"""Former configurations that a node is known to be behind by."""
 MAX_FAILURES = 32
 """Remembered failures of one application; the oldest is forgotten."""
 
@@ -245,7 +247,9 @@ def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> 
     if not may_configure(ledger, command.timing):
         return ledger
     timings = (command.timing, *(each for each in ledger.timings if each != command.timing))
-    return replace(ledger, digest=command.digest, timings=timings, configured=index)
+    older = [each for each in dict.fromkeys((ledger.digest, *ledger.former)) if each not in ("", command.digest)]
+    former = tuple(older[:MAX_FORMER])
+    return replace(ledger, digest=command.digest, former=former, timings=timings, configured=index)
 
 
 def _settle_timing(ledger: Ledger, index: Index, term: Term, command: SettleTiming) -> Ledger:

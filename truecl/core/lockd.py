@@ -18,12 +18,25 @@ from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, R
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
-from truecl.core.quorum import electors
+from truecl.core.quorum import may_lead
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
-from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ids import (
+    CLUSTERD,
+    HBD,
+    LOCKD,
+    REQD,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
@@ -31,7 +44,10 @@ from truecl.wire.messages import (
     Campaign,
     ConfirmOff,
     FenceResult,
+    FencesSeen,
     Leadership,
+    Members,
+    NewConfiguration,
     Nodes,
     Note,
     Propose,
@@ -39,6 +55,7 @@ from truecl.wire.messages import (
     Refused,
     Renew,
     Renewed,
+    Reshape,
     StepDown,
     Subscribe,
     View,
@@ -58,16 +75,23 @@ class DiskFull:
     when that is gone too, this process ends."""
 
 
-def membership_of(configuration: Configuration) -> Membership:
-    """The founding membership: the voters, witnesses last in the succession, and all others following the log."""
+def membership_of(configuration: Configuration, founder: bool) -> Membership:
+    """The founding membership: the voters, witnesses last in the succession, and all others following the log. Who came
+    later knows none before the leader tells it: a few new nodes that took themselves for founders could elect a leader
+    of their own."""
+    if not founder:
+        return Membership()
     cluster = configuration.cluster
     voters = tuple(sorted(cluster.voters, key=lambda name: cluster.node(name).witness))
     return Membership(voters, tuple(node.name for node in configuration.cluster.nodes if node.name not in voters))
 
 
 class Lockd:
-    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and
-    `handle` raise Outdated. `level`: the newest level of the log that it is to know, of an older release in tests."""
+    """The whole core of lockd. `founder`: this node is of those that the cluster began with. `level`: the newest level
+    of the log that it is to know, of an older release in tests.
+
+    Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and `handle` raise Outdated.
+    """
 
     _apply = staticmethod(ledgers.apply)
 
@@ -78,6 +102,7 @@ class Lockd:
         records: Records,
         random: Random,
         boot: BootId,
+        founder: bool = True,
         level: int = LEVEL,
     ) -> None:
         self.me = me
@@ -85,7 +110,8 @@ class Lockd:
         self._boot = boot
         self._cluster = configuration.cluster
         self._timing = configuration.cluster.timing
-        self.raft = Raft(me, configuration.cluster.name, membership_of(configuration), records, random, self._timing)
+        founding = membership_of(configuration, founder)
+        self.raft = Raft(me, configuration.cluster.name, founding, records, random, self._timing)
         self.ledger = Ledger()
         self._out = Outbox()
         self.pair = Pair(self.raft, boot, configuration.cluster, self._out, self._granted)
@@ -109,6 +135,7 @@ class Lockd:
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
+        self._members = Members(self.raft.membership, self.raft.log.settled)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
         self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
@@ -141,10 +168,10 @@ class Lockd:
             case Joined(who, root):
                 if root:
                     self._acting[who] = None
-                if who == HBD:
-                    self._out.tell(HBD, Subscribe())
+                if who in (HBD, SYNCD):
+                    self._out.tell(who, Subscribe())
                 elif who == REQD:
-                    self.pair.reqd_joined = True
+                    self.pair.duel.reqd_joined = True
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
@@ -154,7 +181,7 @@ class Lockd:
                     self._heard = {}
                     self.pair.blind()
                 elif who == REQD:
-                    self.pair.reqd_left()
+                    self.pair.duel.reqd_left()
             case _:
                 pass
         self.raft.wake(now)
@@ -168,10 +195,15 @@ class Lockd:
                 self._view(message, now)
             case Propose() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._propose(message, now))
+            case Reshape() if who == CLUSTERD:
+                self._out.tell(CLUSTERD, self._reshape(message, now))
+            case NewConfiguration() if who == SYNCD:
+                self._cluster = self.pair.cluster = message.configuration.cluster
             case Subscribe():
                 self._subscribers[who] = None
                 self._out.tell(who, Applied(self.ledger))
                 self._out.tell(who, self._leadership)
+                self._out.tell(who, self._members)
                 if who == CLUSTERD and self._leadership.ready:
                     self._out.tell(CLUSTERD, self._nodes)
             case Campaign() if who == REQD:
@@ -179,9 +211,13 @@ class Lockd:
             case StepDown() if who in (REQD, CLUSTERD):
                 self._step_down(now)
             case FenceResult() if who == REQD:
-                self.pair.fenced(message, now)
+                self.pair.duel.fenced(message, now)
+            case FencesSeen() if who == REQD:
+                self.pair.duel.seen(message, now)
             case ConfirmOff():
                 self._confirm_off(who, message, now)
+            case Refused():
+                pass  # who refuses is not refused in turn, for ever
             case _:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 
@@ -199,7 +235,7 @@ class Lockd:
             self._out.tell(who, Refused("only root vouches for a node"))
             return
         answer = self.pair.vouch(word, now)
-        if answer.taken:
+        if answer.taken and word.seen is not None:
             text = f"{word.operator} vouches that {word.node} is off" + (
                 ", did not run alone and will not be started before it can reach this node" if word.alone else ""
             )
@@ -222,12 +258,14 @@ class Lockd:
     def _step_down(self, now: float, fit: Callable[[NodeName], bool] = lambda node: True) -> None:
         """To the elector that is furthest, in the order of succession, of those that answer and are `fit`. One attempt
         at a time: while it lasts nothing can be proposed."""
-        others, silent = electors(self.raft.membership), now - self._timing.election
+        membership, silent = self.raft.membership, now - self._timing.election
         living = [
-            each for each in self.raft.followers if each.node in others and each.heard_at >= silent and fit(each.node)
+            each
+            for each in self.raft.followers
+            if may_lead(membership, each.node) and each.heard_at >= silent and fit(each.node)
         ]
         if living and not self.raft.transferring:
-            best = max(living, key=lambda each: (each.node in self._heard, each.match))
+            best = max(living, key=lambda each: (not self._is_witness(each.node), each.node in self._heard, each.match))
             self.raft.transfer(best.node, now)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
@@ -246,7 +284,7 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        if not self._take_report(message):
+        if message.node not in self.raft.membership.nodes or not self._take_report(message):
             return
         leases = self._leases_of_term(now)
         leases.reported(message, self._live())
@@ -324,10 +362,26 @@ class Lockd:
                     self._leases_of_term(now).revoke(grant.node, command.app, command.generation)
         return Proposed(message.number, index)
 
+    def _reshape(self, message: Reshape, now: float) -> Proposed:
+        """Nobody leaves who may own something: neither by the ledger, nor by an entry that is not applied yet."""
+        if not self.raft.ready or message.term != self.raft.term:
+            return Proposed(message.number, None, "not the leader of this term")
+        gone = [node for node in self.raft.membership.nodes if node not in message.membership.nodes]
+        if gone and self.raft.applied < self.raft.log.last_index:
+            return Proposed(message.number, None, "entries of the log wait for a quorum")
+        for node in gone:
+            if ledgers.granted_to(self.ledger, node):
+                return Proposed(message.number, None, f"{node} owns applications")
+        problem = self.raft.reshape(message.membership, now)
+        return Proposed(message.number, None if problem else self.raft.log.last_index, problem)
+
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
-        """Why not all members could read it, or the proof that ends a grant does not hold here; '' if all is well."""
+        """Why not all members could read it, a node may not be given a grant, or the proof that ends one does not hold
+        here; '' if all is well."""
         if problem := levels.inadmissible(command, self.ledger, self._common_level()):
             return problem
+        if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
+            return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
             return ""
         grant = ledgers.app_state(self.ledger, command.app).grant
@@ -364,7 +418,7 @@ class Lockd:
 
     def _finish(self, now: float) -> Output:
         self._witness_hands_over(now)
-        order_at = self.pair.tend(now)
+        order_at = self.pair.tend(now, self._leaving.get(self.raft.other) if self.raft.other is not None else None)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -378,8 +432,11 @@ class Lockd:
 
     def _witness_hands_over(self, now: float) -> None:
         """A witness leads only until another voter can: it keeps the whole log, and runs nothing."""
-        if self.raft.ready and self._cluster.node(self.me).witness and not self.raft.transferring:
-            self._step_down(now, lambda node: not self._cluster.node(node).witness)
+        if self.raft.ready and self._is_witness(self.me) and not self.raft.transferring:
+            self._step_down(now, lambda node: not self._is_witness(node))
+
+    def _is_witness(self, node: NodeName) -> bool:
+        return any(each.name == node and each.witness for each in self._cluster.nodes)
 
     def _may_settle(self, now: float) -> bool:
         """Is every lease over that was given with an older timing?"""
@@ -422,7 +479,10 @@ class Lockd:
         return batch
 
     def _tell_news(self, now: float) -> None:
-        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
+        self.pair.tell_news(now)
+        leadership = Leadership(
+            self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble(), self.pair.needed
+        )
         if self.raft.role is not Role.LEADER:
             self._forget_tenure()
         if self.ledger is not self._applied_told:
@@ -431,7 +491,9 @@ class Lockd:
         if leadership != self._leadership:  # after the ledger: a new master plans with the first word that it leads
             self._leadership = leadership
             self._tell_all(leadership)
+        self._tell_members()
         if leadership.ready:
+            self._forget_strangers()
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(
                 dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
@@ -442,6 +504,21 @@ class Lockd:
                 self._out.tell(CLUSTERD, nodes)
         else:
             self._nodes = Nodes({}, ())  # the next master has forgotten what this one was told
+
+    def _tell_members(self) -> None:
+        raft = self.raft
+        caught_up = tuple(node for node in raft.membership.observers if raft.has_caught_up(node))
+        members = Members(raft.membership, raft.log.settled, caught_up)
+        if members != self._members:
+            self._members = members
+            self._tell_all(members)
+
+    def _forget_strangers(self) -> None:
+        """What nodes said that are members no more."""
+        for node in [node for node in self._reports if node not in self.raft.membership.nodes]:
+            del self._reports[node]
+            self._leaving.pop(node, None)
+            self._watchdogs.pop(node, None)
 
     def _forget_tenure(self) -> None:
         """What was true while this node led: by the next time the nodes may have said other things to others."""

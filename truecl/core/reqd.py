@@ -56,8 +56,10 @@ from truecl.wire.messages import (
     Applied,
     AskDaemons,
     AskFences,
+    AskPart,
     Compared,
     DaemonsUp,
+    Dismiss,
     Dissolve,
     Exited,
     FencesSeen,
@@ -65,11 +67,13 @@ from truecl.wire.messages import (
     Form,
     Leadership,
     Living,
+    Members,
     NewConfiguration,
     NodeStatus,
     Order,
     OrderFenceOff,
     OrderPowerOn,
+    Part,
     Ready,
     Refused,
     Renewed,
@@ -77,6 +81,7 @@ from truecl.wire.messages import (
     StartDaemons,
     StopDaemons,
     Subscribe,
+    TakeIn,
 )
 
 STATUS_EVERY = 1.0
@@ -84,6 +89,10 @@ STATUS_PATIENCE = 0.3
 """Seconds that a status waits to go out in one wake with a renewal."""
 LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
+
+
+ALL_OTHERS = tuple(each for each in DAEMONS if each != REQD)
+REMOVED = "this node was removed from the cluster; 'lha_node add' on one of its nodes takes it in again"
 
 
 class Reqd:
@@ -97,7 +106,7 @@ class Reqd:
         self._lease = Lease(me, boot, timing.lease, timing.renewal, int(now * 1e6), now)
         self.instances = Instances(me, boot, records, self._lease, self._out, now)
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
-        self.guard = Guard(self._lease, self._watchdog, self.instances, records, self._out)
+        self.guard = Guard(configuration.cluster, self._lease, self._watchdog, self.instances, records, self._out)
         self.orders = Orders(configuration, self._lease, self._watchdog, self.guard, self.instances, records, self._out)
         self._supervisor = Supervisor(self._out)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
@@ -121,7 +130,7 @@ class Reqd:
         self.instances.now = self._attendance.now = now
         self.instances.take_up(self.guard.old_lease, now)
         if self._attendance.formed:
-            self._supervisor.start(tuple(each for each in DAEMONS if each != REQD))
+            self._supervisor.start(ALL_OTHERS)
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:
@@ -181,8 +190,9 @@ class Reqd:
             return
         leadership = self._formation.leadership
         leads = leadership is not None and leadership.leader == self.me
+        needed = leadership is not None and leadership.needed
         known = not self._lease.named or not self._lease.holds(now)
-        if (known and not leads) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
+        if (known and not leads and not needed) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
             self._left = True
             self._watchdog.disarm()
             self._out.do(Leave())
@@ -240,11 +250,21 @@ class Reqd:
                 self._reconfigure(message.configuration)
             case Reply() if who == CLUSTERD:
                 self._formation.reply(message, now)
+            case TakeIn() if who == CLUSTERD:
+                self._out.send(message.node, StartDaemons(0, ALL_OTHERS, formed=True))
+            case Dismiss() if who == CLUSTERD:
+                self._out.send(message.node, StopDaemons(0, ALL_OTHERS, formed=False, removed=True))
+            case AskPart():
+                self._out.tell(who, Part(self._attendance.formed, self._attendance.removed))
+            case Form() if self._attendance.removed:
+                self._out.tell(who, Refused(REMOVED))
             case Form() | Dissolve():
                 if who in self._acting:
                     self._formation.begin(who, message, now)
                 else:
                     self._out.tell(who, Refused("only root forms and dissolves a cluster"))
+            case Members() | Refused():
+                pass  # the nodes that it starts are those of the configuration; and who is refused says no more
             case _:
                 self._out.tell(who, Refused(f"reqd does not take {type(message).__name__} from {who}"))
 
@@ -305,6 +325,7 @@ class Reqd:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
         self._fences.configuration = self._questions.configuration = configuration
         self._lease.interval = configuration.cluster.timing.renewal
+        self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
@@ -338,7 +359,7 @@ class Reqd:
             guard, renewal, self.instances.wake_at, self._supervisor.wake_at,
             self._fences.wake_at, self._formation.deadline,
             renewal if status < renewal < status + STATUS_PATIENCE else status,
-            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at,
+            self._leave_at, self._attendance.wake_at, self._watchdog.wake_at, self.guard.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:

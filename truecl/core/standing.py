@@ -7,7 +7,13 @@ from truecl.model.ledger import AppState, Wanted
 from truecl.model.standing import AppRow, FailureRow, NodeRow, Stat, WatchdogRow
 from truecl.wire.messages import InstanceStatus, Status
 
-_WORDS = {"starting": "STARTING", "running": "UP", "stopping": "STOPPING", "needs fence": "NEEDS FENCE"}
+_WORDS = {
+    "starting": "STARTING",
+    "running": "UP",
+    "frozen": "FROZEN",
+    "stopping": "STOPPING",
+    "needs fence": "NEEDS FENCE",
+}
 """Phase of an instance to what an operator reads."""
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from truecl.lab.network import ANY, CLIENT_INDEX, Cut, Port
 from truecl.lab.paths import CLIENT, Paths
 
 MOST_NODES = 64
+KIND_NAMESPACES, KIND_KERNELS = "namespaces", "kernels"
+"""What nodes are made of."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -69,7 +71,7 @@ def link_name(link: int) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """The lab as `up` made it; never changes."""
+    """The lab as `up` made it, and the nodes that came later."""
 
     name: str
     nodes: tuple[LabNode, ...]
@@ -78,6 +80,7 @@ class Description:
     """Command line that a node's first process keeps running; empty: none (`--bare`)."""
     shared: str
     created: str
+    kind: str
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -145,7 +148,7 @@ def write_json(path: str, value: object) -> None:
 
 
 def describe(
-    paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str, service: tuple[str, ...]
+    paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str, service: tuple[str, ...], kind: str
 ) -> Description:
     """A lab's layout out of what was asked. Raises LabError."""
     wanted = [*names, *(["witness"] if witness else [])]
@@ -166,7 +169,18 @@ def describe(
     )
     created = time.strftime("%Y-%m-%d %H:%M:%S")
     where = str(Path(shared).resolve()) if shared else paths.shared
-    return Description(paths.name, nodes, links, service, where, created)
+    return Description(paths.name, nodes, links, service, where, created, kind)
+
+
+def grown(described: Description, paths: Paths, name: str) -> Description:
+    """With one node more. Raises LabError."""
+    names = [node.name for node in described.nodes]
+    if name in names:
+        raise LabError(f"'{name}' is a node of lab '{described.name}' already")
+    describe(paths, [*names, name], described.links, False, "", described.service, described.kind)
+    index = max(node.index for node in described.nodes) + 1
+    node = LabNode(name, index, False, described.links, paths.node(name))
+    return replace(described, nodes=(*described.nodes, node))
 
 
 def checked_name(name: str) -> str:

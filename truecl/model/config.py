@@ -10,6 +10,7 @@ import msgspec
 
 from truecl.model.ids import AppName, LinkName, NodeName
 from truecl.model.ledger import ALWAYS, Proof
+from truecl.model.membership import MAX_VOTERS
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -120,6 +121,8 @@ class NodeConfig(Value, frozen=True):
     """Its levels, tried in this order until one switched it off; empty: it cannot be fenced."""
     witness: bool = False
     """Votes, never runs an application."""
+    observer: bool = False
+    """Never votes: it follows the log, and runs applications."""
     watchdog: WatchdogConfig = WatchdogConfig()
     fence_delay: float | None = None
     """Seconds of silence for which the other of two nodes waits before it has this one fenced, so that of two which
@@ -152,7 +155,8 @@ class ClusterConfig(Value, frozen=True):
     """Which durations `timing` was read upon; of no further use."""
     timing: Timing = Timing()
     ports: Ports = Ports()
-    on_quorum_loss: Literal["stop"] = "stop"
+    on_quorum_loss: Literal["stop", "freeze"] = "stop"
+    """What a node does with an application that runs when its lease ends."""
 
     def node(self, name: NodeName) -> NodeConfig:
         """Raises KeyError for a name that is no node of this cluster."""
@@ -162,23 +166,27 @@ class ClusterConfig(Value, frozen=True):
         raise KeyError(name)
 
     def fence_delay(self, name: NodeName) -> float:
-        """Of two nodes: how long the other waits before it has `name` fenced. By default the first of them is the one
-        that is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
+        """Of two nodes: how long the other waits before it has `name` fenced. Unless the operator chose, the first of
+        them is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
         node = self.node(name)
         if node.fence_delay is not None:
             return node.fence_delay
         if len(self.voters) != 2 or name != self.voters[0]:
             return 0.0
         other = self.node(self.voters[1])
-        if not other.fence:
+        if not other.fence or other.fence_delay:
             return 0.0
-        return worst_time(other.fence) + DUEL_MARGIN + self.fence_delay(other.name)
+        return worst_time(other.fence) + DUEL_MARGIN
 
     @property
     def voters(self) -> tuple[NodeName, ...]:
-        """The first seven nodes, witnesses before others, in the file's order."""
-        ordered = sorted(self.nodes, key=lambda node: not node.witness)
-        chosen = {node.name for node in ordered[:7]}
+        """The first seven nodes that may vote, witnesses before others, in the file's order."""
+        return self.voters_without(None)
+
+    def voters_without(self, gone: NodeName | None) -> tuple[NodeName, ...]:
+        """The voters, if the node `gone` were not there."""
+        able = [node for node in self.nodes if not node.observer and node.name != gone]
+        chosen = {node.name for node in sorted(able, key=lambda node: not node.witness)[:MAX_VOTERS]}
         return tuple(node.name for node in self.nodes if node.name in chosen)
 
 

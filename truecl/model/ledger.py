@@ -156,6 +156,8 @@ class Ledger(msgspec.Struct, frozen=True):
     """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
+    former: tuple[str, ...] = ()
+    """Digests of the configurations before that, the latest first: a node that holds one of them is behind."""
     level: int = 1
     """The commands that the log may hold (LEVELS): all members have said that they know them. It only rises."""
     standby: dict[NodeName, Standby] = {}

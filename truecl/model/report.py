@@ -8,10 +8,12 @@ from truecl.model.ids import AppName, Generation, NodeName
 
 
 class Phase(StrEnum):
-    """An instance at its node. CLOSED is final for a generation; NEEDS_FENCE: a stop failed, nothing may be assumed."""
+    """An instance at its node. CLOSED is final for a generation; NEEDS_FENCE: a stop failed, nothing may be assumed;
+    FROZEN: the lease ended, its processes stand still, and it waits for a new one."""
 
     STARTING = "starting"
     RUNNING = "running"
+    FROZEN = "frozen"
     STOPPING = "stopping"
     CLOSED = "closed"
     NEEDS_FENCE = "needs fence"

@@ -8,6 +8,7 @@ from truecl.core.raft import Role
 from truecl.model.actions import ServiceStopping
 from truecl.model.config import WATCHDOG_FEED
 from truecl.model.ids import LOCKD, REQD, LinkName, NodeName
+from truecl.sim.membership import Growth
 from truecl.sim.reconfiguration import Reconfiguration
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Chaos:
         self._undo: dict[int, Callable[[], None]] = {}
         self._number = 0
         self._reconfiguration = Reconfiguration(cluster)
+        self.growth = Growth(cluster, self._reconfiguration)
         faults = cluster.faults
         self._kinds: list[tuple[float, Callable[[], None]]] = [
             (faults.cuts, self._cut),
@@ -44,6 +46,7 @@ class Chaos:
             (faults.late_feeds, self._late_feed),
             (faults.slow_disks, self._slow_disk),
             (faults.reconfigurations, self._reconfiguration.activate),
+            (faults.memberships, self.growth.change),
         ]
         cluster.on_power_cut = self._boot_later
 
@@ -63,9 +66,10 @@ class Chaos:
         for number in sorted(self._undo):
             self._undo.pop(number)()
         cluster.network.heal_all()
+        self.growth.end()
         self._reconfiguration.end()
         for machine in cluster.machines.values():
-            if not machine.powered:
+            if not machine.powered and machine.name not in cluster.outside:
                 cluster.power_on(machine)
 
     # ---- when -------------------------------------------------------------------------------------------------------

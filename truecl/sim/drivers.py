@@ -24,6 +24,7 @@ from truecl.model.actions import (
     EndTools,
     FeedWatchdog,
     FenceOutcome,
+    FreezeGroup,
     KillGroup,
     Leave,
     Power,
@@ -176,6 +177,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, self._time(), lambda: self._steps.probed(process, action))
             case KillGroup():
                 self._work(process, order.id, self._time(), lambda: self._steps.kill_group(process, action.instance))
+            case FreezeGroup():
+                self._work(process, order.id, self._time(), lambda: self._steps.freeze(process, action))
             case EndTools():
                 self._work(process, order.id, self._time(), lambda: self._end_tools(process))
             case AskDevice():
@@ -359,7 +362,12 @@ class SimulatedDrivers:
                 self._cluster.power_on(victim)
 
         def say() -> FenceOutcome:
-            return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
+            if refuses:
+                return FenceOutcome(False, "the device does not answer")
+            if action.wanted is not Power.UNKNOWN:
+                return FenceOutcome(True, "", action.wanted)
+            fed = victim.powered and (feed is None or feed in self._feeds[victim.name])
+            return FenceOutcome(True, "", Power.ON if fed else Power.OFF)
 
         def switch_and_say() -> FenceOutcome:
             switch()

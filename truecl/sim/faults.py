@@ -75,6 +75,8 @@ class Faults:
     """Share of deaths within a save that leave it written and not synced."""
     reconfigurations: float = 0.0
     """Rate at which another lease and stop allowance are activated; each node has them in its own time."""
+    memberships: float = 0.0
+    """Rate at which nodes are added and removed, of a cluster that begins without some of its machines."""
     drift: float = 0.0
     """Share of the configured bound by which clocks run apart, 0 to 1."""
 
@@ -272,11 +274,16 @@ def retimed(faults: Faults) -> Faults:
     return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
 
 
+def growing(faults: Faults) -> Faults:
+    """Nodes come and go all day, while masters do."""
+    return replace(faults, memberships=1.5, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.1)
+
+
 def duels(faults: Faults) -> Faults:
     """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
     return replace(
-        _plain(faults), cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
-        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+        _plain(faults), cuts=0.6, cut_length=1.0, one_link=0.0, one_way=0.3, power_cuts=0.15, off_length=0.6, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0, service_stops=0.2, vouches=0.3,
     )  # fmt: skip
 
 
@@ -327,6 +334,14 @@ def full(faults: Faults) -> Faults:
     return replace(_plain(faults), full_disks=0.8, power_cuts=0.5, off_length=0.5, kills=1.0)
 
 
+def flickering(faults: Faults) -> Faults:
+    """The quorum goes and comes back about as quickly as a lease ends, and answers come late."""
+    return replace(
+        faults, cuts=0.8, cut_length=1.0, one_link=0.0, spike=0.3, spike_length=1.5, power_cuts=0.02, kills=0.05,
+        driver_time=min(faults.driver_time, 0.02), driver_hangs=0.0,
+    )  # fmt: skip
+
+
 AIMS = (
     gaps,
     elections,
@@ -345,4 +360,5 @@ AIMS = (
     unsynced,
     full,
     crowded,
+    flickering,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from truecl.model.actions import ProgramDied, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import FreezeGroup, ProgramDied, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.ids import REQD
 from truecl.model.step import Instance, Probe, Step, StepKind
 from truecl.sim.kernel import Key, Stuck
@@ -128,7 +128,18 @@ class Steps:
             if kernel.blocked(key, self._schedule.now):
                 return StepResult(Probe.UNKNOWN, "a task does not end")
             del kernel.active[key]
+        kernel.frozen.discard(instance.app)
         return StepResult(Probe.INACTIVE)
+
+    def freeze(self, process: Process, action: FreezeGroup) -> StepResult:
+        kernel, app = process.machine.kernel, action.instance.app
+        if self._random.random() < self._cluster.faults.driver_fails:
+            return StepResult(Probe.UNKNOWN, "a task waits for a device")
+        if action.frozen:
+            kernel.frozen.add(app)
+            return StepResult(Probe.INACTIVE)
+        kernel.frozen.discard(app)
+        return StepResult(Probe.ACTIVE)
 
     def _program_dies(self, machine: "Machine", boot: str, instance: Instance, step: Step) -> None:
         key = (instance.app, step.name)

@@ -1,8 +1,9 @@
 """Every message there is, in one table a channel.
 
 MESH: between the same daemon on two nodes. LOCAL: between the daemons and commands of one node. All are frozen tagged
-tuples in msgpack; a field may be added at the end with a default, which older nodes ignore (session.py agrees on
-versions). Times are seconds; `until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
+tuples in msgpack; a field may be added at the end with a default, which older nodes ignore. A new message gets a new
+format (frame.VERSIONS, and SINCE here): it is not sent where the session speaks an older one. Times are seconds;
+`until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
 """
 
 from typing import Union
@@ -13,6 +14,7 @@ from truecl.model.actions import Power
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
+from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
 from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
@@ -107,6 +109,9 @@ class Leadership(Message, frozen=True):
     ready: bool
     trouble: str = ""
     """One line for the operator: why, of two nodes, this one waits or goes on alone; '': nothing to say."""
+    needed: bool = False
+    """Of two nodes that live, the other can decide nothing without this one: before it leaves in good order, it waits a
+    moment for that to end."""
 
 
 class Nodes(Message, frozen=True):
@@ -126,6 +131,24 @@ class Nodes(Message, frozen=True):
     """The newest level of the log that all its members have said they know."""
 
 
+class Members(Message, frozen=True):
+    """To subscribers, on every change: who holds the log, by the latest appended entry on that."""
+
+    membership: Membership
+    settled: bool
+    """It is committed."""
+    caught_up: tuple[NodeName, ...] = ()
+    """While leading: the observers that have all that is committed, and answer."""
+
+
+class Reshape(Message, frozen=True):
+    """Master's clusterd: change the membership, by one node; answered by Proposed, with the reason if not."""
+
+    number: int
+    term: Term
+    membership: Membership
+
+
 class Campaign(Message, frozen=True):
     """reqd to lockd: this node ran lha_form, stand for election."""
 
@@ -138,20 +161,27 @@ class ConfirmOff(Message, frozen=True):
     """lha_fence to lockd, in a cluster of two nodes: the operator's word that `node` is off, in place of its device's.
 
     `alone`: and `node` did not run alone since this one last did, and will not be started until it can reach this one.
-    Needed where this node cannot know that itself. Answered by Confirmed.
+    Needed where this node cannot know that itself. `seen`: as Confirmed said when the operator looked; the word ends
+    nothing newer. None: no word yet, only the question whether it would be taken. Answered by Confirmed.
     """
 
     node: NodeName
     operator: str
+    seen: Index | None = None
     alone: bool = False
 
 
 class Confirmed(Message, frozen=True):
-    """`taken`: this node goes on without the other. Otherwise `reason` says why not; `say_more`: `alone` would do."""
+    """`taken`: this node goes on without the other. Otherwise `reason` says why not, '' where nothing stands against
+    the word but that it was not given; `say_more`: only with `alone`."""
 
     taken: bool
     reason: str = ""
     say_more: bool = False
+    seen: Index = Index(0)
+    """How far this log goes, whether or not that is committed."""
+    pair: bool = True
+    """False: this is no cluster of two voters; its master takes that word."""
 
 
 # ---- hbd on its node ------------------------------------------------------------------------------------------------
@@ -335,9 +365,10 @@ class InstanceProgress(Message, frozen=True):
 
 
 class Request(Message, frozen=True):
-    """An operator's wish: verb 'start', 'stop' or 'move' for an application; 'off', 'on', 'reboot' or 'confirm' (the
-    operator vouches that it is off), 'standby' or 'resume' for a node, with app ''; 'clear' for what failed, with the
-    name of an application or a node in `app`. `id` is unique at its origin."""
+    """An operator's wish: verb 'start', 'stop' or 'move' for an application; with app '', 'off', 'on', 'reboot' or
+    'confirm' (the operator vouches that it is off), 'standby', 'resume', 'add' or 'remove' for a node, or 'configure'
+    for a version of the configuration that all nodes have by now; 'clear' for what failed, with the name of an
+    application or a node in `app`. `id` is unique at its origin."""
 
     id: str
     verb: str
@@ -348,6 +379,8 @@ class Request(Message, frozen=True):
     """For 'confirm': the log index that the operator looked at. What was granted later is not vouched for."""
     keep: bool = False
     """For 'standby': what runs there stays."""
+    digest: str = ""
+    """For 'configure': of that version."""
 
 
 class Reply(Message, frozen=True):
@@ -387,6 +420,8 @@ class StopDaemons(Message, frozen=True):
     daemons: tuple[DaemonName, ...]
     formed: bool = True
     """False: the cluster is dissolved, do not come back by yourself after a reboot."""
+    removed: bool = False
+    """The node is no part of the cluster any more, until a member starts its daemons again."""
 
 
 class DaemonsUp(Message, frozen=True):
@@ -402,6 +437,29 @@ class DaemonsUp(Message, frozen=True):
 
 class AskDaemons(Message, frozen=True):
     number: int
+
+
+class TakeIn(Message, frozen=True):
+    """Master's clusterd to its own reqd: have this node's daemons started, which is being added."""
+
+    node: NodeName
+
+
+class Dismiss(Message, frozen=True):
+    """Master's clusterd to its own reqd: have this node's daemons stopped, which was removed."""
+
+    node: NodeName
+
+
+class AskPart(Message, frozen=True):
+    """A command to its reqd: what part has this node in the cluster?"""
+
+
+class Part(Message, frozen=True):
+    formed: bool
+    """Its daemons are to run."""
+    removed: bool
+    """A member said that it is no part of the cluster any more."""
 
 
 # ---- reqd and its warm parent ---------------------------------------------------------------------------------------
@@ -511,6 +569,35 @@ class Compared(Message, frozen=True):
     digest: str
     differing: dict[NodeName, str] = {}
     """Node to what is wrong there; empty: all run the version `digest`."""
+
+
+class Bring(Message, frozen=True):
+    """A command to syncd: bring the version `digest` to these nodes, in the place of `base`; answered by Reply. Nodes
+    that do not answer are left behind: they follow when they are back."""
+
+    base: str
+    digest: str
+    files: dict[str, str]
+    nodes: tuple[NodeName, ...]
+
+
+class Follow(Message, frozen=True):
+    """clusterd to syncd: the log says that version `digest` is in force; get it from a node that has it."""
+
+    digest: str
+
+
+class AskVersion(Message, frozen=True):
+    number: int
+    digest: str
+
+
+class Version(Message, frozen=True):
+    """What AskVersion asks for; not answered by a node that does not have it."""
+
+    number: int
+    digest: str
+    files: dict[str, str]
 
 
 class NewConfiguration(Message, frozen=True):
@@ -720,20 +807,30 @@ MESH: dict[DaemonName, object] = {
     DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
-    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
+    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
 """What may come from the same daemon on another node."""
 
 LOCAL = Union[
-    Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, ConfirmOff, Confirmed, Renew, Renewed,
+    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown, ConfirmOff, Confirmed,
+    Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
-    InstanceProgress, Request, Reply, Form, Dissolve, Ready,
-    Compare, Compared, NewConfiguration, NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
+    InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
+    Compare, Compared, Bring, Follow, NewConfiguration,
+    NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
 """What may come over a local socket."""
 
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
+
+SINCE: dict[type, int] = {}
+"""From which format on there is such a message; what is not here was there from the first."""
+
+
+def since(message: object) -> int:
+    """The first format that has it."""
+    return SINCE.get(type(message), 1)

@@ -26,11 +26,12 @@ import msgspec
 from msgspec.structs import replace
 
 from truecl.core.contract import Records
-from truecl.core.quorum import electors
+from truecl.core.quorum import has_quorum, may_lead
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
 from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
 from truecl.core.raft.progress import Progress
+from truecl.core.raft.reshape import not_one_step, promoted
 from truecl.core.raft.roles import Roles
 from truecl.core.raft.step import Change, Committed, Role, Snapshot, Step
 from truecl.core.raft.tenure import Tenure
@@ -219,7 +220,7 @@ class Raft(Roles):
         self._now = now
         if self._tenure is not None:
             return
-        if self.is_elector:
+        if self.may_lead:
             self._become_pre_candidate()
         else:
             self._deadline = now + self._patience
@@ -227,13 +228,51 @@ class Raft(Roles):
     def transfer(self, to: NodeName, now: float) -> bool:
         """Hands the leadership over to another voter, once it has everything; given up after an election timeout.
 
-        False: this node does not lead, or `to` is no other elector.
+        False: this node does not lead, or `to` is nobody else that may.
         """
         self._now = now
-        if self._tenure is None or to == self.me or to not in electors(self.log.membership):
+        if self._tenure is None or to == self.me or not may_lead(self.log.membership, to):
             return False
         self._tenure.begin_transfer(to, now)
         return True
+
+    def reshape(self, membership: Membership, now: float) -> str:
+        """Appends another membership, which is in force from here on. Returns why it does not; '' if it did.
+
+        Only while leading, with an entry of its own term committed (Ongaro's correction of 2015: the one before may be
+        another leader's, unfinished), after the latest change is committed, and where the voters to come can decide.
+        """
+        self._now = now
+        if self._tenure is None or not self.ready:
+            return "this node does not lead, or does not know yet what earlier leaders committed"
+        problem = self._unfit_membership(self._tenure, membership)
+        if not problem:
+            self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
+        return problem
+
+    def _unfit_membership(self, tenure: Tenure, new: Membership) -> str:
+        """Why `new` cannot be the membership from now on; '' if it can."""
+        old = self.log.membership
+        if tenure.transfer_to is not None:
+            return "the leadership is being handed over"
+        if not self.log.settled:
+            return "the change before this one is not committed yet"
+        problem = not_one_step(old, new)
+        if problem:
+            return problem
+        if self.me not in new.voters:
+            return f"{self.me} leads: another node has to lead first"
+        for node in promoted(old, new):
+            if not self.has_caught_up(node):
+                return f"{node} has not caught up with the log"
+        answering = [each.node for each in self.followers if self._now - each.heard_at < self._timing.election]
+        if not has_quorum(new, [self.me, *answering]):
+            return f"of the voters {', '.join(new.voters)} fewer than a majority would answer"
+        return ""
+
+    def has_caught_up(self, node: NodeName) -> bool:
+        """While leading: `node` answers, and has all that was committed at the latest heartbeat."""
+        return self._tenure is not None and self._tenure.has_caught_up(node, self._now)
 
     def exclude(self, payloads: tuple[bytes, ...], now: float, lease_bound: float | None = None) -> None:
         """The other of two voters is surely off: go on without it, as leader of a new term.
@@ -243,11 +282,37 @@ class Raft(Roles):
         acknowledgement of one, as after any vote. Raises ValueError where there is nobody to exclude.
         """
         self._now = now
-        if self.other is None or not self.is_elector or self.alone:
+        if self.other is None or not self.may_lead or self.alone:
             raise ValueError(f"{self.me} cannot exclude anybody from {self.log.membership}")
         if lease_bound is not None:
             self.acknowledged_at = lease_bound
-        self._become_sole_leader(replace(self.log.membership, excluded=self.other), payloads)
+        self._become_sole_leader(replace(self.log.membership, excluded=self.other, leaving=None), payloads)
+
+    def let_go(self, now: float) -> None:
+        """The other of two voters leaves in good order: bring it out of the quorum, in two entries.
+
+        The first says that it is leaving: both still count, and who has it excludes nobody any more. It is committed
+        when both have it; only then does the second exclude the other. (An exclusion at once would be in force here and
+        unknown there: the other could still have this node fenced, and go on without what was decided here meanwhile.)
+        Harmless when repeated; nothing on a node that does not lead.
+        """
+        self._now = now
+        membership = self.log.membership
+        if not self.ready or self.other is None or membership.excluded is not None or membership.together:
+            return
+        if membership.leaving is None:
+            self._change(replace(membership, leaving=self.other))
+        elif membership.leaving == self.other and self.log.settled:
+            self._change(replace(membership, excluded=self.other, leaving=None))
+
+    def keep(self, now: float) -> None:
+        """The other of two voters was about to leave and stays."""
+        self._now = now
+        if self.ready and self.log.membership.leaving is not None:
+            self._change(replace(self.log.membership, leaving=None))
+
+    def _change(self, membership: Membership) -> None:
+        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
 
     @property
     def caught_up(self) -> bool:
@@ -262,8 +327,7 @@ class Raft(Roles):
         self._now = now
         if not self.caught_up:
             return False
-        membership = replace(self.log.membership, excluded=None)
-        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
+        self._change(replace(self.log.membership, excluded=None))
         return True
 
     def peer_died(self, node: NodeName, now: float) -> None:
@@ -276,7 +340,7 @@ class Raft(Roles):
         if self.role is not Role.FOLLOWER or node != expected:
             return
         self._become_follower(self.term, None)
-        if self._reconsider() or not self.is_elector:
+        if self._reconsider() or not self.may_lead:
             return
         place = election.rank(self.log.membership, self.me, self._dead)
         wait = place * election.STAGGER * (1 + self._random.random() / 2)
@@ -348,7 +412,7 @@ class Raft(Roles):
             return self._tenure.heartbeat_at
         if self._early:
             return min(self._deadline, self._heard_at + self._timing.election)
-        return self._deadline if self.is_elector else None
+        return self._deadline if self.may_lead else None
 
     # ---- leading ----------------------------------------------------------------------------------------------------
 

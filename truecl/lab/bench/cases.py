@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from truecl.lab import sample
 from truecl.lab.bench.cluster import WEB, Cluster
-from truecl.lab.bench.failovers import Collected, Values, cutoff, powercut, reelection
+from truecl.lab.bench.failovers import Collected, Values, cutoff, paused, powercut, reelection
 from truecl.lab.bench.processes import Usage, program_pids, spent, usage
 from truecl.lab.errors import LabError
 from truecl.model.config import Profile
@@ -300,7 +300,9 @@ CASES: tuple[Case, ...] = (
     Case("linkcut", _FOUR, linkcut),
     Case("powercut4", _FOUR, powercut("powercut4")),
     Case("footprint", _FOUR, footprint("")),
+    Case("powercut2", Setting(2), powercut("powercut2")),
     *_failovers(),
+    Case("paused", Setting(3, bare=True), paused),
     Case("footprintfast", Setting(4, profile="fast"), footprint(" fast"), many=False),
     Case("form8", _EIGHT, form),
     Case("powercut8", _EIGHT, powercut("powercut8")),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from truecl.core.clocks import Clocks
 from truecl.core.timeline import timelines
-from truecl.lab import sample
+from truecl.lab import holding, sample
 from truecl.lab.bench.cluster import WEB, Cluster
 from truecl.lab.errors import LabError
 from truecl.model.ids import NodeName
@@ -28,6 +28,9 @@ PHASES = {
     "answered": "answered",
 }
 """Of a timeline (`truecl.core.timeline`), and their figures' names."""
+
+
+PAUSE = 10.0
 
 
 @dataclass
@@ -77,6 +80,43 @@ def cutoff(key: str) -> Callable[[Cluster, int], Values]:
         return found.values
 
     return run
+
+
+def paused(cluster: Cluster, runs: int) -> Values:
+    """All processes of the owner stand still for 10 s while its kernel answers, and no fence device is there."""
+    found = Collected()
+    for number in range(runs):
+        _paused(cluster, _owner_and_master(cluster, number), found)
+    return found.values
+
+
+def _paused(cluster: Cluster, victim: NodeName, found: Collected) -> None:
+    with cluster.lab.probe(sample.TARGET) as probing:
+        probing.wait_answer(node=victim)
+        cluster.lab.pause(victim)
+        at = now()
+        gone = _until(lambda: not holding.has_address(cluster.lab, victim, sample.ADDRESS), "the address down")
+        cluster.wait("an answer from another node", lambda: probing.wait_answer() != victim)
+        time.sleep(max(0.0, at + PAUSE - now()))
+        cluster.lab.resume(victim)
+        woken = now()
+        stopped = _until(lambda: WEB not in holding.programs(cluster.lab, victim), "the program gone")
+        cluster.whole()
+    if len(probing.result.changes) != 2:
+        raise LabError(f"the paused owner answered again: {probing.result.changes}")
+    found.add("paused", probing.result.longest * 1000)
+    found.add("paused address", (gone - at) * 1000)
+    found.add("paused woken", (stopped - woken) * 1000)
+
+
+def _until(so: Callable[[], bool], what: str) -> float:
+    """When it was so first. Raises LabError."""
+    deadline = now() + PAUSE
+    while not so():
+        if now() > deadline:
+            raise LabError(f"not in {PAUSE:g} s: {what}")
+        time.sleep(0.002)
+    return now()
 
 
 def reelection(key: str) -> Callable[[Cluster, int], Values]:

@@ -32,7 +32,7 @@ def _failover(key: str, text: str, must: float, aim: float, phases: tuple[str, .
 
 def _failovers() -> Iterator[Figure]:
     """With a fence device and storage, or, `expired`, with neither. The profile `fast` has half the time."""
-    for nodes in (3, 4, 8):
+    for nodes in (2, 3, 4, 8):
         text = f"power cut of owner and master, {nodes} nodes"
         yield from _failover(f"powercut{nodes}", text, 1000, 500, _FENCED)
     for suffix, part in (("", 1.0), (" fast", 0.5)):
@@ -43,7 +43,7 @@ def _failovers() -> Iterator[Figure]:
         text = f"owner and master cut off, 3 nodes{profile}"
         yield from _failover(f"cutoff{suffix}", text, 1500 * part, 800 * part, _FENCED)
         text = f"power cut, 3 nodes, address-only, on 'expired'{profile}"
-        yield from _failover(f"expired{suffix}", text, 1000 * part, 1000 * part, _EXPIRED)
+        yield from _failover(f"expired{suffix}", text, 1000, 1000 * part, _EXPIRED)
         text = f"cut off, 3 nodes, address-only, on 'expired'{profile}"
         yield from _failover(f"expired cutoff{suffix}", text, 1500 * part, 1000 * part, _EXPIRED)
         yield Figure(f"expired cutoff{suffix} stopped", "  the old owner had stopped after", "ms")
@@ -52,6 +52,10 @@ def _failovers() -> Iterator[Figure]:
             f"reelection{suffix}", f"power cut of the master alone{profile}: elected after", "ms", 400, 400 * part
         )
         yield Figure(f"reelection{suffix} longest", "  longest time between two answers of what ran elsewhere", "ms")
+
+    yield Figure("paused", "all of the owner's processes frozen for 10 s, address-only: outage", "ms")
+    yield Figure("paused address", "  its kernel took the address down after", "ms")
+    yield Figure("paused woken", "  awake again, its instance was gone after", "ms", 200, None)
 
 
 def _footprint(suffix: str, profile: str) -> Iterator[Figure]:

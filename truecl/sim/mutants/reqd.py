@@ -24,6 +24,13 @@ class NoGuard(Guard):
         """The lease may end, nothing follows from it."""
 
 
+class ThawsOnAnyAnswer(Guard):
+    """Whenever it was asked for."""
+
+    def _may_thaw(self, machine: InstanceMachine) -> bool:
+        return machine.frozen_at is not None
+
+
 class IgnoresTokens(Orders):
     def take(self, order: Order, now: float) -> bool:
         records = self._instances.records
@@ -116,6 +123,12 @@ MUTANTS = (
            adjust=faults.repeated),
     Mutant("take a restart for a renewal", "SAFETY.md 2", assemble=with_part("instances", RestartRenews),
            adjust=faults.unfenced),
+    Mutant(
+        "thaw on an older answer",
+        "SAFETY.md 2",
+        assemble=with_part("guard", ThawsOnAnyAnswer),
+        adjust=faults.flickering,
+    ),
     Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
     Mutant("start under any lease", "SAFETY.md 4", assemble=with_part("orders", StartsUnderAnyLease),
            adjust=faults.repeated),
