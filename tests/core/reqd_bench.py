@@ -106,7 +106,7 @@ class ReqdBench:
         """The answer to the latest request, or to an earlier one."""
         asked = request or self.request
         what = tuple((app, Generation(generation)) for app, generation in named)
-        return self.feed(Told(LOCKD, Renewed(N1, asked.boot, asked.number, Term(term), Index(9), what)))
+        return self.feed(Told(LOCKD, Renewed(N1, asked.boot, asked.number, Term(term), Index(9), what, LEASE)))
 
     def renew(self, *named: tuple[AppName, int]) -> None:
         self.wait(RENEWAL)
@@ -153,7 +153,7 @@ class ReqdBench:
 
     def line(self, app: AppName) -> InstanceReport:
         """As the last request reported it."""
-        return next(line for line in self.core._instances() if line.app == app)
+        return next(line for line in self.core.instances.reports() if line.app == app)
 
     def ups(self) -> list[str]:
         return [action.step.name for action in self.asked.values() if isinstance(action, StepUp)]

@@ -6,20 +6,27 @@ import pytest
 from msgspec.structs import replace
 
 from truecl.core import ledger as ledgers
-from truecl.core.clusterd import FORGOTTEN, PASS_AGAIN, REPORT_GRACE, STARTUP_GRACE, Clusterd
+from truecl.core.clusterd import Clusterd
 from truecl.core.contract import Joined, Left, Output, Received, Told, Woke
-from truecl.model.config import FenceConfig
+from truecl.core.desk import PASS_AGAIN
+from truecl.core.ledger import MAX_TIMINGS, lease_timing
+from truecl.core.operations import FORGOTTEN
+from truecl.core.situation import REPORT_GRACE, STARTUP_GRACE
+from truecl.model.config import Configuration, FenceConfig
 from truecl.model.ids import HBD, LOCKD, REQD, SYNCD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     AnyCommand,
     Batch,
+    Configure,
     ConfirmFence,
     FreeLock,
     GiveGrant,
+    LeaseTiming,
     Ledger,
     OrderFence,
     Proof,
     RecordBoot,
+    SettleTiming,
     SetWanted,
     TakeLock,
     Wanted,
@@ -29,6 +36,7 @@ from truecl.wire.messages import (
     Applied,
     FenceResult,
     Leadership,
+    NewConfiguration,
     Nodes,
     NodeView,
     Order,
@@ -166,7 +174,8 @@ def running(master: Master, node: NodeName = N2) -> None:
 
 PROOFS = (Proof.RELEASED, Proof.FENCED, Proof.EXPIRED, Proof.VOUCHED)
 """Of a web without storage."""
-RECORDED = tuple(RecordBoot(node, boot) for node, boot in BOOTS.items())
+IN_FORCE = Configure(CONFIGURATION.digest, lease_timing(CONFIGURATION.cluster.timing))
+RECORDED = (IN_FORCE, *(RecordBoot(node, boot) for node, boot in BOOTS.items()))
 
 # ---- operations -----------------------------------------------------------------------------------------------------
 
@@ -195,7 +204,8 @@ def test_a_restarted_master_frees_the_lock_and_carries_the_request_out_when_it_c
     running(master)
     master.commit()
     master.wait(1.0)
-    assert master.core._outcomes["op1"][-1] == Reply("op1", code=0)
+    again = master.feed(Received(N2, START))
+    assert [send.message for send in again.send if send.node == N2][-1] == Reply("op1", code=0)
     assert master.ledger.locks == {}
 
 
@@ -366,7 +376,7 @@ NEW = {N1: BootId("a2"), N2: BootId("b2"), N3: BootId("c2")}
 def cold(*log: AnyCommand, boots: dict[NodeName, BootId] = NEW) -> Master:
     master = Master(*log, ready=False)
     master.boots = {**BOOTS, **boots}
-    master.core.configuration = replace(CONFIGURATION, apps=(AUTO, CONFIGURATION.apps[1]))
+    master.core.situation.configuration = replace(CONFIGURATION, apps=(AUTO, CONFIGURATION.apps[1]))
     master.hear()
     master.feed(Told(LOCKD, Leadership(master.term, N1, True)))
     return master
@@ -421,7 +431,7 @@ def test_a_cold_start_whose_proposal_is_lost_is_proposed_again() -> None:
 
 def test_autostart_of_a_formation_is_written_even_if_the_first_proposal_is_lost() -> None:
     master = Master()
-    master.core.configuration = replace(CONFIGURATION, apps=(AUTO, CONFIGURATION.apps[1]))
+    master.core.situation.configuration = replace(CONFIGURATION, apps=(AUTO, CONFIGURATION.apps[1]))
     master.feed(Told(REQD, Request("form-1", "autostart", AppName(""), None, "lha_form")))
     proposal = master.proposed()
     assert proposal is not None
@@ -443,15 +453,15 @@ def test_a_node_never_heard_is_lost_only_after_the_grace_also_of_a_restarted_hbd
     master.feed(Left(HBD))
     master.feed(Joined(HBD))
     master.hear(N2, boots={N2: None})
-    assert master.core._lost(master.now) == frozenset()
+    assert master.core.situation.lost() == frozenset()
     master.wait(STARTUP_GRACE + 0.1)
-    assert master.core._lost(master.now) == {N2}
+    assert master.core.situation.lost() == {N2}
 
 
 def test_a_node_that_was_heard_and_fell_silent_is_lost_at_once() -> None:
     master = Master(*RECORDED)
     master.hear(N2)
-    assert master.core._lost(master.now) == {N2}
+    assert master.core.situation.lost() == {N2}
 
 
 def test_a_node_that_is_heard_but_does_not_renew_is_lost() -> None:
@@ -459,7 +469,7 @@ def test_a_node_that_is_heard_but_does_not_renew_is_lost() -> None:
     master = Master(*RECORDED)
     master.expired = (N2,)
     master.report()
-    assert master.core._lost(master.now) == {N2}
+    assert master.core.situation.lost() == {N2}
 
 
 FENCED = replace(
@@ -473,7 +483,7 @@ FENCED = replace(
 
 def test_the_device_is_asked_only_once_the_order_is_committed_and_again_until_it_says_off() -> None:
     master = Master(*RECORDED, SetWanted(WEB, Wanted.RUNNING, N2), GiveGrant(WEB, N2))
-    master.core.configuration = FENCED
+    master.core.situation.configuration = FENCED
     running(master)
     master.commit()
     master.hear(N2)
@@ -499,7 +509,7 @@ def test_the_device_is_asked_only_once_the_order_is_committed_and_again_until_it
 
 def test_a_master_that_must_be_fenced_itself_asks_to_be_relieved_now_and_then() -> None:
     master = Master(*RECORDED, SetWanted(WEB, Wanted.RUNNING, N1), GiveGrant(WEB, N1))
-    master.core.configuration = FENCED
+    master.core.situation.configuration = FENCED
     master.lines[N1] = (line(WEB, grant(master), Phase.NEEDS_FENCE),)
     master.report()
     master.commit()
@@ -513,4 +523,36 @@ def test_a_restarted_clusterd_asks_for_everything_anew_and_is_no_master_before_t
     master.restart(ready=False)
     for who in (LOCKD, HBD, SYNCD):
         assert master.told(who, Subscribe, keep=True)
-    assert not master.core.master
+    assert not master.core.situation.master
+
+
+# ---- the configuration in force -------------------------------------------------------------------------------------
+
+
+def retimed(lease: float) -> Configuration:
+    cluster = CONFIGURATION.cluster
+    return replace(CONFIGURATION, cluster=replace(cluster, timing=replace(cluster.timing, lease=lease)), digest="new")
+
+
+def test_the_log_says_which_configuration_is_in_force_before_anything_else() -> None:
+    master = Master(ready=False)
+    master.lead()
+    assert master.commit()[0] == IN_FORCE
+    assert IN_FORCE not in master.commit()
+
+
+def test_another_timing_goes_into_the_log_when_it_is_activated() -> None:
+    master = Master(*RECORDED)
+    master.feed(Told(SYNCD, NewConfiguration(retimed(3.0))))
+    (written,) = master.commit()
+    assert isinstance(written, Configure) and (written.digest, written.timing.lease) == ("new", 3.0)
+    assert [each.lease for each in master.ledger.timings] == [3.0, 1.0]
+
+
+def test_a_further_timing_waits_while_too_many_others_may_still_be_counted_with() -> None:
+    master = Master(*RECORDED, *(Configure("", LeaseTiming(2.0 + each, 0.05, 1.0)) for each in range(MAX_TIMINGS - 1)))
+    master.feed(Told(SYNCD, NewConfiguration(retimed(30.0))))
+    assert master.commit() == [], "nothing is proposed that the ledger would not take"
+    master.write(SettleTiming(master.ledger.configured))
+    master.feed(Told(LOCKD, Applied(master.ledger)))
+    assert [type(each) for each in master.commit()] == [Configure]

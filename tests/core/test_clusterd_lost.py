@@ -2,8 +2,9 @@
 
 import pytest
 
-from truecl.core.clusterd import REPORT_GRACE, STARTUP_GRACE, Clusterd
+from truecl.core.clusterd import Clusterd
 from truecl.core.contract import Told
+from truecl.core.situation import REPORT_GRACE, STARTUP_GRACE
 from truecl.model.config import AppConfig, ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
 from truecl.model.ids import HBD, LOCKD, AppName, BootId, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Grant, Ledger, Wanted
@@ -48,6 +49,14 @@ class Master:
     def told(self, who: str, message: object, now: float) -> None:
         self.clusterd.handle(Told(who, message), now)
 
+    def lost(self, now: float) -> frozenset[NodeName]:
+        self.clusterd.situation.now = now
+        return self.clusterd.situation.lost()
+
+    def awaited(self, now: float) -> frozenset[NodeName]:
+        self.clusterd.situation.now = now
+        return self.clusterd.situation.awaited()
+
 
 @pytest.mark.parametrize("at", [0.5, STARTUP_GRACE + 20])
 def test_a_node_that_booted_is_not_lost_although_its_old_lease_is_over(at: float) -> None:
@@ -55,34 +64,34 @@ def test_a_node_that_booted_is_not_lost_although_its_old_lease_is_over(at: float
     master.told(LOCKD, reports(expired=False), 0.1)
     master.told(HBD, view(True, NEW), at)
     master.told(LOCKD, reports(expired=True), at)
-    assert N2 not in master.clusterd._lost(at)
+    assert N2 not in master.lost(at)
 
 
 def test_nor_is_the_master_itself_after_a_cold_start() -> None:
     master = Master()
     master.told(LOCKD, reports(expired=False, own=True), 0.1)
-    assert N1 not in master.clusterd._lost(0.1)
+    assert N1 not in master.lost(0.1)
 
 
 def test_a_node_that_stopped_renewing_is_lost() -> None:
     master = Master()
     master.told(LOCKD, reports(expired=False), 1.0)
     master.told(LOCKD, reports(expired=True), 9.0)
-    assert N2 in master.clusterd._lost(9.0)
+    assert N2 in master.lost(9.0)
 
 
 def test_a_node_that_is_heard_and_never_renews_is_lost_after_a_while() -> None:
     master = Master()
     master.told(HBD, view(True, NEW), 30.0)
     master.told(LOCKD, Nodes({}, (N2,)), 30.0)
-    assert N2 not in master.clusterd._lost(30.0 + STARTUP_GRACE - 1)
-    assert N2 in master.clusterd._lost(30.0 + STARTUP_GRACE)
+    assert N2 not in master.lost(30.0 + STARTUP_GRACE - 1)
+    assert N2 in master.lost(30.0 + STARTUP_GRACE)
 
 
 def test_a_node_that_fell_silent_is_lost() -> None:
     master = Master()
     master.told(HBD, view(False), 1.0)
-    assert N2 in master.clusterd._lost(1.0)
+    assert N2 in master.lost(1.0)
 
 
 def test_a_node_that_reports_before_hbd_hears_it_is_waited_for() -> None:
@@ -90,7 +99,7 @@ def test_a_node_that_reports_before_hbd_hears_it_is_waited_for() -> None:
     master = Master()
     master.told(HBD, View((NodeView(N2, None, False, ()),)), 1.0)
     master.told(LOCKD, reports(expired=False), 5.0)
-    assert N2 in master.clusterd._awaited(5.0)
-    assert N2 not in master.clusterd._awaited(5.0 + REPORT_GRACE)
+    assert N2 in master.awaited(5.0)
+    assert N2 not in master.awaited(5.0 + REPORT_GRACE)
     master.told(HBD, view(True, NEW), 5.1)
-    assert N2 not in master.clusterd._awaited(5.1)
+    assert N2 not in master.awaited(5.1)

@@ -21,7 +21,7 @@ class Fencing(Master):
     def __init__(self) -> None:
         self.said: list[tuple[str, Any]] = []
         super().__init__(*RECORDED, SetWanted(WEB, Wanted.RUNNING, N2), GiveGrant(WEB, N2))
-        self.core.configuration = FENCED
+        self.core.situation.configuration = FENCED
         running(self)
         self.commit()
         self.said.clear()
@@ -141,7 +141,7 @@ def test_a_word_for_a_node_that_is_heard_is_refused() -> None:
 def vouched(master: Fencing, seen: Index = LATER) -> list[AnyCommand]:
     volume = Volume(name="d", storage=FileStorage(image="/i"))
     apps = tuple(replace(app, volumes=(volume,)) for app in FENCED.apps)
-    master.core.configuration = replace(FENCED, apps=apps)
+    master.core.situation.configuration = replace(FENCED, apps=apps)
     master.hear(N2)
     master.commit()
     master.ask("confirm", seen=seen)

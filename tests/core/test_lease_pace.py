@@ -15,7 +15,7 @@ def _lease() -> Lease:
 
 
 def _answer(lease: Lease, number: int, now: float) -> bool:
-    return lease.answer(Renewed(N1, BOOT, number, Term(1), 1, ()), now)
+    return lease.answer(Renewed(N1, BOOT, number, Term(1), 1, (), 1.0), now)
 
 
 @pytest.mark.parametrize("phase", [0.0, 0.03, 0.11, 0.19])

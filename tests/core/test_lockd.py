@@ -2,17 +2,22 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
-from truecl.core.contract import Joined, Left, Received, Told
+from truecl.core.contract import Joined, Left, Received, Told, Woke
+from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     ALWAYS,
     AnyCommand,
+    Batch,
+    Configure,
     ConfirmFence,
     EndGrant,
     GiveGrant,
+    LeaseTiming,
     OrderFence,
     Proof,
     RecordWatchdog,
@@ -22,6 +27,7 @@ from truecl.model.ledger import (
     Watchdog,
 )
 from truecl.model.report import InstanceReport, Phase
+from truecl.sim.journal import Journal
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -36,7 +42,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import AppendAnswer
+from truecl.wire.raft import Append, AppendAnswer, Entry, EntryKind
 
 from .same_daemon import Nodes as Trio
 from .same_daemon import configuration
@@ -52,7 +58,7 @@ BOOT = BootId("b1")
 class Lockds(Trio):
     """n1 leads. `renew` and `propose` play the nodes' reqds and the master's clusterd."""
 
-    def __init__(self) -> None:
+    def __init__(self, configured: bool = True) -> None:
         self.number = 0
         super().__init__(("n1", "n2", "n3"), self.build, lambda node, action: None)
         for node in self.cores:
@@ -60,9 +66,11 @@ class Lockds(Trio):
         self.tell("n1", REQD, Campaign())
         self.wait(0.3)
         assert self.leadership("n1").ready
+        if configured:
+            self.propose(Configure("", lease_timing(TIMING)))
 
     def build(self, node: NodeName) -> Lockd:
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT)
 
     def lockd(self, node: str) -> Lockd:
         core = self.cores[NodeName(node)]
@@ -93,9 +101,14 @@ class Lockds(Trio):
         return self.lockd("n1")._nodes
 
     def granted(
-        self, node: NodeName = N2, app: AppName = WEB, proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED)
+        self,
+        node: NodeName = N2,
+        app: AppName = WEB,
+        proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED),
+        addressed: bool = False,
     ) -> Generation:
-        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node, proofs=proofs)).index
+        give = GiveGrant(app, node, proofs=proofs, addressed=addressed)
+        index = self.propose(SetWanted(app, Wanted.RUNNING), give).index
         assert index is not None
         return Generation(index)
 
@@ -269,6 +282,23 @@ def test_expired_needs_lease_drift_and_allowance_after_the_last_answer(lockds: L
     assert lockds.propose(end).index is not None
 
 
+def test_what_only_addresses_lead_to_waits_for_these_alone(lockds: Lockds) -> None:
+    web, db = lockds.granted(addressed=True), lockds.granted(app=DB)
+    lockds.wait(3.0)
+    lockds.renew("n2")
+    received = lockds.now
+    lockds.cut = {N2}
+    early = TIMING.lease + TIMING.drift + TIMING.address_allowance
+    lockds.wait(received + early - 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == () and lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is None
+    lockds.wait(0.02)
+    assert lockds.nodes().lapsed == (web,) and lockds.nodes().expired == ()
+    assert lockds.propose(EndGrant(DB, db, Proof.EXPIRED)).index is None
+    assert lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is not None
+    lockds.wait(received + OVER + 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == (db,)
+
+
 def test_expired_and_watchdog_needs_three_timeouts_and_a_grant_that_was_given_for_it(lockds: Lockds) -> None:
     armed = RecordWatchdog(N2, Watchdog(BOOT, 10.0, True))
     lockds.propose(armed)
@@ -343,7 +373,7 @@ def test_between_proposal_and_commit_an_answer_would_still_name_it(lockds: Lockd
     lockd = lockds.lockd("n1")
     generation = taken_away(lockds, committed=False)
     lockds.feed("n1", Received(N2, Renew(N2, BOOT, 1 << 50, ())))
-    leases = lockd._leases_of_term()
+    leases = lockd._leases_of_term(lockds.now)
     assert [each.node for each in leases.completed(1 << 40)] == []
     lockds.feed("n1", Received(N2, Renew(N2, BOOT, (1 << 50) + 1, (line(generation, Phase.STOPPING),))))
     assert [each.node for each in leases.completed(1 << 40)] == []
@@ -401,3 +431,75 @@ def test_an_attempt_to_hand_over_is_not_begun_anew_while_it_lasts(lockds: Lockds
         ends.append(raft._tenure.transfer_until)
         lockds.wait(0.1)
     assert len(set(ends)) == 1
+
+
+# ---- the timing of leases -------------------------------------------------------------------------------------------
+
+SHORT, LONG = LeaseTiming(1.0, 0.05, 1.0), LeaseTiming(3.0, 0.05, 1.0)
+
+
+def test_no_lease_is_given_before_the_log_says_how_long_it_is() -> None:
+    lockds = Lockds(configured=False)
+    lockds.renew("n2")
+    lockds.wait(2 * TIMING.renewal)
+    assert lockds.answer("n2") is None and lockds.nodes().expired == ()
+    lockds.propose(Configure("", SHORT))
+    lockds.wait(2 * TIMING.renewal)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.lease == SHORT.lease
+
+
+def test_an_answer_carries_the_length_that_the_log_says_whatever_the_leader_was_started_with(lockds: Lockds) -> None:
+    lockds.propose(Configure("", LONG))
+    lockds.renew("n2")
+    lockds.wait(2 * TIMING.renewal)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.lease == LONG.lease != TIMING.lease
+
+
+def test_a_shorter_lease_proves_nothing_sooner_before_the_longer_ones_are_over(lockds: Lockds) -> None:
+    lockds.propose(Configure("", LONG))
+    lockds.wait(20.0)
+    assert lockds.lockd("n3").ledger.timings == (LONG,), "settled, by the leader's own entry"
+    generation = lockds.granted()
+    lockds.renew("n2")
+    lockds.wait(2 * TIMING.renewal)
+    lockds.propose(Configure("", SHORT))
+    over = SHORT.lease + SHORT.drift + SHORT.stop_allowance
+    lockds.wait(over + 0.1)
+    assert lockds.propose(EndGrant(WEB, generation, Proof.EXPIRED)).reason == "the lease of n2 may still hold"
+    lockds.wait(LONG.lease - SHORT.lease)
+    assert lockds.propose(EndGrant(WEB, generation, Proof.EXPIRED)).index is not None
+    lockds.wait(20.0)
+    assert lockds.lockd("n1").ledger.timings == (SHORT,)
+
+
+def test_another_leader_counts_with_the_longer_leases_of_the_one_before(lockds: Lockds) -> None:
+    lockds.propose(Configure("", LONG))
+    lockds.propose(Configure("", SHORT))
+    lockds.tell("n1", REQD, StepDown())
+    lockds.wait(0.3)
+    assert lockds.leadership("n2").leader == N2
+    core = lockds.lockd("n2")
+    assert core.ledger.timings == (SHORT, LONG, lease_timing(TIMING))
+    assert core._leases_of_term(lockds.now).over(N1) >= lockds.now + LONG.lease - 0.3
+
+
+def test_a_compacted_log_is_read_again() -> None:
+    """What is in the snapshot is not put into another one: a lockd that started on one ended with an error."""
+    journal = Journal()
+
+    def life() -> Lockd:
+        core = Lockd(N1, CONFIGURATION, journal.read(), Random(1), BOOT)
+        core.compact_every, core.retained = 3, 0
+        journal.write(core.start(0.0).save)
+        return core
+
+    core = life()
+    wish = msgspec.msgpack.encode(Batch((SetWanted(WEB, Wanted.RUNNING),)))
+    entries = tuple(Entry(Term(2), EntryKind.COMMAND, wish) for _ in range(4))
+    append = Append(Term(2), Index(1), Term(1), entries, commit=Index(5), round=1)
+    journal.write(core.handle(Received(N2, append), 1.0).save)
+    journal.write(core.handle(Woke(), 1.1).save)
+    assert core.raft.log.snapshot.index == 5
+    assert life().ledger == core.ledger

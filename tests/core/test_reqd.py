@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from truecl.core.contract import Done, Joined, Noted, Put, Told
 from truecl.core.instance import RETRY_AFTER
-from truecl.core.reqd import LEAVE_TIME, ORDER_LIFETIME, InstanceRecord, phase_of
+from truecl.core.instances import InstanceRecord, phase_of
+from truecl.core.orders import ORDER_LIFETIME
+from truecl.core.reqd import LEAVE_TIME
 from truecl.model.actions import (
     AskDevice,
     EndTools,

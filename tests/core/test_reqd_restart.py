@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from truecl.core.contract import Output, Records
-from truecl.core.reqd import InstanceRecord, Reqd
+from truecl.core.instances import InstanceRecord
+from truecl.core.reqd import Reqd
 from truecl.model.actions import EndTools, KillGroup, StepDown, StepUp
 from truecl.model.config import AppConfig, ClusterConfig, Configuration, LinkConfig, NodeConfig, Program
 from truecl.model.ids import AppName, BootId, Generation, LinkName, NodeName

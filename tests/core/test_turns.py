@@ -102,7 +102,7 @@ def test_a_lapse_stops_all_at_once_and_what_waited_never_begins() -> None:
     """In reqd: nothing of the guard's way is queued, and CLOSED waits for no start that did not begin."""
     other = msgspec.structs.replace(CONFIGURATION.apps[0], name=WEB)
     bench = ReqdBench(msgspec.structs.replace(CONFIGURATION, apps=(CONFIGURATION.apps[0], other)))
-    bench.core.turns.limit = 1
+    bench.core.instances.turns.limit = 1
     bench.lease((DB, 7), (WEB, 8))
     bench.order("start", DB, 7)
     bench.order("start", WEB, 8)

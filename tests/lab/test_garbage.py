@@ -74,7 +74,7 @@ bodies = [
     b"\\x00\\x10\\x00\\x00" + bytes(1 << 20),
     Codec(object).encode({"a": [1] * 1000}),
     Codec(Ready).encode(Ready("hbd", 1)),
-    Codec(Renewed).encode(Renewed("n1", "b", 1, 1, 1, ())),
+    Codec(Renewed).encode(Renewed("n1", "b", 1, 1, 1, (), 1.0)),
 ]
 for path in sys.argv[2:]:
     for name in ("somebody", "hbd"):

@@ -13,15 +13,15 @@ import pytest
 
 from truecl.core.lease import Lease
 from truecl.core.leases import Leases
-from truecl.model.config import Timing
 from truecl.model.ids import AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ledger import LeaseTiming
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import Renew, Renewed
 
 from .search import search
 
 WEB, OWNER, BOOT, GENERATION = AppName("web"), NodeName("n1"), BootId("b"), Generation(7)
-TIMING = Timing(lease=2.0, drift=0.0, stop_allowance=1.0, renewal=1.0)
+TIMING, RENEWAL = LeaseTiming(lease=2.0, drift=0.0, stop_allowance=1.0), 1.0
 LAST = 5
 """The last moment."""
 MOST_REQUESTS = 2
@@ -65,14 +65,14 @@ class Rules:
 
 
 def owner_of(world: World, rules: Rules) -> Lease:
-    lease = rules.lease(OWNER, BOOT, TIMING.lease, TIMING.renewal, 0, 0.0)
+    lease = rules.lease(OWNER, BOOT, TIMING.lease, RENEWAL, 0, 0.0)
     lease.end, lease.named = world.end, {WEB: GENERATION} if world.named else {}
     lease._number, lease._answered, lease._sent = world.number, world.latest, dict(world.sent)
     return lease
 
 
 def leases_of(world: World, rules: Rules) -> Leases:
-    leases = rules.leases(TIMING, world.bound if rules.takes_the_bound else 0.0)
+    leases = rules.leases((TIMING,), world.bound if rules.takes_the_bound else 0.0, world.now)
     for request, received, round in world.pending:
         leases.requested(request, round, received)
     if world.answered is not None:
@@ -107,7 +107,7 @@ def owner_moves(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
     for number, named in sorted(world.answers):
         lease = owner_of(world, rules)
         what = ((WEB, GENERATION),) if named else ()
-        lease.answer(Renewed(OWNER, BOOT, number, Term(world.term), Index(9), what), world.now)
+        lease.answer(Renewed(OWNER, BOOT, number, Term(world.term), Index(9), what, TIMING.lease), world.now)
         yield f"the owner takes answer {number}, which names {what}", changed(
             world, end=lease.end, named=WEB in lease.named, latest=lease._answered, sent=tuple(lease._sent.items()),
             open=world.open and lease.names(WEB, GENERATION, world.now),
@@ -199,8 +199,9 @@ class CountsFromTheAnswer(Lease):
 
 
 class NoMargin(Leases):
-    def surely_over(self, node: NodeName) -> float:
-        return super().surely_over(node) - self._timing.lease - self._timing.stop_allowance
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        timing = self._timings[0]
+        return super().surely_over(node, addressed) - timing.lease - timing.stop_allowance
 
 
 @pytest.mark.parametrize(

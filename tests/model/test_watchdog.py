@@ -17,14 +17,15 @@ from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.outbox import Outbox
 from truecl.core.watchdog import Watchdog, WatchdogRecord
 from truecl.model.actions import ArmWatchdog, FeedWatchdog, WatchdogArmed
-from truecl.model.config import Timing, WatchdogConfig
+from truecl.model.config import WatchdogConfig
 from truecl.model.ids import NodeName
+from truecl.model.ledger import LeaseTiming
 
 from .search import search
 
 NODE, TIMEOUT, END = NodeName("n1"), 3, 2
 """The lease ends at END; the leader's view of it began at 0."""
-TIMING = Timing(lease=float(END), drift=0.0, stop_allowance=1.0)
+TIMING = LeaseTiming(lease=float(END), drift=0.0, stop_allowance=1.0)
 CONFIG = WatchdogConfig(use="required", timeout=float(TIMEOUT))
 DEATHS = 3
 LAST = END + (WATCHDOG_TIMES + 2) * TIMEOUT
@@ -99,7 +100,7 @@ def moves_by(rules: Rules) -> Callable[[World], Iterator[tuple[str, World]]]:
 
 
 def wrong_by(rules: Rules) -> Callable[[World], bool]:
-    over = rules.leases(TIMING, 0.0).surely_reset(NODE, float(TIMEOUT))
+    over = rules.leases((TIMING,), 0.0, 0.0).surely_reset(NODE, float(TIMEOUT))
     return lambda world: world.left and world.now >= over
 
 

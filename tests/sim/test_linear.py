@@ -14,7 +14,7 @@ from truecl.model.ids import CLUSTERD
 from truecl.model.ledger import AnyCommand, Ledger
 from truecl.model.report import InstanceReport
 from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
-from truecl.sim.mutants import instead
+from truecl.sim.mutants.build import instead
 from truecl.sim.runner import run
 
 
@@ -118,10 +118,10 @@ class _Hasty(Operation):
 
 def test_a_master_that_answers_without_looking_is_seen() -> None:
     class Hasty(Clusterd):
-        def _step_operations(self) -> list[AnyCommand]:
-            for operation in self._operations.values():
+        def _decide(self, now: float) -> None:
+            for operation in self._operations._operations.values():
                 operation.__class__ = _Hasty
-            return super()._step_operations()
+            super()._decide(now)
 
     hasty = instead(CLUSTERD, lambda me, configuration, *_: Hasty(me, configuration))
     assert any("no order explains" in run(seed, 3, assemble=hasty).problem for seed in range(12))

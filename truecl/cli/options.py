@@ -32,6 +32,32 @@ def parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _shared(made, timeout, waits)
+    return made
+
+
+def verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    description: str,
+    examples: str,
+    timeout: float,
+    waits: bool = True,
+) -> argparse.ArgumentParser:
+    """A verb of a command that has several, with the options of every command."""
+    made = verbs.add_parser(
+        name,
+        help=description[:1].lower() + description[1:].rstrip("."),
+        description=description,
+        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _shared(made, timeout, waits)
+    return made
+
+
+def _shared(made: argparse.ArgumentParser, timeout: float, waits: bool) -> None:
     made.add_argument(
         "-t", "--timeout", type=_seconds, default=timeout, metavar="SECONDS", help=f"default: {timeout:g}"
     )
@@ -41,7 +67,6 @@ def parser(
         either = made.add_mutually_exclusive_group()
         either.add_argument("--wait", dest="wait", action="store_true", default=True, help="until it is done (default)")
         either.add_argument("--no-wait", dest="wait", action="store_false", help="only until it is accepted")
-    return made
 
 
 def app_option(made: argparse.ArgumentParser, required: bool = False) -> None:

@@ -3,12 +3,18 @@
 Phases (the table below; a missing pair changes nothing):
 
     STARTING -> RUNNING                 every step's probe said ACTIVE
-    STARTING, RUNNING -> STOPPING       a stop was ordered, a step failed, the lease ended
+    RUNNING -> FROZEN                   the lease ended, and `on_quorum_loss: freeze`
+    FROZEN -> RUNNING                   a new lease names it, and its processes go on
+    STARTING, RUNNING, FROZEN -> STOPPING
+                                        a stop was ordered, a step failed, the lease ended
     STOPPING -> CLOSED                  every step's probe said INACTIVE and the cgroup is empty
     STOPPING -> NEEDS_FENCE             a step would not go; tried again, and CLOSED once it went
 
 CLOSED is final for a generation. A way down runs in stages; the actions of one stage go on side by side. The polite way
 ends programs one by one, the guard's way (`force`, SAFETY.md section 6) takes the addresses down and kills at once.
+
+A FROZEN instance is as much an owner as a RUNNING one: its storage stays as it is, no process of it runs, its addresses
+are down. It is thawed, or stopped by force; never asked politely, for that it would have to run.
 
 After a restart of reqd a tool of its earlier life (a mount, a check, a detach) may still be at work. Nothing is brought
 up beside it, and nothing counts as gone, before `EndTools` has seen the end of them all. Where one does not end, what
@@ -19,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from truecl.model.actions import Action, EndTools, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, EndTools, FreezeGroup, KillGroup, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
 from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
@@ -39,6 +45,8 @@ FORCED_ADDRESS_TIMEOUT = 0.25
 
 class Input(StrEnum):
     ALL_UP = "all up"
+    FREEZE = "freeze"
+    THAWED = "thawed"
     STOP = "stop"
     """Ordered, or because a step failed or the lease ended."""
     ALL_DOWN = "all down"
@@ -49,6 +57,9 @@ TRANSITIONS: dict[tuple[Phase, Input], Phase] = {
     (Phase.STARTING, Input.ALL_UP): Phase.RUNNING,
     (Phase.STARTING, Input.STOP): Phase.STOPPING,
     (Phase.RUNNING, Input.STOP): Phase.STOPPING,
+    (Phase.RUNNING, Input.FREEZE): Phase.FROZEN,
+    (Phase.FROZEN, Input.THAWED): Phase.RUNNING,
+    (Phase.FROZEN, Input.STOP): Phase.STOPPING,
     (Phase.STOPPING, Input.ALL_DOWN): Phase.CLOSED,
     (Phase.STOPPING, Input.STUCK): Phase.NEEDS_FENCE,
     (Phase.NEEDS_FENCE, Input.ALL_DOWN): Phase.CLOSED,
@@ -105,6 +116,11 @@ class InstanceMachine:
     _look_again: bool = False
     _tools: int | None = None
     """The EndTools that going on after a restart waits for."""
+    frozen_at: float | None = None
+    """Since when all of it stands still, while FROZEN."""
+    thawing: bool = False
+    _freezing: dict[int, Step | None] = field(default_factory=dict)
+    """What FROZEN, or the way out of it, waits for."""
     _deaths: dict[str, list[float]] = field(default_factory=dict)
     _suspect: str = ""
 
@@ -216,6 +232,8 @@ class InstanceMachine:
     def died(self, step_name: str, reason: str, now: float) -> None:
         """A program's process ended: start it again here, unless it does so too often."""
         step = next((each for each in self._steps if each.name == step_name), None)
+        if step is not None and self.phase is Phase.FROZEN:
+            self.stop(now, force=True, reason=_about(step_name, reason))
         if step is None or self.phase is not Phase.RUNNING:
             return
         if not isinstance(step.spec, Program):
@@ -255,13 +273,13 @@ class InstanceMachine:
 
     def stop(self, now: float, force: bool = False, reason: str = "") -> None:
         """Begin the way down, or turn the polite one into the guard's. Harmless when that goes on already."""
-        if not self.open or (
-            self.phase is not Phase.STARTING and self.phase is not Phase.RUNNING and self.forced >= force
-        ):
+        force = force or self.phase is Phase.FROZEN
+        begins = self.phase in (Phase.STARTING, Phase.RUNNING, Phase.FROZEN)
+        if not self.open or (not begins and self.forced >= force):
             return
         self.reason = self.reason or reason
         self.forced = self.forced or force
-        if self.phase in (Phase.STARTING, Phase.RUNNING):
+        if begins:
             self._begin_spans(now)
         self._enter(Input.STOP)
         self.probe_at = None
@@ -271,6 +289,7 @@ class InstanceMachine:
     def _begin_down(self, now: float) -> None:
         self._stuck, self._look_again, self.retry_at = "", False, None
         self._late, self._asks_late, self._tools = [], False, None
+        self._freezing, self.frozen_at, self.thawing = {}, None, False
         self._up = {action: step for action, step in self._up.items() if not self.withdraw(action)}
         self._overtaken.update(action for action in self._down if not self.withdraw(action))
         self._down = {}
@@ -360,6 +379,44 @@ class InstanceMachine:
             return
         self._enter(Input.ALL_DOWN)
 
+    # ---- without a lease, for a while -------------------------------------------------------------------------------
+
+    def freeze(self, now: float) -> bool:
+        """The lease ended: it stands still. False where it must be stopped, as something is being brought up."""
+        if self.phase is not Phase.RUNNING or self._up or self._tools is not None or self.leftover:
+            return False
+        self._enter(Input.FREEZE)
+        self.probe_at, self.frozen_at, self.thawing = None, None, False
+        addresses = [each for each in self._steps if each.kind is StepKind.ADDRESS]
+        self._freezing = {
+            self.ask(StepDown(self.instance, each, FORCED_ADDRESS_TIMEOUT, True)): each for each in addresses
+        }
+        self._freezing[self.ask(FreezeGroup(self.instance))] = None
+        text = f"{self.node}: the node's lease ended: no quorum in reach; frozen until there is one"
+        self.say(Progress(text, Severity.WARN, verbose=False))
+        return True
+
+    def thaw(self, now: float) -> None:
+        """A lease that was asked for after it stood still names it."""
+        if self.phase is Phase.FROZEN and self.frozen_at is not None and not self.thawing:
+            self.thawing = True
+            self._freezing = {self.ask(FreezeGroup(self.instance, False)): None}
+
+    def _freezing_done(self, step: Step | None, result: StepResult, now: float) -> None:
+        if result.reason:
+            what = _about(step.name, result.reason) if step is not None else result.reason
+            self.stop(now, force=True, reason=f"could not be {'thawed' if self.thawing else 'frozen'}: {what}")
+        elif self._freezing:
+            return
+        elif self.thawing:
+            self._enter(Input.THAWED)
+            self.frozen_at, self.thawing, self.since = None, False, 0.0
+            self.say(Progress(f"{self.node}: the node has a lease again: it goes on", Severity.WARN, verbose=False))
+            self._go_on(now)
+            self._bring_up_addresses(now)
+        else:
+            self.frozen_at = now
+
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def done(self, action: int, result: StepResult, now: float) -> bool:
@@ -375,6 +432,8 @@ class InstanceMachine:
         elif action in self._overtaken:
             self._overtaken.discard(action)
             self._finish_stage(now)
+        elif action in self._freezing:
+            self._freezing_done(self._freezing.pop(action), result, now)
         elif action in self._probes:
             self._probe_done(self._probes.pop(action), result, now)
         elif action == self._tools:
@@ -405,10 +464,13 @@ class InstanceMachine:
         self.deadline = now + self.config.start_timeout
         if phase is Phase.RUNNING:
             self._position = len(self._steps)
-            for step in self._steps:
-                if step.kind is StepKind.ADDRESS:
-                    self._bring_up(step, now)
+            self._bring_up_addresses(now)
         self._await_tools(now)
+
+    def _bring_up_addresses(self, now: float) -> None:
+        for step in self._steps:
+            if step.kind is StepKind.ADDRESS:
+                self._bring_up(step, now)
 
     def _await_tools(self, now: float) -> None:
         self._tools = self.ask(EndTools(self.instance))

@@ -1,7 +1,8 @@
 """A node's own side of its lease (SAFETY.md section 2): until when it may run what, by its own clock.
 
 The lease counts from when the request *was sent* that was answered (Gray and Cheriton 1989, section 3.1: the holder's
-term must end before the grantor's view of it). Requests are numbered within one life of this object; an answer to an
+term must end before the grantor's view of it), and is as long as that answer says: this node's own configuration may be
+another than the one that the leader reckons with. Requests are numbered within one life of this object; an answer to an
 older request than one already answered says nothing new and is ignored.
 """
 
@@ -24,11 +25,14 @@ class Lease:
         self.me = me
         self.boot = boot
         self.length = length
+        """As the last answer said, seconds."""
         self.interval = interval
         self.idle = False
         """Nothing is open or ordered on this node: fewer requests keep the lease all the same, if none is lost."""
         self.end = now
         self.named: dict[AppName, Generation] = {}
+        self.asked_at = now
+        """When the request was sent that was answered last."""
         self.next_request = now
         self._asked = now
         self._number = first_number
@@ -74,6 +78,7 @@ class Lease:
         for number in [each for each in self._sent if each <= message.number]:
             del self._sent[number]
         self._follow_rounds(now)
+        self.length, self.asked_at = message.lease, sent
         end = sent + self.length
         if end <= now:
             return False

@@ -4,13 +4,17 @@ A request is answered only after a quorum acknowledged a round that began after 
 extends a lease. The leader counts a lease from when it *received* the request that it answered, later than when the
 node sent it, so the leader's view always ends after the node's own. Nothing of an earlier leader's answers counts from
 later than `bound` (Raft's `lease_bound`).
+
+How long a lease is stands in the log, and in each answer, so that nobody's configuration can part the two views. When
+it changes, this and earlier leaders may have answered with the older length: the longest counts until all are over.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from truecl.model.config import Timing
 from truecl.model.ids import AppName, Generation, NodeName
+from truecl.model.ledger import LeaseTiming
 from truecl.model.report import Phase
 from truecl.wire.messages import Renew
 
@@ -31,13 +35,25 @@ class _Pending:
 class Leases:
     """Exists for one leadership. All times are the leader's CLOCK_BOOTTIME, seconds."""
 
-    def __init__(self, timing: Timing, bound: float) -> None:
-        self._timing = timing
+    def __init__(self, timings: tuple[LeaseTiming, ...], bound: float, now: float) -> None:
+        self._timings = timings
+        self._since = now
+        """Answers of this leader are given with the first of `timings` from this moment on."""
         self._bound = bound
         self._pending: list[_Pending] = []
         self._answered: dict[NodeName, float] = {}
         """Node to the receipt of the latest request that was answered."""
         self._revoked: dict[NodeName, dict[AppName, Generation]] = {}
+
+    def retime(self, timings: tuple[LeaseTiming, ...], now: float) -> None:
+        """What the log says by now."""
+        if timings != self._timings:
+            self._timings, self._since = timings, now
+
+    def settled_at(self, slowest_watchdog: float) -> float:
+        """From this moment on nothing rests on any lease that was given with another timing than the first."""
+        longest = max(expired_after(self._timings), reset_after(self._timings, slowest_watchdog))
+        return self._since + longest
 
     def requested(self, request: Renew, next_round: int, now: float) -> None:
         if len(self._pending) < MAX_PENDING:
@@ -55,23 +71,27 @@ class Leases:
                 answers.append(each.request)
         return tuple(answers)
 
-    def surely_over(self, node: NodeName) -> float:
-        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts."""
-        timing = self._timing
-        return self._answered.get(node, self._bound) + timing.lease + timing.drift + timing.stop_allowance
+    def over(self, node: NodeName) -> float:
+        """From this moment on the node has no lease of its own."""
+        length = max((each.lease + each.drift for each in self._timings), default=math.inf)
+        return self._answered.get(node, self._bound) + length
+
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts.
+        `addressed`: for a grant that is (`Grant.addressed`)."""
+        return self._answered.get(node, self._bound) + expired_after(self._timings, addressed)
 
     def surely_reset(self, node: NodeName, timeout: float) -> float:
-        """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout. Clocks
-        part over all of this time, not only over the lease."""
-        length = self._timing.lease + WATCHDOG_TIMES * timeout
-        return self._answered.get(node, self._bound) + length * (1.0 + self._timing.drift / self._timing.lease)
+        """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout."""
+        return self._answered.get(node, self._bound) + reset_after(self._timings, timeout)
 
     def revoke(self, node: NodeName, app: AppName, generation: Generation) -> None:
         """A grant elsewhere is proposed on 'expired': this leader renews the old owner no more."""
         self._revoked.setdefault(node, {})[app] = generation
 
     def reported(self, request: Renew, live: Collection[tuple[AppName, Generation]]) -> None:
-        """What the old owner says of itself: revoked until it reports the generation closed, or never had it.
+        """What the old owner says of itself: revoked until it reports the generation closed, or never had it, or has it
+        frozen and waits for an answer that does not name it.
 
         Its record precedes the first step, so a table without the generation means that its start never came there.
         Whether it can still come, the log says: as long as the grant is `live` (its end proposed, not committed), an
@@ -83,7 +103,20 @@ class Leases:
         phases = {(line.app, line.generation): line.phase for line in request.instances}
         for app, generation in list(revoked.items()):
             phase = phases.get((app, generation))
-            if phase is Phase.CLOSED or (phase is None and (app, generation) not in live):
+            waits = phase in (None, Phase.FROZEN) and (app, generation) not in live
+            if phase is Phase.CLOSED or waits:
                 del revoked[app]
         if not revoked:
             del self._revoked[request.node]
+
+
+def expired_after(timings: tuple[LeaseTiming, ...], addressed: bool = False) -> float:
+    """Seconds from an answer to 'expired'; for ever where no timing is in force."""
+    allowances = ((each, each.address_allowance if addressed else each.stop_allowance) for each in timings)
+    return max((each.lease + each.drift + allowance for each, allowance in allowances), default=math.inf)
+
+
+def reset_after(timings: tuple[LeaseTiming, ...], timeout: float) -> float:
+    """Seconds from an answer to 'expired + watchdog'. Clocks part over all of this time, not only over the lease."""
+    guarded = WATCHDOG_TIMES * timeout
+    return max(((each.lease + guarded) * (1.0 + each.drift / each.lease) for each in timings), default=math.inf)

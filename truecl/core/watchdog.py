@@ -73,6 +73,12 @@ class Watchdog:
         return self._armed.timeout if self._armed is not None and self.armed and self.counts() else 0.0
 
     @property
+    def runs(self) -> float:
+        """Seconds from the last feed to its reset, whether it counts in a proof or not; 0 where none is armed."""
+        armed = self._armed or self._inherited
+        return armed.timeout if armed is not None else 0.0
+
+    @property
     def wake_at(self) -> float | None:
         """While it may not be fed, whatever changes that comes with an event."""
         return self._due if self._may_feed and self._action is None else None

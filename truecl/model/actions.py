@@ -50,6 +50,15 @@ class KillGroup(Action, frozen=True):
     timeout: float = 5.0
 
 
+class FreezeGroup(Action, frozen=True):
+    """Have every process of the instance stand still, or (`frozen` False) go on. Result: StepResult; a reason where one
+    does not stand still (it waits for a device)."""
+
+    instance: Instance
+    frozen: bool = True
+    timeout: float = 1.0
+
+
 class EndTools(Action, frozen=True):
     """See the end of every tool that earlier lives of this daemon left at work, which were killed. Result: StepResult;
     INACTIVE, for good, or one is still there (a task in uninterruptible sleep)."""
@@ -162,6 +171,6 @@ class ServiceStopping(msgspec.Struct, frozen=True):
 
 
 AnyAction = Union[
-    StepUp, StepDown, StepProbe, KillGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
+    StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
     ReadConfiguration, Leave,
 ]  # fmt: skip

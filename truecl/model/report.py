@@ -8,10 +8,12 @@ from truecl.model.ids import AppName, Generation, NodeName
 
 
 class Phase(StrEnum):
-    """An instance at its node. CLOSED is final for a generation; NEEDS_FENCE: a stop failed, nothing may be assumed."""
+    """An instance at its node. CLOSED is final for a generation; NEEDS_FENCE: a stop failed, nothing may be assumed;
+    FROZEN: the lease ended, its processes stand still, and it waits for a new one."""
 
     STARTING = "starting"
     RUNNING = "running"
+    FROZEN = "frozen"
     STOPPING = "stopping"
     CLOSED = "closed"
     NEEDS_FENCE = "needs fence"
@@ -80,6 +82,8 @@ class Moment(StrEnum):
     """`generation` runs at `node`, its start began at `since`; `detail`: 'monitor' where one has the last word."""
     ANSWERED = "answered"
     """The first good answer of a monitor of `generation`; `detail`: of which program."""
+    FAILED = "failed"
+    """`generation` at `node` could not be started, or died too often; it is not tried there again until cleared."""
     STOPPED = "stopped"
     """`generation` is closed at `node`, its stop began at `since`; `detail`: why."""
 

@@ -19,6 +19,7 @@ from truecl.model.actions import (
     EndTools,
     FeedWatchdog,
     FenceOutcome,
+    FreezeGroup,
     KillGroup,
     Leave,
     ReadConfiguration,
@@ -72,6 +73,8 @@ class Hands:
                 return self._within(action.timeout, self._step(action))
             case KillGroup():
                 return self._within(action.timeout, self._kill(action))
+            case FreezeGroup():
+                return self._within(action.timeout, self._freeze(action))
             case EndTools():
                 return Deferred.fromCoroutine(self._end_tools(action))
             case AskDevice():
@@ -120,6 +123,13 @@ class Hands:
             return StepResult(Probe.ACTIVE, "killed, but processes are still there: they wait for a device")
         await self._groups.remove(group)
         return StepResult(Probe.INACTIVE)
+
+    async def _freeze(self, action: FreezeGroup) -> StepResult:
+        probe = Probe.INACTIVE if action.frozen else Probe.ACTIVE
+        if await self._groups.freeze(self._groups.of(action.instance), action.frozen):
+            return StepResult(probe)
+        what = "do not stand still" if action.frozen else "do not go on"
+        return StepResult(Probe.UNKNOWN, f"its processes {what}: they wait for a device")
 
     async def _end_tools(self, action: EndTools) -> StepResult:
         left = await self._tools.ended(action.timeout)

@@ -41,6 +41,8 @@ class Kernel:
     number: int
     """The node's, for its own address."""
     active: dict[Key, Generation] = field(default_factory=dict)
+    frozen: set[AppName] = field(default_factory=set)
+    """Their programs are there and stand still."""
     addresses: dict[str, Address] = field(default_factory=dict)
     stuck: list[Stuck] = field(default_factory=list)
     watched: set[Key] = field(default_factory=set)

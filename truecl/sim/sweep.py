@@ -5,7 +5,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-from truecl.sim.mutants import MUTANTS, Mutant
+from truecl.sim.mutants import MUTANTS
+from truecl.sim.mutants.build import Mutant
 from truecl.sim.runner import Result, run
 
 _CHUNK = 4
@@ -26,7 +27,7 @@ def simulate(seed: int, nodes: int | None = None, mutant: str | None = None) -> 
     chosen = named(mutant)
     if chosen is None:
         return run(seed, nodes)
-    return run(seed, nodes, chosen.assemble, chosen.variant, chosen.adjust)
+    return run(seed, nodes or chosen.nodes, chosen.assemble, chosen.variant, chosen.adjust)
 
 
 def results(

@@ -1,0 +1,89 @@
+"""Operators' requests on the node where they were made: to the master, again when it changes or nothing comes back.
+
+Every request has an id, so that the master serves it once however often it comes (`truecl.core.operations`).
+"""
+
+from collections.abc import Callable
+
+from truecl.core.outbox import Outbox
+from truecl.core.situation import Situation
+from truecl.model.ids import NodeName
+from truecl.model.report import Progress, Severity
+from truecl.wire.messages import Refused, Reply, Request
+
+PASS_AGAIN = 2.0
+"""Seconds after which a request without an end is passed on again: it, its reply or the master's memory may be lost."""
+MAX_REQUESTS = 64
+
+
+class Desk:
+    """`begin` is called with a request, and this node's name, that this node as the leader is to serve itself."""
+
+    def __init__(self, situation: Situation, outbox: Outbox, begin: Callable[[Request, NodeName], None]) -> None:
+        self._situation, self._out, self._begin = situation, outbox, begin
+        self._acting: dict[str, None] = {}
+        """Who on this node may change anything; others may look."""
+        self._requests: dict[str, tuple[str, Request]] = {}
+        """Of commands on this node: id to who asked, and what."""
+        self._pass_at: float | None = None
+
+    def joined(self, who: str, root: bool) -> None:
+        if root:
+            self._acting[who] = None
+
+    def left(self, who: str) -> None:
+        self._acting.pop(who, None)
+        for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
+            del self._requests[id]  # the operation goes on; nobody listens
+
+    def request(self, who: str, request: Request) -> None:
+        if who not in self._acting:
+            self._out.tell(who, Refused("only root starts, stops and moves applications, and fences nodes"))
+            return
+        if len(self._requests) >= MAX_REQUESTS:
+            self._out.tell(who, Refused("too many requests at once; try again"))
+            return
+        self._requests[request.id] = (who, request)
+        self._pass_at = self._pass_at or self._situation.now + PASS_AGAIN
+        if self._situation.leadership.leader is None:
+            self._out.tell(
+                who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN))
+            )
+        else:
+            self._pass_on(request)
+
+    def pass_all(self) -> None:
+        """There is a new leader."""
+        for _, request in list(self._requests.values()):
+            self._pass_on(request)
+
+    def pass_again(self) -> None:
+        if self._pass_at is None or self._situation.now < self._pass_at:
+            return
+        self._pass_at = self._situation.now + PASS_AGAIN if self._requests else None
+        self.pass_all()
+
+    def answer(self, origin: NodeName, reply: Reply) -> None:
+        """The master's word on a request made on `origin`."""
+        if origin == self._situation.me:
+            self.reply(reply)
+        else:
+            self._out.send(origin, reply)
+
+    def reply(self, reply: Reply) -> None:
+        """The master's word on a request made here."""
+        asked = self._requests.get(reply.id)
+        if asked is not None:
+            self._out.tell(asked[0], reply)
+            if reply.code is not None:
+                del self._requests[reply.id]
+
+    def wakes(self) -> list[float]:
+        return [self._pass_at] if self._pass_at is not None else []
+
+    def _pass_on(self, request: Request) -> None:
+        leader = self._situation.leadership.leader
+        if leader == self._situation.me:
+            self._begin(request, self._situation.me)
+        elif leader is not None:
+            self._out.send(leader, request)

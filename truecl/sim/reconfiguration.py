@@ -1,0 +1,63 @@
+"""Another timing is activated while the cluster runs: it reaches each node in its own time, and each daemon as it can.
+
+A daemon that starts reads what its node has by then; clusterd and reqd are told by syncd, which is not simulated.
+"""
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from truecl.core.contract import Told
+from truecl.model.config import Configuration
+from truecl.model.ids import CLUSTERD, REQD, SYNCD
+from truecl.wire.messages import NewConfiguration
+
+if TYPE_CHECKING:
+    from truecl.sim.cluster import Cluster
+    from truecl.sim.machine import Machine
+
+LEASES = (0.6, 1.0, 3.0)
+ALLOWANCES = (0.4, 1.0, 5.0)
+
+
+class Reconfiguration:
+    """What the operator activates, and the way of it to the nodes."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._newest = cluster.configuration
+        self._number = 0
+        self._has: dict[str, int] = {}
+
+    def activate(self) -> None:
+        """Draw another lease and stop allowance; clocks part as they did, and the watchdogs' law holds."""
+        random, first = self._cluster.random, self._cluster.configuration.cluster.timing
+        lease = random.choice(LEASES)
+        timing = replace(
+            first,
+            lease=lease,
+            drift=first.drift / first.lease * lease,
+            stop_allowance=random.choice([each for each in ALLOWANCES if each <= first.stop_allowance]),
+        )
+        self._number += 1
+        cluster = replace(self._newest.cluster, timing=timing)
+        self._newest = replace(self._newest, cluster=cluster, digest=f"simulated-{self._number}")
+        self._cluster.note("operator", f"ACTIVATES lease {lease:g} s, allowance {timing.stop_allowance:g} s")
+        for machine in self._cluster.machines.values():
+            delay = random.expovariate(1.0) * random.choice((0.01, 1.0, 5.0))
+            self._cluster.schedule.after(delay, self._arrive, machine, self._number, self._newest)
+
+    def end(self) -> None:
+        """Every node has the newest."""
+        for machine in self._cluster.machines.values():
+            self._arrive(machine, self._number, self._newest)
+
+    def _arrive(self, machine: "Machine", number: int, configuration: Configuration) -> None:
+        if number <= self._has.get(machine.name, 0):
+            return
+        self._has[machine.name] = number
+        machine.configuration = configuration
+        for daemon in (REQD, CLUSTERD):
+            process = machine.processes.get(daemon)
+            if process is not None:
+                process.deliver(Told(SYNCD, NewConfiguration(configuration)))
