@@ -23,7 +23,7 @@ help:
 	@echo "make setup      virtual environment, missing Debian packages, user truecl (root)"
 	@echo "make demo       a cluster of four nodes on this machine does its whole job (root)"
 	@echo "make test       all tests (root)"
-	@echo "make test-fast  the tests that need neither root nor the lab"
+	@echo "make test-fast  the tests that need neither root, the lab nor minutes"
 	@echo "make lint       ruff, mypy, the layer contract"
 	@echo "make bench      figures, kept in bench/ as JSON (root)"
 	@echo "make faults     200 random faults against real daemons, watched from outside (root)"
@@ -71,7 +71,7 @@ test: setup test-packages
 	@$(RUN)/python -m pytest
 
 test-fast: $(VENV)/.installed
-	@$(RUN)/python -m pytest -m "not root and not lab"
+	@$(RUN)/python -m pytest -m "not root and not lab and not sweep"
 
 lint: $(VENV)/.installed
 	@$(RUN)/ruff check .

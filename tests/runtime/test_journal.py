@@ -188,3 +188,21 @@ def test_a_full_disk_is_told_and_the_ballast_is_enough_to_close(small_disk: Path
     assert list(records["log"]) == list(range(saved))
     assert list(records["closed"]) == list(range(20))
     reopened.close()
+
+
+def test_what_an_earlier_life_left_is_synced_before_it_is_read(tmp_path: Path) -> None:
+    """It may have been killed between the write and the fsync; a vote that is seen must not be lost with the power."""
+    earlier = journal(tmp_path)
+    earlier.save([Put("log", 1, b"a")])  # not closed: a close would move it out of the write-ahead log
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in ("lockd.db", "lockd.db-wal"):
+        (left / name).write_bytes((tmp_path / name).read_bytes())
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    opened = Journal(left / "lockd.db", "prod", time.perf_counter, sync)
+    assert synced == [str(left / "lockd.db-wal"), str(left)]
+    assert opened.load() == {"log": {1: b"a"}}

@@ -26,6 +26,7 @@ examples:
   lha_lab cut n2 --link 1               one link of a node fails
   lha_lab cut n2 --from n3 --one-way    n2 hears no more of n3, n3 still hears n2
   lha_lab heal
+  lha_lab add-node n5                   a machine more, for lha_node add
   lha_lab down                          everything is gone
   lha_lab up --vm -n 3                  three nodes with Linux kernels of their own: LVM, DRBD, a watchdog
 """
@@ -79,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--application", action="store_true", help="with the demo's application, 'web', on all nodes")
     up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
+    more = verb(
+        "add-node", "add a machine, without a configuration: lha_node add and lha_init --join give it one", run_add
+    )
+    more.add_argument("node", help="its name")
     execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
     execute.add_argument("node")
     execute.usage = "lha_lab exec [--name NAME] NODE [-- CMD ...]   (default: a shell)"
@@ -172,6 +177,12 @@ def run_up(given: argparse.Namespace) -> int:
         shared=given.shared, vm=given.vm, provide=sample.provide if given.application else None,
     )  # fmt: skip
     print_nodes(lab.status())
+    return DONE
+
+
+def run_add(given: argparse.Namespace) -> int:
+    node = Lab.open(given.name).add_node(given.node)
+    print(f"{node.name}  on, " + " ".join(f"{link}={address}" for link, address in node.addresses.items()))
     return DONE
 
 

@@ -110,11 +110,21 @@ def _troubles(stat: Stat) -> Iterator[str]:
                 yield f"{node['name']}: {daemon} is not up: {state}"
         if node["silent"]:
             yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+        if node["role"] == "joining":
+            yield joining(node["name"])
         if node["held"]:
             yield why_held(node)
         if node["refused"]:
-            yield f"{node['name']}: {node['refused']}"
+            yield str(node["refused"])
     yield from mixed(stat)
+
+
+def joining(name: str) -> str:
+    """A sentence about a node that is configured, and not what it is to be in the log."""
+    return (
+        f"{name} is being added or removed, or that was interrupted: 'lha_node add {name}' or 'lha_node remove {name}' "
+        "finishes it"
+    )
 
 
 def why_held(node: Row) -> str:

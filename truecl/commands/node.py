@@ -15,6 +15,8 @@ DONE, FAILED, USAGE, NO_DAEMON, UNFINISHED = 0, 1, 2, 3, 4
 RETRY_TIME = 5.0
 """Seconds for which a daemon that went away in the middle is tried again."""
 RETRY_EVERY = 0.1
+PART_TIME = 1.0
+"""Seconds for reqd to say what part this node has in the cluster."""
 
 
 class Dialogue(Protocol):
@@ -83,9 +85,18 @@ def _what_helps(node: Node, daemon: DaemonName) -> str:
     if daemon == REQD:
         return service
     try:
-        node.dial(REQD).close()
+        talk = node.dial(REQD)
     except (NoDaemon, NoAnswer):
         return service
+    try:
+        talk.send(["AskPart"])
+        part = talk.receive(PART_TIME)
+    except (NoDaemon, NoAnswer):
+        part = []
+    finally:
+        talk.close()
+    if part[:1] == ["Part"] and part[2]:
+        return "this node was removed from the cluster; 'lha_node add' on one of its nodes takes it in again"
     return "no cluster on this node: lha_form forms it, or takes this node in"
 
 

@@ -42,8 +42,7 @@ _FENCE = """\
     #   device: /dev/watchdog
     #   timeout: 10s              # whole seconds, more than stop_allowance and half a second
     #   watchdog_survives_pause: no     # yes: in a virtual machine, its clock runs on however the machine is stopped
-    # witness: yes                # this node votes and never runs applications
-    # observer: yes               # this node runs applications and never votes, as from the eighth node on
+    # witness: yes                # this node votes and never runs applications; `observer: yes`: the other way round
     # fence_delay: 21s            # of two nodes: the other waits so long before it has this one fenced (docs/timing.md)
 """
 

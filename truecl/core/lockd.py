@@ -18,7 +18,7 @@ from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, R
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
-from truecl.core.quorum import electors
+from truecl.core.quorum import may_lead
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
@@ -44,6 +44,7 @@ from truecl.wire.messages import (
     Campaign,
     ConfirmOff,
     FenceResult,
+    FencesSeen,
     Leadership,
     Members,
     NewConfiguration,
@@ -170,7 +171,7 @@ class Lockd:
                 if who in (HBD, SYNCD):
                     self._out.tell(who, Subscribe())
                 elif who == REQD:
-                    self.pair.reqd_joined = True
+                    self.pair.duel.reqd_joined = True
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
@@ -180,7 +181,7 @@ class Lockd:
                     self._heard = {}
                     self.pair.blind()
                 elif who == REQD:
-                    self.pair.reqd_left()
+                    self.pair.duel.reqd_left()
             case _:
                 pass
         self.raft.wake(now)
@@ -210,9 +211,13 @@ class Lockd:
             case StepDown() if who in (REQD, CLUSTERD):
                 self._step_down(now)
             case FenceResult() if who == REQD:
-                self.pair.fenced(message, now)
+                self.pair.duel.fenced(message, now)
+            case FencesSeen() if who == REQD:
+                self.pair.duel.seen(message, now)
             case ConfirmOff():
                 self._confirm_off(who, message, now)
+            case Refused():
+                pass  # who refuses is not refused in turn, for ever
             case _:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 
@@ -230,7 +235,7 @@ class Lockd:
             self._out.tell(who, Refused("only root vouches for a node"))
             return
         answer = self.pair.vouch(word, now)
-        if answer.taken:
+        if answer.taken and word.seen is not None:
             text = f"{word.operator} vouches that {word.node} is off" + (
                 ", did not run alone and will not be started before it can reach this node" if word.alone else ""
             )
@@ -253,9 +258,11 @@ class Lockd:
     def _step_down(self, now: float, fit: Callable[[NodeName], bool] = lambda node: True) -> None:
         """To the elector that is furthest, in the order of succession, of those that answer and are `fit`. One attempt
         at a time: while it lasts nothing can be proposed."""
-        others, silent = electors(self.raft.membership), now - self._timing.election
+        membership, silent = self.raft.membership, now - self._timing.election
         living = [
-            each for each in self.raft.followers if each.node in others and each.heard_at >= silent and fit(each.node)
+            each
+            for each in self.raft.followers
+            if may_lead(membership, each.node) and each.heard_at >= silent and fit(each.node)
         ]
         if living and not self.raft.transferring:
             best = max(living, key=lambda each: (not self._is_witness(each.node), each.node in self._heard, each.match))
@@ -411,7 +418,7 @@ class Lockd:
 
     def _finish(self, now: float) -> Output:
         self._witness_hands_over(now)
-        order_at = self.pair.tend(now)
+        order_at = self.pair.tend(now, self._leaving.get(self.raft.other) if self.raft.other is not None else None)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -472,7 +479,10 @@ class Lockd:
         return batch
 
     def _tell_news(self, now: float) -> None:
-        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
+        self.pair.tell_news(now)
+        leadership = Leadership(
+            self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble(), self.pair.needed
+        )
         if self.raft.role is not Role.LEADER:
             self._forget_tenure()
         if self.ledger is not self._applied_told:

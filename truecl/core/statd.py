@@ -28,8 +28,10 @@ from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
 from truecl.core.standing import standing
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
+from truecl.model.membership import Membership
+from truecl.model.report import Severity
 from truecl.wire.messages import (
     Applied,
     AskInputs,
@@ -41,6 +43,7 @@ from truecl.wire.messages import (
     InstanceStatus,
     Leadership,
     LogLines,
+    Members,
     NewConfiguration,
     NodeStatus,
     Note,
@@ -89,6 +92,8 @@ class Statd:
         self._held: dict[NodeName, float] = {}
         """Until when, by this node's clock; of the master beside this statd."""
         self._rejected: dict[NodeName, str] = {}
+        self._membership: Membership | None = None
+        """Of the log, as this node's lockd knows it."""
         self._reports: dict[NodeName, tuple[NodeStatus, float]] = {}
         self._sent: tuple[NodeName, NodeStatus, float] | None = None
         self._questions: dict[int, _Question] = {}
@@ -115,6 +120,7 @@ class Statd:
                 self._left(who)
             case Rejected(node=node, reason=reason):
                 self._rejected[node] = happenings.clipped(reason)
+                self._chronicle.happened([happenings.Happening(STATD, Severity.WARN, reason)], now)
             case Connected(node=node):
                 self._rejected.pop(node, None)
                 self._chronicle.connected(node)
@@ -146,6 +152,8 @@ class Statd:
                 if message.leader != self.me:
                     self._notes, self._held = {}, {}
                 self._report(now)
+            case Members() if who == LOCKD:
+                self._membership = message.membership
             case Applied() if who == LOCKD:
                 if self._ledger is not None:
                     self._chronicle.happened(happenings.in_ledger(self._ledger, message.ledger), now)
@@ -171,7 +179,7 @@ class Statd:
                 self._chronicle.ask(who, message, now)
             case _:
                 # Nobody else is answered: a daemon's message that has no use here changes nothing.
-                if who.startswith("command-"):
+                if who.startswith("command-") and not isinstance(message, Refused):
                     self._out.tell(who, Refused(f"statd takes no {type(message).__name__}"))
 
     def _left(self, who: str) -> None:
@@ -307,8 +315,15 @@ class Statd:
         )
 
     def _role(self, node: NodeName) -> str:
-        cluster = self.configuration.cluster
-        if node not in cluster.voters:
+        """By the log, which is what counts; `joining` is what it does not say yet and the configuration does."""
+        cluster, membership = self.configuration.cluster, self._membership
+        if membership is not None and membership.nodes:
+            votes = node in membership.voters
+            if node not in membership.nodes or (node in cluster.voters and not votes):
+                return "joining"
+        else:
+            votes = node in cluster.voters
+        if not votes:
             return "observer"
         return "witness" if cluster.node(node).witness else "voter"
 
@@ -346,7 +361,8 @@ class Statd:
         return [node for node in self._nodes() if node != self.me and self._seen(node) is not False]
 
     def _voters_up(self) -> tuple[int, int]:
-        voters = self.configuration.cluster.voters
+        known = self._membership.voters if self._membership is not None else ()
+        voters = known or self.configuration.cluster.voters
         return sum(self._seen(node) is True for node in voters), len(voters)
 
     def _state(self) -> str:

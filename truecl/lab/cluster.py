@@ -31,6 +31,7 @@ from truecl.lab.description import (
     checked_name,
     cut_text,
     describe,
+    grown,
     link_name,
     load_cuts,
     save_cuts,
@@ -199,6 +200,29 @@ class Lab:
             if process.returncode:
                 raise LabError(f"mkfs.ext4: {problem.strip()}")
         self.description.save(paths)
+
+    def add_node(self, name: str, disk_size: int = 0) -> LabNode:
+        """One machine more, switched on, with an empty /etc/truecl: `lha_init --join` fills it with what `lha_node add`
+        made. The other nodes know it by its addresses, not by its name."""
+        with locked(self.paths.lock_file):
+            described = grown(Description.load(self.paths), self.paths, name)
+            node = described.nodes[-1]
+            try:
+                Path(f"{self.paths.group(self._mount_point)}/node.{name}").mkdir()
+                for part in ("etc", "log", "root"):
+                    Path(f"{node.directory}/{part}").mkdir(parents=True)
+                making = self._machines.make_disk(node, disk_size or self._machines.disk_size)
+                problem = making.communicate()[1]
+            except OSError as error:
+                raise LabError(f"{name}: {error}") from error
+            if making.returncode:
+                raise LabError(f"mkfs.ext4: {problem.strip()}")
+            described.save(self.paths)
+            self.description = described
+            self.network = Network(self.paths, described.ports, described.links)
+            self._machines = self._made_of()
+        self.boot(name)
+        return node
 
     def _configure(self, provide: Provision | None) -> None:
         if provide is None:

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -71,7 +71,7 @@ def link_name(link: int) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """The lab as `up` made it; never changes."""
+    """The lab as `up` made it, and the nodes that came later."""
 
     name: str
     nodes: tuple[LabNode, ...]
@@ -170,6 +170,17 @@ def describe(
     created = time.strftime("%Y-%m-%d %H:%M:%S")
     where = str(Path(shared).resolve()) if shared else paths.shared
     return Description(paths.name, nodes, links, service, where, created, kind)
+
+
+def grown(described: Description, paths: Paths, name: str) -> Description:
+    """With one node more. Raises LabError."""
+    names = [node.name for node in described.nodes]
+    if name in names:
+        raise LabError(f"'{name}' is a node of lab '{described.name}' already")
+    describe(paths, [*names, name], described.links, False, "", described.service, described.kind)
+    index = max(node.index for node in described.nodes) + 1
+    node = LabNode(name, index, False, described.links, paths.node(name))
+    return replace(described, nodes=(*described.nodes, node))
 
 
 def checked_name(name: str) -> str:

@@ -3,29 +3,32 @@
 python -m truecl.sim --seeds 0..999            1,000 bad days; prints the seeds that broke a promise
 python -m truecl.sim --seed 17 --trace         every event of one
 python -m truecl.sim --seed 17 --replay        twice, and compare the histories
-python -m truecl.sim --mutants --seeds 0..99   leave each guard out in turn: which seed sees it?
+python -m truecl.sim --mutants                 leave each rule out in turn: is it seen within its budget of seeds?
 """
 
 import argparse
+import os
 import sys
+from collections import Counter
 from time import perf_counter
 
+from truecl.sim.coverage import KINDS
 from truecl.sim.mutants import MUTANTS
 from truecl.sim.mutants.build import Mutant
-from truecl.sim.runner import Result, run
-from truecl.sim.sweep import named, results
+from truecl.sim.runner import Result
+from truecl.sim.sweep import hunted, named, results, simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: every promise was kept (or every mutant was caught); 1 otherwise; 2: usage."""
     options = _parser().parse_args(arguments)
     mutant = named(options.mutant)
+    if options.mutants:
+        return _hunt(options.jobs)
     if options.seed is not None:
         return _one(options, mutant)
     first, last = options.seeds
     seeds = range(first, last + 1)
-    if options.mutants:
-        return _hunt(seeds, options.nodes, options.jobs)
     return _sweep(seeds, options.nodes, mutant, options.jobs)
 
 
@@ -38,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", action="store_true", help="run the seed twice and compare the histories")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="leave this guard out")
     parser.add_argument("--mutants", action="store_true", help="leave each guard out in turn, until a seed sees it")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
     return parser
 
 
@@ -52,19 +55,11 @@ def _range(text: str) -> tuple[int, int]:
 def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
     trace = _say if options.trace else None
     began = perf_counter()
-    chosen = mutant or Mutant("none", "nothing")
-    result = run(
-        options.seed,
-        options.nodes or chosen.nodes,
-        chosen.assemble,
-        chosen.variant,
-        chosen.adjust,
-        deep=True,
-        trace=trace,
-    )
+    name = mutant.name if mutant is not None else None
+    result = simulate(options.seed, options.nodes, name, deep=True, trace=trace)
     seconds = perf_counter() - began
     if options.replay and mutant is None:
-        again = run(options.seed, options.nodes, deep=True)
+        again = simulate(options.seed, options.nodes, deep=True)
         same = again.digest == result.digest
         _say(f"history {result.digest:08x}, again {again.digest:08x}: {'the same' if same else 'NOT THE SAME'}")
         if not same:
@@ -77,25 +72,35 @@ def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
 
 def _sweep(seeds: range, nodes: int | None, mutant: Mutant | None, jobs: int) -> int:
     began, events, bad, count = perf_counter(), 0, 0, 0
+    met, days = Counter[str](), Counter[str]()
     for result in results(seeds, nodes, mutant.name if mutant else None, jobs):
         count, events = count + 1, events + result.events
+        met.update(result.coverage)
+        days.update(list(result.coverage))
         if result.problem:
             bad += 1
             _story(result)
+    _coverage(met, days)
     _say(f"{count} seeds, {bad} broke a promise; {_rate(events, perf_counter() - began)}")
     return 1 if bad else 0
 
 
-def _hunt(seeds: range, nodes: int | None, jobs: int) -> int:
+def _coverage(met: Counter[str], days: Counter[str]) -> None:
+    """What these days met: how often, in how many seeds."""
+    for kind in KINDS:
+        if kind in met:
+            _say(f"{met[kind]:9} in {days[kind]:6}  {kind}")
+    never = [kind for kind in KINDS if kind not in met]
+    if never:
+        _say(f"never met: {', '.join(never)}")
+
+
+def _hunt(jobs: int) -> int:
     missed = 0
-    for mutant in MUTANTS:
-        began, caught = perf_counter(), None
-        for tried, result in enumerate(results(seeds, nodes, mutant.name, jobs), 1):
-            if result.problem:
-                caught = f"seed {result.seed} ({tried} tried): {result.problem[:100]}"
-                break
-        missed += caught is None
-        _say(f"{mutant.name:36} {perf_counter() - began:6.1f} s  {caught or 'NOT CAUGHT'}")
+    for mutant, result in zip(MUTANTS, hunted([each.name for each in MUTANTS], jobs), strict=True):
+        missed += result is None
+        caught = f"seed {result.seed}: {result.problem.splitlines()[0][:90]}" if result else "NOT CAUGHT"
+        _say(f"{mutant.breaks:12} {mutant.name:42} {caught} (of {mutant.budget})")
     return 1 if missed else 0
 
 

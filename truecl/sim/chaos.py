@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from truecl.core.lockd import Lockd
+from truecl.core.raft import Role
 from truecl.model.actions import ServiceStopping
 from truecl.model.config import WATCHDOG_FEED
-from truecl.model.ids import REQD, LinkName, NodeName
+from truecl.model.ids import LOCKD, REQD, LinkName, NodeName
+from truecl.sim.membership import Growth
 from truecl.sim.reconfiguration import Reconfiguration
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ class Chaos:
         self._undo: dict[int, Callable[[], None]] = {}
         self._number = 0
         self._reconfiguration = Reconfiguration(cluster)
+        self.growth = Growth(cluster, self._reconfiguration)
         faults = cluster.faults
         self._kinds: list[tuple[float, Callable[[], None]]] = [
             (faults.cuts, self._cut),
@@ -42,6 +46,7 @@ class Chaos:
             (faults.late_feeds, self._late_feed),
             (faults.slow_disks, self._slow_disk),
             (faults.reconfigurations, self._reconfiguration.activate),
+            (faults.memberships, self.growth.change),
         ]
         cluster.on_power_cut = self._boot_later
 
@@ -61,9 +66,10 @@ class Chaos:
         for number in sorted(self._undo):
             self._undo.pop(number)()
         cluster.network.heal_all()
+        self.growth.end()
         self._reconfiguration.end()
         for machine in cluster.machines.values():
-            if not machine.powered:
+            if not machine.powered and machine.name not in cluster.outside:
                 cluster.power_on(machine)
 
     # ---- when -------------------------------------------------------------------------------------------------------
@@ -88,7 +94,20 @@ class Chaos:
             undo()
 
     def _machine(self) -> "Machine":
+        if self._random.random() < self._cluster.faults.at_master:
+            return self._cluster.machines[self._master()]
         return self._cluster.machines[self._random.choice(self._cluster.names)]
+
+    def _master(self) -> NodeName:
+        """The node that leads the latest term; any, while none does."""
+        leaders = [
+            (process.core.raft.term, machine.name)
+            for machine in self._cluster.machines.values()
+            if (process := machine.processes.get(LOCKD)) is not None
+            and isinstance(process.core, Lockd)
+            and process.core.raft.role is Role.LEADER
+        ]
+        return max(leaders)[1] if leaders else self._random.choice(self._cluster.names)
 
     def _owner(self) -> "Machine":
         """One that has storage active, where there is any and a coin says so: there something can go wrong."""
@@ -109,8 +128,11 @@ class Chaos:
         random.shuffle(names)
         side = names[: random.randint(1, max(1, len(names) // 2))]
         rest = [each for each in names if each not in side]
-        if len(rest) > 1 and random.random() < 0.3:
-            rest = rest[:1]
+        if random.random() < cluster.faults.at_master:
+            side = [self._master()]
+            rest = [each for each in names if each != side[0]]
+        if random.random() < cluster.faults.one_pair:
+            side, rest = side[:1], rest[:1]
         links = list(cluster.network.links)
         if random.random() < cluster.faults.one_link:
             links = [random.choice(links)]

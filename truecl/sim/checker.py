@@ -14,12 +14,13 @@ from truecl.core.lockd import Lockd
 from truecl.core.netd import FAST_LEASE
 from truecl.core.raft import Role
 from truecl.core.reqd import Reqd
-from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ids import DAEMONS, LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
 from truecl.model.step import Instance, Step, StepKind, addressed
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Key
+from truecl.wire.messages import Refused
 from truecl.wire.raft import Entry
 
 if TYPE_CHECKING:
@@ -152,6 +153,9 @@ class World:
             self.log.look(process)
 
     def handled(self, process: "Process", event: Event, output: Output) -> None:
+        for told in output.tell:
+            if isinstance(told.message, Refused) and told.who in DAEMONS and "does not take" in told.message.reason:
+                raise Violation(f"{process} refuses what {told.who} says: {told.message.reason}")
         if process.daemon == LOCKD:
             self.log.look(process)
             self._look_at_leases(process)

@@ -136,6 +136,8 @@ class Cluster:
         self.supervision: Supervision = KeepAll(self)
         self.drivers: Drivers = NoDrivers()
         self.checks: list[Check] = []
+        self.outside: tuple[NodeName, ...] = ()
+        """Machines that are no nodes of the cluster now (truecl.sim.membership)."""
         self.coverage: dict[str, int] = {}
         """What was met, and how often."""
         self.quiet: tuple[DaemonName, ...] = ()

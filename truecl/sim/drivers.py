@@ -486,7 +486,12 @@ class SimulatedDrivers:
                 self._cluster.power_on(victim)
 
         def say() -> FenceOutcome:
-            return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
+            if refuses:
+                return FenceOutcome(False, "the device does not answer")
+            if action.wanted is not Power.UNKNOWN:
+                return FenceOutcome(True, "", action.wanted)
+            fed = victim.powered and (feed is None or feed in self._feeds[victim.name])
+            return FenceOutcome(True, "", Power.ON if fed else Power.OFF)
 
         def switch_and_say() -> FenceOutcome:
             switch()

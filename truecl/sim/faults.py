@@ -30,6 +30,10 @@ class Faults:
     """Share of cuts that are of one direction."""
     one_link: float = 0.4
     """Share of cuts that are of one link."""
+    one_pair: float = 0.3
+    """Share of cuts that are between two nodes alone."""
+    at_master: float = 0.0
+    """Share of cuts, kills and power cuts that are aimed at the node that leads."""
     cut_length: float = 3.0
     """Mean; exponential."""
 
@@ -56,6 +60,8 @@ class Faults:
     """Share of suspends after which the machine's clock knows nothing of them."""
     service_stops: float = 0.0
     """Somebody stops the service on a node in good order, and starts it again later."""
+    guarded: bool = False
+    """The nodes have quick watchdogs and no fence devices."""
     no_watchdog: float = 0.0
     """Probability that a node whose watchdog is not required boots without one."""
     late_feeds: float = 0.0
@@ -65,8 +71,12 @@ class Faults:
     """Probability that an output that saves is cut short: between save, send, do and tell, or inside one of them."""
     gap_power: float = 0.5
     """Share of these that take the node's power rather than the daemon's life."""
+    half_written: float = 0.3
+    """Share of deaths within a save that leave it written and not synced."""
     reconfigurations: float = 0.0
     """Rate at which another lease and stop allowance are activated; each node has them in its own time."""
+    memberships: float = 0.0
+    """Rate at which nodes are added and removed, of a cluster that begins without some of its machines."""
     drift: float = 0.0
     """Share of the configured bound by which clocks run apart, 0 to 1."""
 
@@ -92,6 +102,8 @@ class Faults:
     fence_slow_length: float = 8.0
     fence_refuses: float = 0.0
     """Probability that one order to a fence device fails, having cut the power or not."""
+    wishes: float = 0.7
+    """Rate at which operators ask for something."""
     vouches: float = 0.2
     """Share of operators' wishes that are a word on a node without power, while there is one."""
     fence_late: float = 0.0
@@ -102,7 +114,7 @@ class Faults:
 CALM = Faults()
 """Nothing fails."""
 
-_ALWAYS = ("latency", "jitter", "fsync", "driver_time")
+_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time")
 
 
 def draw(random: Random) -> Faults:
@@ -122,6 +134,8 @@ def draw(random: Random) -> Faults:
         cuts=spread(0.05, 0.8),
         one_way=random.random(),
         one_link=random.random() * 0.7,
+        one_pair=random.random() * 0.6,
+        at_master=random.random() * 0.6,
         cut_length=spread(0.2, 5.0),
         power_cuts=spread(0.02, 0.25),
         off_length=spread(0.5, 8.0),
@@ -153,6 +167,7 @@ def draw(random: Random) -> Faults:
         fence_slow=random.random() * 0.6,
         fence_slow_length=spread(1.0, 10.0),
         fence_refuses=spread(0.02, 0.5),
+        wishes=spread(0.3, 4.0),
         reconfigurations=spread(0.02, 0.3),
         fence_late=random.random() * 0.6,
     )
@@ -168,55 +183,89 @@ def draw(random: Random) -> Faults:
 # ---- aims: what one kind of weakness needs to show ------------------------------------------------------------------
 
 
+def _plain(faults: Faults) -> Faults:
+    """Without what would only end a day's work early, where one thing is aimed at."""
+    return replace(
+        faults, suspends=0.0, virtual=0.35, massacres=0.0, quick_reboots=0.0, full_disks=0.0, reconfigurations=0.0,
+        fence_late=0.0, at_master=0.0, one_pair=0.3, wishes=0.7, vouches=0.05,
+    )  # fmt: skip
+
+
 def gaps(faults: Faults) -> Faults:
     """Aim at the moments between save, send, do and tell."""
-    return replace(faults, gap=max(faults.gap, 0.02), slow_fsync=0.1)
+    return replace(_plain(faults), gap=max(faults.gap, 0.02), slow_fsync=0.1)
 
 
 def elections(faults: Faults) -> Faults:
     """A slow network and masters that come and go: votes cross, terms follow one another."""
     return replace(
-        faults, raw=True, latency=0.01, jitter=0.1, spike=0.3, spike_length=1.5, loss=0.05,
+        _plain(faults), raw=True, latency=0.01, jitter=0.1, spike=0.3, spike_length=1.5, loss=0.05,
         cuts=2.0, cut_length=0.7, one_link=0.1, one_way=0.5,
         kills=1.0, power_cuts=0.2, off_length=0.5, pauses=0.5, hangs=0.5, pause_length=0.7,
     )  # fmt: skip
 
 
+def diverging(faults: Faults) -> Faults:
+    """Leaders are cut off with entries that nobody else has, and others lead meanwhile."""
+    return replace(
+        elections(faults), at_master=0.9, cuts=1.5, cut_length=1.5, one_way=0.1, one_link=0.0, spike_length=2.5,
+        wishes=6.0, power_cuts=0.4,
+    )  # fmt: skip
+
+
+def crossed(faults: Faults) -> Faults:
+    """Two nodes do not hear each other, the third hears both; and lockds start anew."""
+    return replace(
+        _plain(faults),
+        at_master=0.7,
+        cuts=0.6,
+        cut_length=6.0,
+        one_link=0.0,
+        one_way=0.3,
+        one_pair=1.0,
+        kills=3.0,
+        gap=0.0,
+    )
+
+
 def unfenced(faults: Faults) -> Faults:
     """Where no fence is near, leases decide: cut nodes off for long, let clocks drift."""
-    return replace(faults, cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
+    return replace(_plain(faults), cuts=max(faults.cuts, 0.3), cut_length=6.0, one_link=0.1, drift=1.0)
 
 
 def repeated(faults: Faults) -> Faults:
     """Orders come twice, the second one late; starts fail."""
-    return replace(faults, raw=True, double=0.5, spike=0.5, spike_length=1.5, driver_fails=0.3)
+    return replace(_plain(faults), raw=True, double=0.5, spike=0.5, spike_length=1.5, driver_fails=0.3)
 
 
 def failing(faults: Faults) -> Faults:
-    return replace(faults, driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
+    return replace(_plain(faults), driver_fails=0.1, driver_hangs=0.03, fence_refuses=0.5)
 
 
 def watched(faults: Faults) -> Faults:
     """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
     return replace(
-        faults, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0, drift=1.0,
-        pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3, power_cuts=0.1,
+        _plain(faults), guarded=True, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0,
+        one_pair=0.0, drift=1.0, pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.4, no_watchdog=0.3,
+        power_cuts=0.1,
         off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
+        virtual=0.25,
     )  # fmt: skip
 
 
 def stuck(faults: Faults) -> Faults:
     """Nodes are cut off for long, and what they should stop then does not stop."""
     return replace(
-        CALM, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
-        driver_hangs=0.25, driver_time=faults.driver_time,
+        CALM, guarded=True, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
+        driver_hangs=0.25, driver_time=faults.driver_time, virtual=0.1,
     )  # fmt: skip
 
 
 def restarts(faults: Faults) -> Faults:
     """Daemons die while their tools are at work, and the tools take their time."""
     return replace(
-        faults, kills=2.0, driver_time=0.2, driver_hangs=0.1, cuts=max(faults.cuts, 0.3), cut_length=2.0, one_link=0.1
+        _plain(faults), kills=2.0, driver_time=0.2, driver_hangs=0.1, cuts=max(faults.cuts, 0.3), cut_length=2.0,
+        one_link=0.1,
     )  # fmt: skip
 
 
@@ -225,12 +274,22 @@ def retimed(faults: Faults) -> Faults:
     return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
 
 
+def growing(faults: Faults) -> Faults:
+    """Nodes come and go all day, while masters do."""
+    return replace(faults, memberships=1.5, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.1)
+
+
 def duels(faults: Faults) -> Faults:
     """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
     return replace(
-        faults, cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
-        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+        _plain(faults), cuts=0.6, cut_length=1.0, one_link=0.0, one_way=0.3, power_cuts=0.15, off_length=0.6, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0, service_stops=0.2, vouches=0.3,
     )  # fmt: skip
+
+
+def softly(faults: Faults) -> Faults:
+    """As `watched`, and most nodes are virtual machines."""
+    return replace(watched(faults), virtual=0.8, pauses=0.2)
 
 
 def unwatched(faults: Faults) -> Faults:
@@ -241,8 +300,9 @@ def unwatched(faults: Faults) -> Faults:
 def lagging(faults: Faults) -> Faults:
     """Virtual machines are paused, and do not know of it; masters come and go meanwhile."""
     return replace(
-        unfenced(faults), suspends=0.8, lagging=1.0, pause_length=8.0, virtual=1.0, kills=1.0, service_stops=0.0
-    )
+        unfenced(faults), suspends=0.5, lagging=1.0, pause_length=8.0, virtual=1.0, kills=2.0, at_master=0.5,
+        service_stops=0.0, reconfigurations=0.0, pauses=0.0, wishes=0.5, vouches=0.0,
+    )  # fmt: skip
 
 
 def standing(faults: Faults) -> Faults:
@@ -250,33 +310,28 @@ def standing(faults: Faults) -> Faults:
     return replace(lagging(faults), lagging=0.0)
 
 
-def fenced(faults: Faults) -> Faults:
-    """Devices are slow, so that nodes are back, and have more to run, before the word comes."""
-    return replace(
-        faults, power_cuts=0.5, off_length=1.0, cuts=0.5, cut_length=2.0, one_link=0.0, fence_slow=1.0,
-        fence_slow_length=6.0, fence_late=0.8, fence_late_length=5.0, fence_refuses=0.1, gap=0.0,
-    )  # fmt: skip
-
-
 def vouched(faults: Faults) -> Faults:
     """No device answers, nodes stay off for long, and operators vouch for them."""
     return replace(
-        faults, power_cuts=0.4, off_length=6.0, fence_refuses=1.0, vouches=1.0, cuts=0.1, pauses=0.05, gap=0.0
+        _plain(faults), power_cuts=0.4, off_length=6.0, fence_refuses=1.0, vouches=1.0, cuts=0.1, pauses=0.05, gap=0.0
     )
 
 
 def unsynced(faults: Faults) -> Faults:
-    """Daemons die as they write, and soon after their nodes lose power."""
-    return replace(elections(faults), gap=0.03, gap_power=0.0, power_cuts=0.8, off_length=0.3, slow_fsync=0.1)
+    """Daemons die as they write, and their nodes lose power soon after."""
+    return replace(
+        _plain(faults), gap=0.15, gap_power=0.0, half_written=0.9, off_length=0.3, cuts=0.5, cut_length=1.0,
+        at_master=0.5, wishes=2.0,
+    )  # fmt: skip
 
 
 def crowded(faults: Faults) -> Faults:
     """Strangers have the floating addresses."""
-    return replace(faults, conflicts=0.5, driver_time=0.002)
+    return replace(_plain(faults), conflicts=0.5, driver_time=0.002)
 
 
 def full(faults: Faults) -> Faults:
-    return replace(faults, full_disks=0.8, power_cuts=0.5, off_length=0.5, kills=1.0)
+    return replace(_plain(faults), full_disks=0.8, power_cuts=0.5, off_length=0.5, kills=1.0)
 
 
 def flickering(faults: Faults) -> Faults:
@@ -290,15 +345,17 @@ def flickering(faults: Faults) -> Faults:
 AIMS = (
     gaps,
     elections,
+    diverging,
+    crossed,
     unfenced,
     repeated,
     failing,
     restarts,
     watched,
+    softly,
     retimed,
     lagging,
     standing,
-    fenced,
     vouched,
     unsynced,
     full,

@@ -41,8 +41,9 @@ class Journal:
         self.write(tuple(save for save in saves if save.bucket.startswith(RUN)))
 
     def write(self, saves: tuple[Save, ...]) -> None:
-        """An fsync takes everything that was written before with it."""
-        self._synced = None
+        """An fsync takes everything that was written before with it. (SQLite does none where nothing changes.)"""
+        if self._synced is not None and any(isinstance(save, Put) or self._records.get(save.bucket) for save in saves):
+            self._synced = None
         for save in saves:
             apply(self._records, save)
 

@@ -189,15 +189,7 @@ class Machine:
             return
         process.alive = False
         if process.saving:
-            journal = self.journals[process.daemon]
-            fate = self.random.random()
-            if fate < 0.35:
-                journal.write(process.saving)
-            elif fate < 0.65:
-                self.cluster.met("death between write and sync")
-                journal.write_unsynced(process.saving)
-            else:
-                self.lose(process, process.saving)
+            self.cut_short(process)
         process.inbox.clear()
         del self.processes[process.daemon]
         for who in [who for who, (server, _) in self._readers.items() if server is process]:
@@ -258,6 +250,24 @@ class Machine:
         self.lose(process, process.saving)
         process.saving = ()
         self._end(process, quietly=False)
+
+    def cut_short(self, process: Process) -> None:
+        """The daemon dies while it saves: that became durable, or was written and not synced, or did not get so far."""
+        journal, fate = self.journals[process.daemon], self.random.random()
+        if fate < self.cluster.faults.half_written:
+            self.cluster.met("death between write and sync")
+            journal.write_unsynced(process.saving)
+            if self.random.random() < 0.5:  # whatever ended it may end the node soon
+                self.schedule.after(0.6 * self.random.random(), self._power_fails, self.boot)
+        elif self.random.random() < 0.5:
+            journal.write(process.saving)
+        else:
+            self.lose(process, process.saving)
+        process.saving = ()
+
+    def _power_fails(self, boot: BootId) -> None:
+        if self.powered and self.boot == boot:
+            self.cluster.power_cut(self)
 
     def lose(self, process: Process, saves: tuple[Save, ...]) -> None:
         """The transaction did not become durable; what goes to the run directory may have got there."""

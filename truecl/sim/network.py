@@ -91,6 +91,8 @@ class Network:
         session = self._sessions.get((process.daemon, source, target))
         if session is None or session.processes.get(source) is not process:
             return
+        if self._cluster.faults.memberships and not self._know_each_other(source, target):
+            return  # no session: the other's hello names no node of the configuration
         to = session.processes[target]
         faults = self._cluster.faults
         if faults.raw:
@@ -107,6 +109,13 @@ class Network:
                     held.append(message)
                 return
         self._in_order(session, to, Received(source, message), faults.loss)
+
+    def _know_each_other(self, one: NodeName, other: NodeName) -> bool:
+        machines = self._cluster.machines
+        return all(
+            any(node.name == name for node in machines[of].configuration.cluster.nodes)
+            for of, name in ((one, other), (other, one))
+        )
 
     def _datagram(self, process: Process, target: NodeName, message: Any) -> None:
         source = process.machine.name

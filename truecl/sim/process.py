@@ -164,8 +164,7 @@ class Process:
                 return
             self.saving = ()
         if cut == ("save", 0):
-            self.machine.lose(self, self.saving)
-            self.saving = ()
+            self.machine.cut_short(self)
             self._die_in_gap("save")
             return
         self.machine.save(self, self.saving)

@@ -22,6 +22,7 @@ from truecl.sim.coverage import Coverage
 from truecl.sim.drivers import SimulatedDrivers
 from truecl.sim.faults import CALM, Faults, draw
 from truecl.sim.machine import Machine
+from truecl.sim.membership import Reshapes
 from truecl.sim.mutants.build import production
 from truecl.sim.process import PROPER, Process, Variant
 from truecl.sim.schedule import Runaway
@@ -41,6 +42,8 @@ _CORES_RAISE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
     CommittedConflict, JournalDamaged, ForeignJournal, Outdated, MsgspecError,
 )  # fmt: skip
+STAYS = "it stays there"
+"""In the master's word on an application of a node on standby that no other node will do for."""
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
 
@@ -102,6 +105,8 @@ class Liveness:
     def _leader(self) -> NodeName | None:
         leaders = set()
         for machine in self._cluster.machines.values():
+            if machine.name in self._cluster.outside:
+                continue
             process = machine.processes.get(LOCKD)
             if process is None or not isinstance(process.core, Lockd):
                 return None
@@ -119,7 +124,12 @@ class Liveness:
         if state.wanted is Wanted.STOPPED:
             return f"wanted stopped, granted {state.grant}, on {where}" if state.grant or where else ""
         if state.grant is None:
-            return "" if notes.get(app.name, "").startswith(FINAL) else f"wanted, runs nowhere: {state}"
+            in_use = [node for node in app.nodes if node not in ledger.standby]
+            final = notes.get(app.name, "").startswith(FINAL) or not in_use
+            return "" if final else f"wanted, runs nowhere: {state}"
+        standby = ledger.standby.get(state.grant.node)
+        if standby is not None and not standby.keep and STAYS not in notes.get(app.name, ""):
+            return f"on {state.grant.node}, which is on standby"
         if where != [state.grant.node]:
             return f"granted to {state.grant}, on {where}"
         machine = self._cluster.machines[state.grant.node]
@@ -160,17 +170,23 @@ def run(
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count, witness)
+    lots = Random(f"membership {seed}")  # of its own: the days that others have been tried with stay as they are
+    if faults is None and adjust is None and lots.random() < 0.15:
+        drawn = replace(drawn, memberships=lots.uniform(0.1, 0.8))
+    later = lots.choice((1, 2)) if drawn.memberships else 0
+    config = scenario.configuration(random, count + later, witness and not later, drawn.guarded)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
-    if random.random() < 0.75:
+    if random.random() < 0.75 or later:
         cluster.quiet = (STATD, SYNCD)
+    if later:
+        scenario.begin_without(cluster, later)
     world = World(cluster)
     liveness = Liveness(cluster, world)
     cluster.supervision = WarmParent(cluster)
     cluster.drivers = SimulatedDrivers(cluster, world)
     thawing = Thawing()
-    cluster.checks = [world, liveness, thawing]
+    cluster.checks = [world, liveness, thawing, *([Reshapes(cluster)] if later else [])]
     operators = scenario.Operators(cluster)
     cluster.checks += [operators.histories, Coverage(cluster)]
     result = Result(seed, count)
@@ -196,7 +212,8 @@ def _day(cluster: Cluster, operators: scenario.Operators, liveness: Liveness, ba
     faults, cluster.faults, cluster.gap = cluster.faults, _healed(cluster.faults), 0.0
     scenario.formed(cluster)
     for machine in cluster.machines.values():
-        machine.power_on()
+        if machine.name not in cluster.outside:
+            machine.power_on()
     operators.begin()
     schedule.run(CALM_BEFORE)
     cluster.faults, cluster.gap = faults, faults.gap
@@ -210,7 +227,7 @@ def _day(cluster: Cluster, operators: scenario.Operators, liveness: Liveness, ba
     began = schedule.now
     while True:
         schedule.run(schedule.now + 0.25)
-        trouble = liveness.trouble()
+        trouble = "lha_node has no end" if chaos.growth.busy else liveness.trouble()
         if not trouble:
             operators.histories.judge()
             return schedule.now - began
@@ -223,5 +240,6 @@ def _healed(faults: Faults) -> Faults:
     return replace(
         CALM, latency=min(faults.latency, 0.001), jitter=min(faults.jitter, 0.005), fsync=faults.fsync,
         driver_time=faults.driver_time, drift=faults.drift, fence_slow=faults.fence_slow,
-        fence_slow_length=faults.fence_slow_length,
+        fence_slow_length=faults.fence_slow_length, wishes=faults.wishes, memberships=faults.memberships,
+        no_watchdog=faults.no_watchdog,
     )  # fmt: skip

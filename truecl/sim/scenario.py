@@ -28,7 +28,7 @@ from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, S
 from truecl.sim.cluster import Plan
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
-from truecl.wire.messages import Reply, Request
+from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -50,12 +50,15 @@ PLAN = Plan(
 """(client, server) as on real nodes."""
 
 _NOTHING = Index(0)
+_UPKEEP = 0.3
+"""Share of the days on which operators set nodes aside."""
 _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
 
-def configuration(random: Random, nodes: int, witness: bool = False) -> Configuration:
-    """`nodes` nodes on two links, with fence devices in most seeds, and three applications."""
+def configuration(random: Random, nodes: int, witness: bool = False, guarded: bool = False) -> Configuration:
+    """`nodes` nodes on two links, with fence devices in most seeds, and three applications. `guarded`: no device,
+    but quick watchdogs decide."""
     names = [NodeName(f"n{number}") for number in range(1, nodes + 1)]
     links = [LinkName("link1"), LinkName("link2")]
     allowance = random.choice((0.4, 0.4, 1.0, 5.0))
@@ -64,8 +67,10 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
     profile, lease = random.choice(TIMINGS)
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
-    fenced = random.random() < (0.6 if use == "off" else 0.3)
-    limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
+    if guarded:
+        use, allowance, timeout = random.choice(uses[1:]), 0.4, random.choice((1.0, 2.0, 2.0))
+    fenced = random.random() < (0.85 if nodes == 2 else 0.6 if use == "off" else 0.3)
+    limit = random.choice((0.2, 0.4, 1.0)) if nodes == 2 else 20.0
     board = (FenceConfig(agent="fence_board", timeout=limit),)
     feeds = tuple(
         FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1, timeout=limit) for each in ("a", "b")
@@ -85,7 +90,7 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
-                    fence=levels if fenced or random.random() < 0.2 else (),
+                    fence=levels if (fenced or random.random() < 0.2) and not guarded else (),
                     watchdog=WatchdogConfig(use=use, timeout=timeout, watchdog_survives_pause=random.random() < 0.12),
                     witness=witness and name == names[-1],
                     fence_delay=delays[place - 1],
@@ -145,9 +150,20 @@ def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
 def formed(cluster: "Cluster") -> None:
     """As lha_form left them: the daemons start with the node."""
     for machine in cluster.machines.values():
+        if machine.name in cluster.outside:
+            continue
         journal = machine.journals[REQD] = cluster.variant.journal()
         journal.write((Put("formed", "formed", b"1"),))
         journal.flush()
+
+
+def begin_without(cluster: "Cluster", later: int) -> None:
+    """The last machines are no nodes yet: they have nothing, and the others do not know them."""
+    cluster.outside = cluster.names[-later:]
+    nodes = tuple(node for node in cluster.configuration.cluster.nodes if node.name not in cluster.outside)
+    first = replace(cluster.configuration, cluster=replace(cluster.configuration.cluster, nodes=nodes))
+    for machine in cluster.machines.values():
+        machine.configuration = first
 
 
 class Operators:
@@ -158,6 +174,8 @@ class Operators:
         self._random = cluster.random
         self._number = 0
         self._on = True
+        self._upkeep = Random(f"upkeep {cluster.seed}")
+        """Apart, so that days without it stay as they are."""
         self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
@@ -167,12 +185,14 @@ class Operators:
         for app in self._cluster.configuration.apps:
             self._ask_until_taken("start", app.name)
         self._next()
+        if self._upkeep.random() < _UPKEEP:
+            self._work_on_nodes()
 
     def end(self) -> None:
         self._on = False
 
     def _next(self) -> None:
-        self._cluster.schedule.after(self._random.expovariate(0.7), self._something)
+        self._cluster.schedule.after(self._random.expovariate(self._cluster.faults.wishes), self._something)
 
     def _something(self) -> None:
         if not self._on:
@@ -195,21 +215,55 @@ class Operators:
 
     def _vouch(self, dark: list[NodeName]) -> None:
         """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
+        if len(self._cluster.names) == 2 and self._random.random() < 0.8:
+            self._vouch_for(dark[0])
+            return
         cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
         lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:
             seen = self._random.choice(lockds).ledger.index
             self._ask("confirm", AppName(""), self._random.choice(dark), seen)
 
+    def _vouch_for(self, dark: NodeName) -> None:
+        """At the other of two nodes, which says what it wants to be told, and is told the truth. (That a node did not
+        go on alone, this operator never says: he has not been there all the time.)"""
+        machine = next(each for each in self._cluster.machines.values() if each.name != dark)
+        self._number += 1
+        who = f"command-{self._number}"
+
+        def read(message: Any) -> None:
+            sure = isinstance(message, Confirmed) and not (message.reason or message.say_more or message.taken)
+            if sure and not self._cluster.machines[dark].powered:
+                self._number += 1
+                word = ConfirmOff(dark, "operator", message.seen)
+                self._cluster.note(f"command-{self._number}", f"{word}")
+                machine.command(f"command-{self._number}", LOCKD, word, lambda answer: None)
+
+        machine.command(who, LOCKD, ConfirmOff(dark, "operator"), read)
+
+    def _work_on_nodes(self) -> None:
+        """Sets nodes aside, lets them be used again, and calls things repaired."""
+        if not self._on:
+            return
+        verb, node = (
+            self._upkeep.choice(("standby", "standby", "resume", "clear")),
+            self._upkeep.choice(self._cluster.names),
+        )
+        if verb == "clear":
+            self._ask(verb, AppName(self._upkeep.choice((node, "web"))), None)
+        else:
+            self._ask(verb, AppName(""), node, keep=self._upkeep.random() < 0.3)
+        self._cluster.schedule.after(self._upkeep.expovariate(0.5), self._work_on_nodes)
+
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
             self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
 
-    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING) -> bool:
+    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING, keep: bool = False) -> bool:
         machine = self._cluster.machines[self._random.choice(self._cluster.names)]
         self._number += 1
         who = f"command-{self._number}"
-        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen)
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen, keep)
 
         def read(message: Any) -> None:
             if isinstance(message, Reply):

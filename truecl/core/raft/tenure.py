@@ -137,12 +137,14 @@ class Tenure:
     def _feed(self, peer: Progress, due: bool, sends: list[Send]) -> None:
         log = self._log
         last, sent = self._last_for(peer), False
-        if peer.flow is not Flow.SNAPSHOT and peer.next <= last and self._compacted(peer):
+        compacted = peer.next < log.first or log.term_at(Index(peer.next - 1)) is None
+        if compacted and peer.flow is not Flow.SNAPSHOT:
+            # Also of one whose window is full: what was on the way to it may be lost, and is not here any more.
             peer.begin_snapshot(log.snapshot)
             peer.part_sent_at = float("-inf")
         while peer.next <= last and peer.may_send:
             previous_term = log.term_at(Index(peer.next - 1))
-            assert previous_term is not None, "otherwise it is fed a snapshot"
+            assert previous_term is not None, "compacted only between two calls"
             entries = log.batch(peer.next)[: last + 1 - peer.next]
             sends.append(self._append(peer, Index(peer.next - 1), previous_term, entries))
             size = sum([len(entry.payload) for entry in entries])
@@ -157,11 +159,6 @@ class Tenure:
         if known is None or peer.flow is Flow.SNAPSHOT:
             previous, known = Index(0), Term(0)
         sends.append(self._append(peer, previous, known, ()))
-
-    def _compacted(self, peer: Progress) -> bool:
-        """Whether this log does not have any more what the peer needs next: a probe of that, if it was lost, will never
-        be answered."""
-        return peer.next < self._log.first or self._log.term_at(Index(peer.next - 1)) is None
 
     def _last_for(self, peer: Progress) -> Index:
         """The last entry that it may get now. A voter that is to be one no more learns so when that is committed: until

@@ -4,7 +4,7 @@ A mutant is another host (`Variant`), or another function that builds the cores:
 overridden in a subclass, in the module here that is named after the core. The cores know nothing of either.
 """
 
-from truecl.sim.mutants import clusterd, host, instance, lease, ledger, lockd, netd, pair, raft, reqd, watchdog
+from truecl.sim.mutants import clusterd, host, instance, lease, ledger, levels, lockd, netd, pair, raft, reqd, watchdog
 
 MUTANTS = (
     *host.MUTANTS,
@@ -12,6 +12,7 @@ MUTANTS = (
     *pair.MUTANTS,
     *lockd.MUTANTS,
     *ledger.MUTANTS,
+    *levels.MUTANTS,
     *lease.MUTANTS,
     *reqd.MUTANTS,
     *instance.MUTANTS,

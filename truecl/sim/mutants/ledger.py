@@ -12,12 +12,10 @@ from truecl.model.ids import LOCKD, Index, Term
 from truecl.model.ledger import (
     AnyCommand,
     Batch,
-    ConfirmFence,
     EndGrant,
     GiveGrant,
     Ledger,
     Proof,
-    TakeLock,
 )
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
@@ -26,13 +24,6 @@ from truecl.wire.messages import Order
 
 Change = Callable[[Ledger, AnyCommand], tuple[Ledger, AnyCommand]]
 """What becomes of a ledger and a command before the command is applied."""
-
-
-def lock_again(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    if isinstance(command, TakeLock):
-        locks = {name: lock for name, lock in ledger.locks.items() if name != command.name}
-        ledger = replace(ledger, locks=locks)
-    return ledger, command
 
 
 def grant_again(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
@@ -49,26 +40,6 @@ def end_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
         grant = ledgers.app_state(ledger, command.app).grant
         if grant is not None:
             command = replace(command, generation=grant.generation)
-    return ledger, command
-
-
-def confirm_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    """An older order's confirmation counts for the present one."""
-    if isinstance(command, ConfirmFence):
-        fence = ledger.fences.get(command.node)
-        if fence is not None:
-            command = replace(command, index=fence.index)
-    return ledger, command
-
-
-def fence_newer(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    """The confirmation ends what was granted since the order, too."""
-    if isinstance(command, ConfirmFence):
-        fence = ledger.fences.get(command.node)
-        if fence is not None:
-            now = tuple(generation for _, generation in ledgers.granted_to(ledger, command.node))
-            fence = replace(fence, generations=tuple(sorted({*fence.generations, *now})))
-            ledger = replace(ledger, fences=ledger.fences | {command.node: fence})
     return ledger, command
 
 
@@ -96,13 +67,8 @@ def with_ledger(change: Change) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("take a lock that is held", "DESIGN.md 1", assemble=with_ledger(lock_again)),
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again), adjust=faults.elections),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any), adjust=faults.elections),
-    Mutant("confirm whichever fence order stands", "SAFETY.md 3", assemble=with_ledger(confirm_any),
-           adjust=faults.fenced),
-    Mutant("let a fence end what its order did not name", "SAFETY.md 3", assemble=with_ledger(fence_newer),
-           adjust=faults.fenced),
     Mutant("take storage on 'expired'", "SAFETY.md 3",
            assemble=with_part("orders", _StartsAnything, with_ledger(any_proof)), adjust=faults.unfenced),
 )  # fmt: skip

@@ -40,16 +40,6 @@ class IgnoresTokens(Orders):
         return super().take(order, now)
 
 
-class KeepsTheUnnamed(Guard):
-    """What an answer does not name runs on."""
-
-    def renewed(self, message: Renewed, now: float) -> bool:
-        machines = self._instances.machines.items()
-        open = tuple((app, machine.generation) for app, machine in sorted(machines) if machine.open)
-        named = dict(message.named)
-        return super().renewed(replace(message, named=tuple((named | dict(open)).items())), now)
-
-
 class CountsFromTheAnswer(Lease):
     def answer(self, message: Renewed, now: float) -> bool:
         if message.number in self._sent:
@@ -67,11 +57,6 @@ class TakesAnyAnswer(Lease):
 class StartsUnderAnyLease(Orders):
     def _may_start(self, order: Order, now: float) -> bool:
         return self._watchdog.settled and self._lease.holds(now)
-
-
-class ObeysOlderMasters(Orders):
-    def take(self, order: Order, now: float) -> bool:
-        return super().take(replace(order, term=max(order.term, self._term)), now)
 
 
 class StartsBesideAnOlder(Instances):
@@ -132,8 +117,6 @@ def with_reqd(reqd: type[Reqd]) -> Assemble:
 
 MUTANTS = (
     Mutant("no guard", "SAFETY.md 6", assemble=with_part("guard", NoGuard), adjust=faults.unfenced),
-    Mutant("keep what the answer does not name", "SAFETY.md 2", assemble=with_part("guard", KeepsTheUnnamed),
-           adjust=faults.lagging),
     Mutant("count a lease from its answer", "SAFETY.md 2", assemble=with_part("_lease", CountsFromTheAnswer),
            adjust=faults.unfenced),
     Mutant("take any answer for the latest", "SAFETY.md 2", assemble=with_part("_lease", TakesAnyAnswer),
@@ -149,11 +132,10 @@ MUTANTS = (
     Mutant("ignore the token", "SAFETY.md 4", assemble=with_part("orders", IgnoresTokens), adjust=faults.repeated),
     Mutant("start under any lease", "SAFETY.md 4", assemble=with_part("orders", StartsUnderAnyLease),
            adjust=faults.repeated),
-    Mutant("obey an older master", "SAFETY.md 4", assemble=with_part("orders", ObeysOlderMasters),
-           adjust=faults.elections),
     Mutant("start beside an older generation", "SAFETY.md 4", assemble=with_part("instances", StartsBesideAnOlder),
            adjust=faults.failing),
     Mutant("take no turns", "DESIGN.md 5", assemble=with_part("instances", TakesNoTurns)),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=with_reqd(OneFeedReqd), adjust=faults.failing),
-    Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce), adjust=faults.watched),
+    Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce),
+           adjust=faults.watched, nodes=3, bad_day=30.0),
 )  # fmt: skip
