@@ -1,5 +1,5 @@
-"""Every order of events around a lease that several leaders in turn may have given: lockd's own core (core/lockd.py with
-raft/ and leases.py) on three voters, and core/lease.py at the owner, which is none of them.
+"""Every order of events around a lease that several leaders may have given: lockd's own core (core/lockd.py with raft/
+and leases.py) on three voters, and core/lease.py at the owner, which is none of them.
 
 The world: n1 leads and the owner has its lease. Time goes in whole steps; of each kind one message at a time is on its
 way between two nodes, for as long as it likes, or it is lost to a newer one. The hbd of n2 and of n3 may call n1 dead
@@ -20,13 +20,13 @@ from raft_cluster import apply_saves, copy_records
 from truecl.core.contract import Event, Output, Received, Records, Told, Woke
 from truecl.core.lease import Lease
 from truecl.core.leases import Leases
-from truecl.core.ledger import app_state
+from truecl.core.ledger import app_state, lease_timing
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Raft
 from truecl.core.raft.tenure import Tenure
 from truecl.model.config import ClusterConfig, Configuration, LinkConfig, NodeConfig, Timing
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, LinkName, NodeName, Term
-from truecl.model.ledger import ALWAYS, EndGrant, GiveGrant, Proof, SetWanted, Wanted
+from truecl.model.ledger import ALWAYS, Configure, EndGrant, GiveGrant, Proof, SetWanted, Wanted
 from truecl.model.membership import Membership
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import Campaign, NodeView, Propose, Renew, Renewed, StepDown, View
@@ -85,7 +85,7 @@ class Voter:
 
     def start(self, now: float) -> Output:
         rules = self.rules
-        self.core = rules.lockd(self.name, CONFIGURATION, copy_records(self.records), Middling())
+        self.core = rules.lockd(self.name, CONFIGURATION, copy_records(self.records), Middling(), BOOT)
         self.core.raft.__class__ = rules.raft
         return self._save_of(self.core.start(now))
 
@@ -116,25 +116,8 @@ class Voter:
 
 
 LEFT_OUT = frozenset(
-    [
-        "_random",
-        "_timing",
-        "_writer",
-        "_sends",
-        "_out",
-        "_told",
-        "_nodes",
-        "_leadership",
-        "_applied_told",
-        "_deadline",
-        "_patience",
-        "heard_at",
-        "_heard_at",
-        "part_sent_at",
-        "faults",
-        "_subscribers",
-        "_round_told",
-    ]
+    """_random _timing _writer _sends _out _told _nodes _leadership _members _applied_told _deadline _patience heard_at
+    _heard_at part_sent_at faults _subscribers _round_told _cluster pair""".split()  # noqa: SIM905
 )
 """Of a lockd: what changes nothing within the bounds of this search."""
 
@@ -228,7 +211,11 @@ class Game:
         """n1 leads, the grant is committed everywhere, and the owner has its lease."""
         world = World(0.0, tuple(each.first for each in self.voters), self.owner.first)
         world = self._at_once(world, VOTERS, N1, Told(REQD, Campaign()))
-        given = (SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, OWNER, proofs=(*ALWAYS, Proof.EXPIRED)))
+        given = (
+            Configure("", lease_timing(TIMING)),
+            SetWanted(WEB, Wanted.RUNNING),
+            GiveGrant(WEB, OWNER, proofs=(*ALWAYS, Proof.EXPIRED)),
+        )
         world = self._at_once(world, VOTERS, N1, Told(CLUSTERD, Propose(1, Term(2), given)))
         owner, request = self.owner.after(world.owner, (0.0, None))
         world = self._at_once(changed(world, owner=owner), VOTERS, N1, Received(OWNER, request))
@@ -342,9 +329,8 @@ class AnyRoundWillDo(Leases):
 class OnlyItsOwnAnswers(Leases):
     """It knows only of its own answers."""
 
-    def surely_over(self, node: NodeName) -> float:
-        own = self._answered.get(node, float("-inf"))
-        return own + self._timing.lease
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        return super().surely_over(node, addressed) if node in self._answered else float("-inf")
 
 
 class OnlyItsOwnWord(Raft):

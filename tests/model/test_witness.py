@@ -1,8 +1,8 @@
 """What a witness must keep, and that three voters are never stuck after one is gone: the log's own core (core/raft/).
 
 The world: n1 and n2 run applications, n3 is a witness, which is a voter like the others. Elections and replication
-happen between two voters at a time, in every order; n1 or the witness may die for good (n2 is as n1). Wrong is a state in
-which two voters were known different entries for one place; stuck is one from which no leader comes to commit again.
+happen between two voters at a time, in every order; n1 or the witness may die for good (n2 is as n1). Wrong is a state
+in which voters know different entries as committed in one place; stuck is one from which none comes to commit again.
 """
 
 from collections.abc import Iterator
@@ -37,27 +37,8 @@ class Middling(Random):
 
 
 LEFT_OUT = frozenset(
-    [
-        "_random",
-        "_timing",
-        "_writer",
-        "_sends",
-        "_told",
-        "_deadline",
-        "_patience",
-        "heard_at",
-        "_heard_at",
-        "part_sent_at",
-        "faults",
-        "round",
-        "_last_round",
-        "_first_round",
-        "heartbeat_at",
-        "_round_told",
-        "acknowledged_at",
-        "lease_bound",
-        "_granted",
-    ]
+    """_random _timing _writer _sends _told _deadline _patience heard_at _heard_at part_sent_at faults round _last_round
+    _first_round heartbeat_at _round_told acknowledged_at lease_bound _granted""".split()  # noqa: SIM905
 )
 """Of a Raft: times, and the numbers of rounds. Nothing is late here."""
 
@@ -103,7 +84,7 @@ class Voter:
         raft = self.raft
         known = tuple(sorted(self.known.items()))
         if not self.up:
-            return Picture(False, 0, False, 0, 0, known)
+            return Picture(False, 0, False, 0, 0, known, self.conflict)
         leads, length = raft.role is Role.LEADER, raft.log.last_index
         return Picture(
             True, raft.term, leads, length, raft.log.commit, known, self.conflict, picture_of(raft, LEFT_OUT)
@@ -121,7 +102,7 @@ def live(voter: Voter, act: Act) -> Sent:
             try:
                 raft.receive(source, message, 0.0)
             except CommittedConflict:
-                voter.conflict = True
+                voter.conflict, voter.up = True, False
         case ("stands",):
             raft.campaign(0.0)
         case ("alone with", other):
