@@ -109,9 +109,9 @@ def live(voter: Voter, act: Act) -> Sent:
             for node in VOTERS:
                 if node not in (voter.name, other):
                     raft.peer_died(node, 0.0)
-        case ("begins a round and hears", source, *answers):
+        case ("begins a round and hears", *answers):
             raft.start_round(0.0)
-            for answer in answers:
+            for source, answer in answers:
                 voter.take()
                 raft.receive(source, answer, 0.0)
     return voter.take()
@@ -161,18 +161,15 @@ class Game:
 
     def _replicated(self, world: World, at: NodeName, other: NodeName) -> Iterator[World]:
         """Without a break, to each point where it could break off."""
-        answers: list[RaftMessage] = []
-        here = world
-        while True:
-            done, sent = self._act(here, at, "begins a round and hears", other, *answers)
-            yield changed(
-                world, voters=tuple(done.voters[n] if each == at else world.voters[n] for n, each in enumerate(VOTERS))
-            )
-            messages = _to(other, sent, Append)
-            if not messages:
-                return
-            world, sent = self._received(world, other, at, messages)
-            answers += _to(at, sent, AppendAnswer)
+        begun, place = world, VOTERS.index(at)
+        answers: list[tuple[NodeName, RaftMessage]] = []
+        more = True
+        while more:
+            done, sent = self._act(begun, at, "begins a round and hears", *answers)
+            world, said = self._received(world, other, at, _to(other, sent, Append))
+            yield changed(world, voters=(*world.voters[:place], done.voters[place], *world.voters[place + 1 :]))
+            more = [(other, answer) for answer in _to(at, said, AppendAnswer)]
+            answers += more
 
     def _received(
         self, world: World, at: NodeName, source: NodeName, messages: list[RaftMessage]

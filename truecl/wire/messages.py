@@ -269,8 +269,8 @@ class AddressState(Message, frozen=True):
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
     refused: bool = False
-    """It could not be held, or not yet again; the kernel may have it all the same. No answer to a ReleaseAddress that is
-    on its way."""
+    """It could not be held, or not yet again, and the kernel may have it all the same: no answer to a ReleaseAddress
+    that is on its way."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
