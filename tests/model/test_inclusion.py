@@ -1,5 +1,5 @@
-"""Leases while the other of two voters is included again: whose word the leader's rounds need, and from when on. The log's
-own core (core/raft/) on two voters, and the leader's side of the leases (core/leases.py).
+"""Leases while the other of two voters is included again: whose word the leader's rounds need, and from when on. The
+log's own core (core/raft/) on two voters, and the leader's side of the leases (core/leases.py).
 
 The world: n1 leads alone, n2 is excluded and follows the log; a third node has a lease. n1 renews it, includes n2 as
 soon as that has everything, and goes on renewing; then n2 fences n1 and leads alone. Messages are as late as they like,
@@ -70,7 +70,7 @@ class Voter:
     def picture(self) -> Picture:
         raft, leases = self.raft, self.leases
         over = leases.surely_over(OWNER) if leases is not None else float("inf")
-        return Picture(raft.alone, raft.is_elector, raft.caught_up, over, picture_of((raft, leases), LEFT_OUT))
+        return Picture(raft.alone, raft.may_lead, raft.caught_up, over, picture_of((raft, leases), LEFT_OUT))
 
 
 Act = tuple[str, float, RaftMessage | None]
@@ -112,6 +112,8 @@ def live(voter: Voter, act: Act) -> Outcome:
 class World:
     now: int
     voters: tuple[Picture, Picture]
+    asked: int = 0
+    """When the owner last did, once a step at the most."""
     end: int = LEASE
     """Of the owner's lease."""
     wires: tuple[tuple[RaftMessage, ...], tuple[RaftMessage, ...]] = ((), ())
@@ -156,8 +158,10 @@ class Game:
             return  # n1 is off
         for place in (0, 1):
             if world.wires[place]:
-                yield f"{VOTERS[place]} gets {world.wires[place]}", self._arrives(world, place)
-        yield "the owner asks n1", self._act(world, 0, "is asked")
+                names = "+".join(type(each).__name__ for each in world.wires[place])
+                yield f"{VOTERS[place]} gets {names}", self._arrives(world, place)
+        if world.asked < world.now:
+            yield "the owner asks n1", changed(self._act(world, 0, "is asked"), asked=world.now)
         if first.caught_up:
             yield "n1 includes n2", self._act(world, 0, "includes")
         if second.elector:
@@ -188,7 +192,7 @@ class DoesNotRememberAsALearner(Raft):
     """What it acknowledged while it was excluded, and with the entry that ends that."""
 
     def _acknowledge(self, node: NodeName) -> bool:
-        before, excluded = self.acknowledged_at, not self.is_elector
+        before, excluded = self.acknowledged_at, not self.may_lead
         heard = super()._acknowledge(node)
         if excluded:
             self.acknowledged_at = before
