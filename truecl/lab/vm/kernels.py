@@ -171,8 +171,11 @@ class Kernels:
 
 
 def check() -> None:
-    """Raises Unavailable when this machine cannot run the kernels."""
+    """Raises Unavailable when this machine cannot run the kernels, LabError when this checkout cannot."""
     if os.uname().machine != "x86_64":
         raise Unavailable("--vm needs a 64-bit x86 processor: user-mode Linux has no other")
     if not Path("/dev/net/tun").exists():
         raise Unavailable("--vm needs /dev/net/tun: modprobe tun")
+    for path in (sys.executable, str(HERE)):
+        if " " in path:
+            raise LabError(f"--vm: a kernel's command line cannot hold the blank in {path}")
