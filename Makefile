@@ -16,7 +16,7 @@ TEST_PACKAGES := fence-agents
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint bench soak install clean root packages test-packages user
+.PHONY: help setup demo test test-fast lint bench faults soak install clean root packages test-packages user
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make test-fast  the tests that need neither root nor the lab"
 	@echo "make lint       ruff, mypy, the layer contract"
 	@echo "make bench      figures, kept in bench/ as JSON (root)"
+	@echo "make faults     200 random faults against real daemons, watched from outside (root)"
 	@echo "make soak       100,000 seeds in the simulator"
 	@echo "make install    truecl into PREFIX=$(PREFIX) of a real node, with its systemd unit (root)"
 	@echo "make clean      what these have made"
@@ -80,6 +81,9 @@ lint: $(VENV)/.installed
 
 bench: setup
 	@$(RUN)/lha_lab bench
+
+faults: setup
+	@$(RUN)/lha_lab faults
 
 soak: $(VENV)/.installed
 	@$(RUN)/python -m truecl.sim --seeds 1..100000

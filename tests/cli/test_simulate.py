@@ -11,8 +11,8 @@ from msgspec.structs import replace as changed
 from tests.cli.told import SILENT, TESTDATA, Told, golden
 from truecl.cli.simulate import main
 from truecl.core.account import as_text, bare, from_text, packed
+from truecl.core.fitness import PlanInput
 from truecl.core.forecast import NodeFails, forecast
-from truecl.core.planner import PlanInput
 from truecl.model.ids import AppName, NodeName, Term
 from truecl.model.ledger import Proof, Watchdog
 from truecl.model.report import WatchdogReport

@@ -103,7 +103,8 @@ def test_problems_of_the_files_carry_their_place(etc: pathlib.Path) -> None:
         "@/etc/cluster.yaml:1: 'links' is missing in the file; expected it here",
         "@/etc/cluster.yaml:2: unknown key 'linkz'; did you mean 'links'?",
         *(
-            f"@/etc/cluster.yaml:{line}: unknown key '{key}'; expected one of fence, witness, watchdog"
+            f"@/etc/cluster.yaml:{line}: unknown key '{key}'; "
+            "expected one of fence, witness, observer, watchdog, fence_delay"
             for line in (4, 5, 6)
             for key in ("lan", "ring")
         ),

@@ -5,7 +5,8 @@ import tarfile
 
 import pytest
 
-from truecl.commands.init import Environment, InitRequest, Refused, init, join, parse_nodes
+from truecl.commands.bundle import Refused
+from truecl.commands.init import Environment, InitRequest, init, join, parse_nodes
 from truecl.config.reader import read
 from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.credentials import Credentials
@@ -187,7 +188,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
         (b"", "no tar archive"),
         (b"x" * 3000, "no tar archive"),
         (b"x" * ((4 << 20) + 1), "has more than"),
-        (bundle([]), "lacks ca.pem, node-key.pem, keyring, cluster.yaml, apps/web.yaml.sample, node.pem"),
+        (bundle([]), "lacks ca.pem, node-key.pem, keyring, cluster.yaml, node.pem"),
         (bundle([(tarfile.TarInfo("../../evil"), b"x")]), "holds '../../evil'"),
         (bundle([(tarfile.TarInfo("/etc/passwd"), b"x")]), "holds '/etc/passwd'"),
         (bundle([(special("node.pem", tarfile.SYMTYPE, "/etc/shadow"), b"")]), "holds 'node.pem'"),

@@ -3,11 +3,12 @@ import pytest
 
 from truecl.config.law import breaches
 from truecl.config.reader import read
-from truecl.model.config import Timing
+from truecl.model.config import PROFILES, Profile, Timing
 
 
-def test_defaults_obey() -> None:
-    assert list(breaches(Timing())) == []
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_obey(profile: Profile) -> None:
+    assert list(breaches(PROFILES[profile])) == []
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ def test_defaults_obey() -> None:
         ({"election": 0.599}, ("election", "detection")),
         ({"drift": 0.0009}, ("drift", "lease")),
         ({"drift": 1.001}, ("drift", "lease")),
+        ({"stop_allowance": 0.099}, ("address_allowance", "stop_allowance")),
     ],
 )
 def test_each_law_is_broken_alone_just_past_its_edge(change: dict[str, float], keys: tuple[str, ...]) -> None:
@@ -38,6 +40,7 @@ def test_each_law_is_broken_alone_just_past_its_edge(change: dict[str, float], k
         {"election": 0.6},
         {"drift": 0.001},
         {"drift": 1.0},
+        {"stop_allowance": 0.1},
     ],
 )
 def test_edges_themselves_obey(change: dict[str, float]) -> None:

@@ -4,10 +4,11 @@ import pathlib
 import re
 
 import pytest
+from msgspec import structs
 
 from truecl.config import samples
 from truecl.config.reader import digest, read
-from truecl.model.config import Address, FileStorage, FileSystem, Ports, Program, Timing
+from truecl.model.config import PROFILES, Address, FileStorage, FileSystem, Ports, Program, Timing
 from truecl.model.ids import LinkName, NodeName
 
 CLUSTER = """\
@@ -69,6 +70,28 @@ def test_samples_are_good_with_their_comments_taken_away() -> None:
     assert len(configuration.apps[0].addresses) == 2
     assert "\ntiming:" in cluster
     assert "\nports:" in cluster
+
+
+@pytest.mark.parametrize(
+    ("text", "timing"),
+    [
+        ("", Timing()),
+        ("profile: normal\n", Timing()),
+        ("profile: fast\n", PROFILES["fast"]),
+        ("timing: {heartbeat: 40ms}\nprofile: fast\n", structs.replace(PROFILES["fast"], heartbeat=0.04)),
+    ],
+)
+def test_a_profile_is_what_timing_is_written_upon(text: str, timing: Timing) -> None:
+    configuration, problems = read({"cluster.yaml": CLUSTER + text})
+    assert problems == () and configuration is not None
+    assert configuration.cluster.timing == timing
+
+
+def test_the_law_is_asked_of_what_comes_out_and_a_profile_must_be_known() -> None:
+    (breach,) = problems_of({"cluster.yaml": CLUSTER + "profile: fast\ntiming: {heartbeat: 100ms}\n"})
+    assert breach.startswith("cluster.yaml:8: detection (150ms) is less than three heartbeats")
+    (unknown,) = problems_of({"cluster.yaml": CLUSTER + "profile: quick\n"})
+    assert "'quick'" in unknown and "normal" in unknown and "fast" in unknown
 
 
 def test_values() -> None:
@@ -147,7 +170,7 @@ ports: {reqd: 7421, lockd: 0}
         "cluster.yaml:6: 'N2' in 'nodes'; expected a node name: lower-case letters, digits and '-', at most 63",
         "cluster.yaml:8: 'lan' is the text 'fe80::1'; expected an address that is not link-local",
         "cluster.yaml:8: node 'n4' has no address on link 'ring'; expected ring: ADDRESS",
-        "cluster.yaml:9: 'n5' is empty; expected a mapping: lan, ring, fence, witness, watchdog",
+        "cluster.yaml:9: 'n5' is empty; expected a mapping: lan, ring, fence, witness, observer, watchdog, fence_delay",
         "cluster.yaml:10: 'on_quorum_loss' is the text 'stp'; did you mean 'stop'?",
         "cluster.yaml:11: '100' has no unit; expected a unit: 100s for seconds, or 100ms, 100m",
         "cluster.yaml:12: 'lockd' is the text '0'; expected a whole number from 1 to 65535",

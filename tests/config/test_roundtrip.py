@@ -97,7 +97,8 @@ def timings(draw: st.DrawFn) -> Timing:
         lease=lease,
         election=round(2 * detection + draw(st.integers(0, 900)) / 1000, 3),
         drift=round(min(lease, 0.001 * lease + draw(st.integers(1, 90)) / 1000), 3),
-        stop_allowance=draw(st.integers(0, 9)) / 2,
+        stop_allowance=draw(st.integers(2, 9)) / 2,
+        address_allowance=draw(st.integers(0, 9)) / 10,
     )
 
 
@@ -136,6 +137,7 @@ def clusters(draw: st.DrawFn) -> ClusterConfig:
         name=draw(WORDS),
         links=tuple(LinkConfig(name=link) for link in links),
         nodes=tuple(nodes),
+        profile=draw(st.sampled_from(["normal", "fast"])),
         timing=draw(timings()),
         ports=Ports(**dict(zip(Ports.__struct_fields__, ports, strict=True))),
         on_quorum_loss="stop",

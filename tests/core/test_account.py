@@ -12,9 +12,10 @@ from truecl.core import minutes
 from truecl.core.account import Account, Unreadable, as_text, bare, from_text, joined, packed
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
 from truecl.core.contract import Joined, Left
+from truecl.core.fitness import PlanInput
 from truecl.core.minutes import FindInputs, FoundInputs, KeepInputs
 from truecl.core.outbox import Outbox
-from truecl.core.planner import PlanInput, plan
+from truecl.core.planner import plan
 from truecl.core.statd import Statd
 from truecl.model.config import FenceConfig, Program
 from truecl.model.ids import STATD, BootId, NodeName, Term

@@ -9,7 +9,7 @@ from truecl.core.fencing import NO_DEVICE, ORDER_KEPT, Course, Fences
 from truecl.core.outbox import Outbox
 from truecl.model.actions import AskDevice, FenceOutcome, Power
 from truecl.model.config import ClusterConfig, Configuration, FenceConfig, FenceLevel, NodeConfig, worst_time
-from truecl.model.ids import Index, NodeName
+from truecl.model.ids import CLUSTERD, LOCKD, Index, NodeName
 from truecl.wire.messages import AskFences, FenceResult, FencesSeen, FenceView, OrderFenceOff, OrderPowerOn, PoweredOn
 
 N1, N2 = NodeName("n1"), NodeName("n2")
@@ -32,12 +32,14 @@ class Bench:
     out: Outbox = field(default_factory=Outbox)
     open: dict[int, AskDevice] = field(default_factory=dict)
     told: list[object] = field(default_factory=list)
+    by: list[str] = field(default_factory=list)
+    """Whom each of `told` was told."""
 
     def __post_init__(self) -> None:
         self.fences = Fences(self.out, configuration(*self.levels))
 
-    def order(self, index: int) -> None:
-        self.fences.off(OrderFenceOff(N2, Index(index)), self.now)
+    def order(self, index: int, who: str = CLUSTERD) -> None:
+        self.fences.off(OrderFenceOff(N2, Index(index)), self.now, who)
         self.wake()
 
     def wake(self, seconds: float = 0.0) -> None:
@@ -46,6 +48,7 @@ class Bench:
         output = self.out.take()
         self.open |= {do.id: do.action for do in output.do}
         self.told += [tell.message for tell in output.tell]
+        self.by += [tell.who for tell in output.tell]
 
     @property
     def asked(self) -> list[str]:
@@ -149,6 +152,38 @@ def test_a_newer_order_keeps_the_older_from_its_next_level() -> None:
     bench.order(9)
     bench.answer("board", NO)
     assert bench.asked == ["board"] and bench.told == []
+
+
+def test_two_askers_number_their_orders_apart_and_each_is_answered_with_its_own() -> None:
+    """lockd counts from its clock: its number says nothing about the age of clusterd's."""
+    bench = Bench(((BOARD,),))
+    bench.order(9_000_000, LOCKD)
+    bench.order(7)
+    bench.order(7)
+    bench.answer("board", YES)
+    assert (bench.told, bench.by) == ([FenceResult(N2, Index(9_000_000), True, "is off")], [LOCKD])
+    assert bench.asked == ["board"], "what was asked before the other order confirms nothing to it"
+    bench.answer("board", YES)
+    assert (bench.told[1:], bench.by[1:]) == ([FenceResult(N2, Index(7), True, "is off")], [CLUSTERD])
+
+
+def test_orders_of_the_same_number_are_two_orders() -> None:
+    bench = Bench(((BOARD,),))
+    bench.order(7, LOCKD)
+    bench.order(7)
+    bench.answer("board", YES)
+    bench.answer("board", YES)
+    assert bench.by == [LOCKD, CLUSTERD]
+
+
+def test_an_order_that_joins_begins_at_the_first_level_and_takes_the_other_along() -> None:
+    bench = Bench(((BOARD,), (A,)))
+    bench.order(7)
+    bench.order(1, LOCKD)
+    bench.answer("board", NO)
+    assert (bench.told, bench.asked) == ([], ["board"])
+    bench.answer("board", YES)
+    assert sorted(bench.by) == [CLUSTERD, LOCKD]
 
 
 def test_on_begins_with_the_level_that_switched_off() -> None:

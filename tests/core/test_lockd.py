@@ -2,15 +2,17 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
-from truecl.core.contract import Joined, Left, Received, Told
+from truecl.core.contract import Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     ALWAYS,
     AnyCommand,
+    Batch,
     Configure,
     ConfirmFence,
     EndGrant,
@@ -25,6 +27,7 @@ from truecl.model.ledger import (
     Watchdog,
 )
 from truecl.model.report import InstanceReport, Phase
+from truecl.sim.journal import Journal
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -39,7 +42,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import AppendAnswer
+from truecl.wire.raft import Append, AppendAnswer, Entry, EntryKind
 
 from .same_daemon import Nodes as Trio
 from .same_daemon import configuration
@@ -67,7 +70,7 @@ class Lockds(Trio):
             self.propose(Configure("", lease_timing(TIMING)))
 
     def build(self, node: NodeName) -> Lockd:
-        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])))
+        return Lockd(node, CONFIGURATION, {}, Random(int(node[1:])), BOOT)
 
     def lockd(self, node: str) -> Lockd:
         core = self.cores[NodeName(node)]
@@ -98,9 +101,14 @@ class Lockds(Trio):
         return self.lockd("n1")._nodes
 
     def granted(
-        self, node: NodeName = N2, app: AppName = WEB, proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED)
+        self,
+        node: NodeName = N2,
+        app: AppName = WEB,
+        proofs: tuple[Proof, ...] = (*ALWAYS, Proof.EXPIRED),
+        addressed: bool = False,
     ) -> Generation:
-        index = self.propose(SetWanted(app, Wanted.RUNNING), GiveGrant(app, node, proofs=proofs)).index
+        give = GiveGrant(app, node, proofs=proofs, addressed=addressed)
+        index = self.propose(SetWanted(app, Wanted.RUNNING), give).index
         assert index is not None
         return Generation(index)
 
@@ -272,6 +280,23 @@ def test_expired_needs_lease_drift_and_allowance_after_the_last_answer(lockds: L
     lockds.wait(0.02)
     assert lockds.nodes().expired == (N1, N2, N3)
     assert lockds.propose(end).index is not None
+
+
+def test_what_only_addresses_lead_to_waits_for_these_alone(lockds: Lockds) -> None:
+    web, db = lockds.granted(addressed=True), lockds.granted(app=DB)
+    lockds.wait(3.0)
+    lockds.renew("n2")
+    received = lockds.now
+    lockds.cut = {N2}
+    early = TIMING.lease + TIMING.drift + TIMING.address_allowance
+    lockds.wait(received + early - 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == () and lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is None
+    lockds.wait(0.02)
+    assert lockds.nodes().lapsed == (web,) and lockds.nodes().expired == ()
+    assert lockds.propose(EndGrant(DB, db, Proof.EXPIRED)).index is None
+    assert lockds.propose(EndGrant(WEB, web, Proof.EXPIRED)).index is not None
+    lockds.wait(received + OVER + 0.01 - lockds.now)
+    assert lockds.nodes().lapsed == (db,)
 
 
 def test_expired_and_watchdog_needs_three_timeouts_and_a_grant_that_was_given_for_it(lockds: Lockds) -> None:
@@ -458,3 +483,23 @@ def test_another_leader_counts_with_the_longer_leases_of_the_one_before(lockds: 
     core = lockds.lockd("n2")
     assert core.ledger.timings == (SHORT, LONG, lease_timing(TIMING))
     assert core._leases_of_term(lockds.now).over(N1) >= lockds.now + LONG.lease - 0.3
+
+
+def test_a_compacted_log_is_read_again() -> None:
+    """What is in the snapshot is not put into another one: a lockd that started on one ended with an error."""
+    journal = Journal()
+
+    def life() -> Lockd:
+        core = Lockd(N1, CONFIGURATION, journal.read(), Random(1), BOOT)
+        core.compact_every, core.retained = 3, 0
+        journal.write(core.start(0.0).save)
+        return core
+
+    core = life()
+    wish = msgspec.msgpack.encode(Batch((SetWanted(WEB, Wanted.RUNNING),)))
+    entries = tuple(Entry(Term(2), EntryKind.COMMAND, wish) for _ in range(4))
+    append = Append(Term(2), Index(1), Term(1), entries, commit=Index(5), round=1)
+    journal.write(core.handle(Received(N2, append), 1.0).save)
+    journal.write(core.handle(Woke(), 1.1).save)
+    assert core.raft.log.snapshot.index == 5
+    assert life().ledger == core.ledger

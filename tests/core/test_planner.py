@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
+from truecl.core.fitness import PlanInput
 from truecl.core.ledger import apply
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.model.config import (
     Address,
     AppConfig,
@@ -160,24 +161,26 @@ def test_an_order_that_does_not_name_the_live_generation_is_renewed() -> None:
 
 
 def test_expired_moves_what_was_granted_for_it_and_nothing_else() -> None:
-    given = GiveGrant(WEB, N3, proofs=TIMED)
+    given = GiveGrant(WEB, N3, proofs=TIMED, addressed=True)
     state = ledger(SetWanted(WEB, Wanted.RUNNING), given)
     waiting = situation(state, lost=(N3,))
     assert plan(waiting).commands == ()
-    expired = replace(waiting, expired=frozenset({N3}))
+    expired = replace(waiting, expired=frozenset({G}))
     proof = EndGrant(WEB, G, Proof.EXPIRED, "the lease of n3 ran out")
-    assert plan(expired).commands == (proof, GiveGrant(WEB, N2, G, True, TIMED))
-    taken_over = ledger(SetWanted(WEB, Wanted.RUNNING), given, proof, GiveGrant(WEB, N2, G, True, TIMED))
-    assert plan(situation(taken_over, lost=(N3,))).orders == (NodeOrder(N2, "start", WEB, Generation(4), True, TIMED),)
+    assert plan(expired).commands == (proof, GiveGrant(WEB, N2, G, True, TIMED, True))
+    taken_over = ledger(SetWanted(WEB, Wanted.RUNNING), given, proof, GiveGrant(WEB, N2, G, True, TIMED, True))
+    assert plan(situation(taken_over, lost=(N3,))).orders == (
+        NodeOrder(N2, "start", WEB, Generation(4), True, TIMED, addressed=True),
+    )
     storage = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
-    assert plan(replace(situation(storage, lost=(N3,)), expired=frozenset({N3}))).commands == ()
+    assert plan(replace(situation(storage, lost=(N3,)), expired=frozenset({G}))).commands == ()
 
 
 def test_what_runs_is_judged_by_its_grant_and_not_by_a_configuration_that_changed_meanwhile() -> None:
     """It was started with storage; since then the file says that it has none."""
     state = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
     bare = changed(CONFIGURATION, apps=(changed(CONFIGURATION.apps[0], volumes=()), CONFIGURATION.apps[1]))
-    given = replace(situation(state, lost=(N3,)), expired=frozenset({N3}), configuration=bare)
+    given = replace(situation(state, lost=(N3,)), expired=frozenset({G}), configuration=bare)
     assert plan(given).commands == ()
 
 
@@ -218,7 +221,7 @@ def test_nor_on_one_of_an_older_boot() -> None:
 
 def test_what_comes_sooner_by_expired_alone_leans_on_no_watchdog() -> None:
     given = watched(situation(ledger(SetWanted(WEB, Wanted.RUNNING))), ARMED, N3)
-    assert plan(given).commands[-1] == GiveGrant(WEB, N3, proofs=TIMED)
+    assert plan(given).commands[-1] == GiveGrant(WEB, N3, proofs=TIMED, addressed=True)
 
 
 def test_a_reset_ends_the_grant_that_leaned_on_it() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.core.same_daemon import Nodes, configuration
 from truecl.core import syncd
-from truecl.core.contract import Left, Received
+from truecl.core.contract import Joined, Left, Received
 from truecl.core.syncd import (
     ActivatedFiles,
     ActivateFiles,
@@ -18,7 +18,20 @@ from truecl.core.syncd import (
     unfit,
 )
 from truecl.model.ids import NodeName
-from truecl.wire.messages import Compare, Compared, Digest, NewConfiguration, Refused, Stage, Subscribe
+from truecl.model.report import Severity
+from truecl.wire.messages import (
+    Bring,
+    Compare,
+    Compared,
+    Digest,
+    Follow,
+    NewConfiguration,
+    Refused,
+    Reply,
+    Stage,
+    Subscribe,
+    Version,
+)
 
 N1, N2, N3 = ALL = tuple(NodeName(f"n{number}") for number in (1, 2, 3))
 
@@ -176,3 +189,72 @@ def test_differences_name_what_is_missing_and_what_is_more() -> None:
     assert difference(mine, Digest(1, "", ("cluster.yaml: the file is missing",))) == (
         "its configuration cannot be read: cluster.yaml: the file is missing"
     )
+
+
+# ---- a command's change, and who missed it --------------------------------------------------------------------------
+
+
+def bring(bench: Bench, base: str = "v1", wait: float = 0.0) -> list[Any]:
+    """n1's command brings v2 to all."""
+    files = {"cluster.yaml": "same", "apps/web.yaml": "v2"}
+    bench.feed("n1", Joined("command-1", True))
+    bench.tell("n1", "command-1", Bring(base, "v2", files, ALL))
+    bench.wait(wait)
+    return bench.heard("n1", "command-1", Reply)
+
+
+def test_a_change_is_brought_to_all_nodes() -> None:
+    bench = Bench()
+    assert bring(bench) == [Reply("", code=0)]
+    assert set(bench.disks.values()) == set(bench.active.values()) == {"v2"}
+
+
+def test_a_change_that_began_with_another_version_changes_nothing() -> None:
+    bench = Bench()
+    problem, end = bring(bench, base="v0")
+    assert "another version (v1) than the change began with" in problem.progress.text and end.code == 1
+    assert set(bench.disks.values()) == {"v1"}
+
+
+def test_a_change_leaves_a_silent_node_behind() -> None:
+    bench = Bench()
+    bench.cut.add(N3)
+    warning, end = bring(bench, wait=syncd.STAGE_TIME)
+    assert warning.progress.severity is Severity.WARN and "n3 does not answer" in warning.progress.text
+    assert end.code == 0
+    assert bench.active == {N1: "v2", N2: "v2", N3: "v1"}
+
+
+def test_a_change_that_a_node_cannot_stage_changes_nothing() -> None:
+    bench = Bench()
+    bench.cannot_stage[N2] = "no space left"
+    problem, end = bring(bench)
+    assert problem.progress.text == "n2: no space left" and end.code == 1
+    assert set(bench.active.values()) == {"v1"}
+
+
+def test_only_root_changes_anything() -> None:
+    bench = Bench()
+    bench.tell("n1", "command-1", Bring("v1", "v2", {}, ALL))
+    assert len(bench.heard("n1", "command-1", Refused)) == 1 and bench.sent == []
+
+
+def test_a_node_that_is_behind_gets_the_version_in_force() -> None:
+    bench = Bench(n2="v2", n3="v2")
+    bench.tell("n1", "clusterd", Follow("v2"))
+    assert bench.disks[N1] == bench.active[N1] == "v2"
+
+
+def test_who_has_another_version_does_not_answer() -> None:
+    bench = Bench()
+    bench.tell("n1", "clusterd", Follow("v2"))
+    assert bench.disks[N1] == bench.active[N1] == "v1"
+    bench.disks[N3] = "v2"
+    bench.tell("n1", "clusterd", Follow("v2"))
+    assert bench.active[N1] == "v2"
+
+
+def test_an_answer_that_was_not_asked_for_changes_nothing() -> None:
+    bench = Bench()
+    bench.feed("n1", Received(N2, Version(1, "v2", {"cluster.yaml": "other"})))
+    assert bench.staged == {}

@@ -23,7 +23,7 @@ from truecl.model.report import Phase
 from truecl.model.step import Probe
 from truecl.wire.messages import Order
 
-from .reqd_bench import CONFIGURATION, DB, LEASE, ReqdBench
+from .reqd_bench import BARE, CONFIGURATION, DB, LEASE, ReqdBench
 
 HARDWARE = WatchdogArmed("iTCO_wdt", 10.0)
 LEANS = (*ALWAYS, Proof.EXPIRED_WATCHDOG)
@@ -216,6 +216,15 @@ def test_a_grant_that_may_be_ended_by_more_than_the_node_s_own_configuration_all
     bench.feed(Told(CLUSTERD, Order("start", DB, Generation(7), Term(1), False, (*ALWAYS, Proof.EXPIRED))))
     line = bench.line(DB)
     assert (line.phase, line.failed) == (Phase.CLOSED, True) and "'expired'" in line.reason
+
+
+def test_a_grant_that_waits_for_addresses_alone_is_not_started_where_more_leads_to_the_application() -> None:
+    bench = ReqdBench()
+    bench.lease((BARE, 7))
+    short = Order("start", BARE, Generation(7), Term(1), proofs=(*ALWAYS, Proof.EXPIRED), addressed=True)
+    bench.feed(Told(CLUSTERD, short))
+    line = bench.line(BARE)
+    assert (line.phase, line.failed) == (Phase.CLOSED, True) and "more than floating addresses" in line.reason
 
 
 def test_what_leans_on_a_watchdog_does_not_run_on_when_it_cannot_be_opened_again() -> None:

@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from truecl.lab import cgroups, loops
 from truecl.lab.cluster import Lab
 
 PING = """
@@ -54,3 +56,29 @@ def wait_until(so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not so():
         assert time.monotonic() < deadline, "not in ten seconds"
+
+
+def traces(name: str) -> dict[str, list[str]]:
+    """All that a lab of this name could leave on the machine."""
+    processes = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                if f"truecl-lab/{name}/" in (directory / "cgroup").read_text():
+                    processes.append(directory.name)
+            except OSError:
+                continue
+    files = [path for path in (f"/run/truecl-lab/{name}", f"/run/truecl-lab/.{name}.lock") if Path(path).exists()]
+    group = f"{cgroups.mount_point()}/truecl-lab/{name}"
+    attached = [file for file in loops.attached().values() if name in file]
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{name}/" in line]
+    return {
+        "processes": processes, "files": files, "groups": [group] if Path(group).exists() else [],
+        "loops": attached, "mounts": mounts,
+    }  # fmt: skip
+
+
+def assert_no_trace(name: str) -> None:
+    # The machine's PID 1 takes a moment to reap what was killed.
+    wait_until(lambda: not traces(name)["processes"])
+    assert not any(traces(name).values()), traces(name)

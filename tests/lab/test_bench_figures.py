@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.core.story import N1, N2, N3, failover
-from truecl.lab.bench.cases import CASES, _phases
+from truecl.lab.bench.cases import CASES
+from truecl.lab.bench.failovers import phases
 from truecl.lab.bench.figures import BY_KEY, FIGURES, Series, table
 from truecl.lab.bench.processes import _file_pages
 from truecl.lab.bench.run import chosen, save
@@ -63,10 +64,12 @@ def test_cases_have_names_of_their_own() -> None:
 
 def test_phases_are_those_of_the_timeline_by_the_one_clock_of_a_lab() -> None:
     events = failover(uptimes=dict.fromkeys((N1, N2, N3), 0.0)).events
-    assert [(phase, round(at, 3)) for phase, at in _phases(events, N1)] == [
-        ("detected", 10.3), ("elected", 10.33), ("fence ordered", 10.35), ("fenced", 10.4), ("granted", 10.41),
+    assert [(phase, round(at, 3)) for phase, at in phases(events, N1)] == [
+        ("last sign of life", 10.0), ("detected", 10.3), ("elected", 10.33), ("fence ordered", 10.35),
+        ("fenced", 10.4), ("granted", 10.41), ("storage", 10.44), ("file systems", 10.47), ("addresses", 10.48),
+        ("program", 10.54), ("answered", 10.54),
     ]  # fmt: skip
-    assert _phases(events, N2) == []
+    assert phases(events, N2) == []
 
 
 def test_private_copies_of_a_file_are_not_counted_as_the_file() -> None:

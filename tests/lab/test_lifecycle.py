@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lablib import Net, lab_name, wait_until
+from lablib import Net, assert_no_trace, lab_name, traces, wait_until
 
 from truecl.config.reader import read
 from truecl.lab import cgroups, loops
@@ -17,32 +17,6 @@ from truecl.lab.errors import LabError, NoLab
 from truecl.runtime.credentials import Credentials
 
 pytestmark = pytest.mark.lab
-
-
-def traces(name: str) -> dict[str, list[str]]:
-    """All that a lab of this name could leave on the machine."""
-    processes = []
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            try:
-                if f"truecl-lab/{name}/" in (directory / "cgroup").read_text():
-                    processes.append(directory.name)
-            except OSError:
-                continue
-    files = [path for path in (f"/run/truecl-lab/{name}", f"/run/truecl-lab/.{name}.lock") if Path(path).exists()]
-    group = f"{cgroups.mount_point()}/truecl-lab/{name}"
-    attached = [file for file in loops.attached().values() if name in file]
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{name}/" in line]
-    return {
-        "processes": processes, "files": files, "groups": [group] if Path(group).exists() else [],
-        "loops": attached, "mounts": mounts,
-    }  # fmt: skip
-
-
-def assert_no_trace(name: str) -> None:
-    # The machine's PID 1 takes a moment to reap what was killed.
-    wait_until(lambda: not traces(name)["processes"])
-    assert not any(traces(name).values()), traces(name)
 
 
 def bare(name: str, count: int = 2) -> Lab:

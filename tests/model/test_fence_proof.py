@@ -12,7 +12,8 @@ from dataclasses import replace as changed
 import pytest
 
 from truecl.core import ledger as ledgers
-from truecl.core.planner import PlanInput, plan
+from truecl.core.fitness import PlanInput
+from truecl.core.planner import plan
 from truecl.model.config import (
     AppConfig,
     ClusterConfig,

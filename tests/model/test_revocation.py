@@ -199,8 +199,9 @@ class CountsFromTheAnswer(Lease):
 
 
 class NoMargin(Leases):
-    def surely_over(self, node: NodeName) -> float:
-        return super().surely_over(node) - self._timings[0].lease - self._timings[0].stop_allowance
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        timing = self._timings[0]
+        return super().surely_over(node, addressed) - timing.lease - timing.stop_allowance
 
 
 @pytest.mark.parametrize(

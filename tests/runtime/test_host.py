@@ -80,6 +80,7 @@ class World:
             failed=lambda action, error: ("failed", action, str(error)),
             on_failed_save=lambda fault: self.done.append(type(fault)),
             on_defect=self.done.append,
+            on_outdated=self.done.append,
             when_full=self.when_full,
         )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from truecl.commands.init import Environment, Initialised, InitRequest, Refused, init, join, parse_nodes
+from truecl.commands.bundle import Refused
+from truecl.commands.init import Environment, Initialised, InitRequest, init, join, parse_nodes
 from truecl.commands.machine import this_machine, user_id
 from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.credentials import DIRECTORY

@@ -12,6 +12,7 @@ from truecl.lab.cluster import Lab, NodeStatus
 from truecl.lab.errors import LabError, NoLab
 from truecl.lab.machine import check_machine
 from truecl.lab.probing import ProbeResult
+from truecl.lab.vm.packages import CACHE
 
 DONE, FAILED, USAGE, NO_LAB = 0, 1, 2, 3
 EXAMPLES = """\
@@ -26,6 +27,7 @@ examples:
   lha_lab cut n2 --from n3 --one-way    n2 hears no more of n3, n3 still hears n2
   lha_lab heal
   lha_lab down                          everything is gone
+  lha_lab up --vm -n 3                  three nodes with Linux kernels of their own: LVM, DRBD, a watchdog
 """
 
 
@@ -72,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--links", type=int, default=2, metavar="N", help="networks between them (default: 2)")
     up.add_argument("--witness", action="store_true", help="one more node, 'witness', that only votes")
     up.add_argument("--bare", action="store_true", help="boot the nodes without truecl's service")
+    up.add_argument(
+        "--vm", action="store_true", help="with kernels of their own (user-mode Linux): LVM, DRBD, a watchdog"
+    )
     up.add_argument("--application", action="store_true", help="with the demo's application, 'web', on all nodes")
     up.add_argument("--shared", default="", metavar="DIR", help="directory that the nodes see as /shared")
     execute = verb("exec", "run a command on a node, or on 'client'", run_exec)
@@ -100,11 +105,20 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--refuse", action="store_true", help="does not obey")
     mode.add_argument("--ok", action="store_true", help="obeys at once")
     _probe_options(verb("probe", "ask an application every 5 ms from the client's place", run_probe))
-    verb("demo", "watch truecl do its whole job, in a lab of its own", run_demo)
+    told = verb("demo", "watch truecl do its whole job, in a lab of its own", run_demo)
+    told.add_argument("--vm", action="store_true", help="on kernels of their own")
     measure = verb("bench", "measure times, memory and processor time, in labs of its own", run_bench)
     measure.add_argument("--only", default="", metavar="NAME,...", help="these only (default: all but load)")
     measure.add_argument("--runs", type=int, default=5, metavar="N", help="of each (default: 5)")
     measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where they are kept")
+    faults = verb("faults", "a campaign of random faults, watched from outside, in labs of its own", run_faults)
+    faults.add_argument("--seed", type=int, default=1, help="the same seed draws the same faults (default: 1)")
+    faults.add_argument("--rounds", type=int, default=200, metavar="N", help="how many (default: 200)")
+    faults.add_argument("--round", type=int, metavar="NUMBER", help="this one alone, as an earlier campaign drew it")
+    faults.add_argument("--nodes", default="2,2+witness,3,5", metavar="N,...", help="default: 2,2+witness,3,5")
+    faults.add_argument("--kinds", default="", metavar="KIND,...", help="these only: 'power cut,pause' (default: all)")
+    faults.add_argument("--profile", default="normal", choices=("normal", "fast"), help="default: normal")
+    faults.add_argument("--json", dest="keep", default="bench/faults.json", metavar="FILE", help="where it is kept")
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
@@ -121,7 +135,8 @@ def _probe_options(probe: argparse.ArgumentParser) -> None:
 
 
 def run_demo(given: argparse.Namespace) -> int:
-    demo.demo(given.name if given.name != "lab" else "demo")
+    announce_packages(given.vm)
+    demo.demo(given.name if given.name != "lab" else "demo", given.vm)
     return DONE
 
 
@@ -133,14 +148,37 @@ def run_bench(given: argparse.Namespace) -> int:
     return DONE
 
 
+def run_faults(given: argparse.Namespace) -> int:
+    from truecl.lab.faults.draw import KINDS
+    from truecl.lab.faults.round import Violation
+    from truecl.lab.faults.run import Campaign  # brings what no other verb needs
+
+    rounds = range(max(1, given.rounds)) if given.round is None else (given.round,)
+    name = given.name if given.name != "lab" else "faults"
+    kinds = tuple(kind.strip() for kind in given.kinds.split(",")) if given.kinds else KINDS
+    try:
+        Campaign(given.seed, rounds, given.nodes.split(","), Path(given.keep), name, given.profile, kinds).play()
+    except Violation as broken:
+        print(f"lha_lab: a promise was broken: {broken}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
 def run_up(given: argparse.Namespace) -> int:
+    announce_packages(given.vm)
     names = [name for name in given.names.split(",") if name]
     lab = Lab.up(
         given.nodes, name=given.name, names=names, links=given.links, witness=given.witness, bare=given.bare,
-        shared=given.shared, provide=sample.provide if given.application else None,
+        shared=given.shared, vm=given.vm, provide=sample.provide if given.application else None,
     )  # fmt: skip
     print_nodes(lab.status())
     return DONE
+
+
+def announce_packages(vm: bool) -> None:
+    """The first lab of kernels waits for a download."""
+    if vm and not CACHE.exists():
+        print(f"fetching the kernel and its tools into {CACHE}, once", file=sys.stderr, flush=True)
 
 
 def run_exec(given: argparse.Namespace) -> int:

@@ -1,12 +1,16 @@
 """lha_node add and remove: which nodes the cluster consists of."""
 
 import argparse
+import os
+import time
 
 from truecl.cli.options import verb
 from truecl.cli.output import Output
+from truecl.commands.init import Environment
 from truecl.commands.membership import TIMEOUT, NewNode, add, parse_addresses, remove
 from truecl.commands.node import Node
 from truecl.model.ids import NodeName
+from truecl.runtime.process import Paths
 
 _ADD = """\
   lha_node add n5 --address lan=10.1.0.5 --address ring=10.2.0.5
@@ -18,10 +22,8 @@ _REMOVE = """\
   lha_node remove n5           n5 is no part of the cluster any more, and its certificate worth nothing
 """
 
-Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def declare(verbs: Verbs) -> None:
+def declare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     made = verb(verbs, "add", "Takes a new node into the running cluster.", _ADD, TIMEOUT)
     made.add_argument("node", metavar="NODE", help="its name")
     made.add_argument(
@@ -39,8 +41,12 @@ def declare(verbs: Verbs) -> None:
 def _add(options: argparse.Namespace, node: Node, out: Output) -> int:
     addresses = parse_addresses(options.address)
     wanted = NewNode(NodeName(options.node), addresses, options.observer, options.witness)
-    return out.drive(add(node, wanted, options.timeout, options.wait))
+    return out.drive(add(node, _here(), wanted, options.timeout, options.wait))
 
 
 def _remove(options: argparse.Namespace, node: Node, out: Output) -> int:
-    return out.drive(remove(node, NodeName(options.node), options.timeout, options.wait))
+    return out.drive(remove(node, _here(), NodeName(options.node), options.timeout, options.wait))
+
+
+def _here() -> Environment:
+    return Environment(Paths.of_environment(os.environ).etc, time.time(), None)

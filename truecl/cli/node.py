@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Sequence
 
-from truecl.cli import membership
+from truecl.cli import membership, upkeep
 from truecl.cli.options import Dial, run
 from truecl.cli.output import Output
 from truecl.commands.node import Node
 
-_DECLARED = (membership.declare,)
+_DECLARED = (membership.declare, upkeep.declare)
 """Each adds its verbs, and sets `work` of each: (options, node, out) to the exit code."""
 
 

@@ -1,5 +1,6 @@
 """lha_stat's tables, in the look of the announcement."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,12 +24,14 @@ def of_node(stat: Stat, width: int | None) -> str:
     """One node: its daemons, then what runs there."""
     node = stat["nodes"][0]
     facts = [f"lease {node['lease_left']:.1f} s"] if node["reported"] else ["no fresh report"]
+    if node["standby"]:
+        facts.append(f"on standby by {node['standby_by']}")
     if node["master"]:
         facts.insert(0, f"master of cluster {stat['cluster']} (term {stat['term']})")
     watchdog = node["watchdog"]
     if watchdog is not None:
         facts.append(f"watchdog {'armed' if watchdog['armed'] else 'MISSING'}: {watchdog['text']}")
-    parts = [f"node: {node['name']} - {node['status']}\n{', '.join(facts)}"]
+    parts = [f"node: {node['name']} - {word(node)}\n{', '.join(facts)}"]
     if node["daemons"]:
         rows = [(name, "YES" if state == "up" else "NO", "" if state == "up" else state) for name, state in
                 node["daemons"].items()]  # fmt: skip
@@ -77,8 +80,15 @@ def _top(stat: Stat) -> str:
     return "\n".join(lines)
 
 
+def word(node: Row) -> str:
+    """UP, DOWN …; a node that is up and set aside is on STANDBY, one that comes and goes is HELD."""
+    if node["status"] != "UP":
+        return str(node["status"])
+    return "STANDBY" if node["standby"] else "HELD" if node["held"] else "UP"
+
+
 def _nodes(nodes: list[Row]) -> str:
-    return table(("Node", "Status", "Apps"), [(node["name"], node["status"], str(node["apps"])) for node in nodes])
+    return table(("Node", "Status", "Apps"), [(node["name"], word(node), str(node["apps"])) for node in nodes])
 
 
 def _apps(apps: list[Row], width: int | None) -> str:
@@ -92,12 +102,39 @@ def _troubles(stat: Stat) -> Iterator[str]:
     """What the tables have no column for."""
     if not stat["complete"]:
         yield _not_the_master(stat)
+    if stat["trouble"]:
+        yield stat["trouble"]
     for node in stat["nodes"]:
         for daemon, state in node["daemons"].items():
             if state != "up":
                 yield f"{node['name']}: {daemon} is not up: {state}"
         if node["silent"]:
             yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+        if node["held"]:
+            yield why_held(node)
+        if node["refused"]:
+            yield f"{node['name']}: {node['refused']}"
+    yield from mixed(stat)
+
+
+def why_held(node: Row) -> str:
+    """A sentence about a node that is held down."""
+    name, seconds = node["name"], math.ceil(node["held"])
+    return (
+        f"{name} was lost {node['losses']} times and gets nothing new for {seconds} s more; "
+        f"to use it at once: lha_node resume {name}"
+    )
+
+
+def mixed(stat: Stat) -> Iterator[str]:
+    """A sentence about a cluster in the middle of an upgrade."""
+    releases = dict.fromkeys(node["release"] for node in stat["nodes"] if node["release"])
+    if len(releases) > 1:
+        parts = [
+            f"{release} on {', '.join(node['name'] for node in stat['nodes'] if node['release'] == release)}"
+            for release in sorted(releases)
+        ]
+        yield f"WARN nodes run different releases of truecl: {'; '.join(parts)}; finish the upgrade (docs/upgrade.md)"
 
 
 def _not_the_master(stat: Stat) -> str:

@@ -16,8 +16,8 @@ from truecl.cli.table import table
 from truecl.commands.node import DONE, FAILED, USAGE, Ended, Node
 from truecl.commands.simulate import MOST, TIMEOUT, Decision, present, replay, simulate
 from truecl.core.account import Unreadable, as_text, from_text
+from truecl.core.fitness import PlanInput
 from truecl.core.forecast import AppFails, Fault, Forecast, LinkFails, NodeFails, NotDone, Step
-from truecl.core.planner import PlanInput
 from truecl.model.ids import AppName, LinkName, NodeName
 
 _EXAMPLES = """\

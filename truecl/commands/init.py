@@ -5,10 +5,8 @@ the node's certificate last: a node without it is not initialised.
 """
 
 import datetime
-import io
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from truecl.commands.bundle import MEMBERS, SAMPLE, Files, Refused, pack, unpack
 from truecl.config import samples, scalars
 from truecl.config.cluster import FILE
 from truecl.config.reader import read
@@ -24,24 +23,7 @@ from truecl.runtime.authority import issue, new_authority
 from truecl.runtime.credentials import CA, CA_KEY, CERT, KEY, RING, BadCredentials, Credentials, ring_text
 from truecl.wire.seal import KEY_BYTES
 
-SAMPLE = "apps/web.yaml.sample"
 BUNDLES = "bundles"
-MAX_BUNDLE = 4 << 20
-"""Bytes; a bundle has about ten thousand."""
-
-_MEMBERS = (CA, KEY, RING, FILE, SAMPLE, CERT)
-"""What a bundle holds, in the order in which it is put into place."""
-
-Files = dict[str, bytes]
-"""Names within the directory to contents, in the order in which they are put into place."""
-
-
-class Refused(Exception):
-    """`problems` are lines for the operator. Nothing was changed, unless one of them says what is half done."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -112,17 +94,17 @@ def init(environment: Environment, request: InitRequest) -> Initialised:
     configuration = _configuration(request)
     if request.this not in [name for name, _ in request.nodes]:
         raise Refused(f"node {request.this!r} is not among --nodes")
-    _refuse_existing(environment.directory, (*_MEMBERS, CA_KEY, BUNDLES), request.force)
+    _refuse_existing(environment.directory, (*MEMBERS, CA_KEY, BUNDLES), request.force)
     authority = new_authority(request.cluster, environment.now)
     ring = ring_text(((1, environment.random(KEY_BYTES)),))
     shares: dict[NodeName, Files] = {}
     for name, _ in request.nodes:
         pair = issue(authority, request.cluster, name, environment.now)
         content = {CA: authority.cert_pem, KEY: pair.key_pem, RING: ring, CERT: pair.cert_pem, **configuration}
-        shares[name] = {member: content[member] for member in _MEMBERS}
+        shares[name] = {member: content[member] for member in MEMBERS}
     bundles = {name: f"{BUNDLES}/{name}.tar" for name in shares if name != request.this}
     own: Files = {CA_KEY: authority.key_pem}
-    own |= {path: _pack(shares[name], environment.now) for name, path in bundles.items()}
+    own |= {path: pack(shares[name], environment.now) for name, path in bundles.items()}
     own |= shares[request.this]
     saved = _place(environment, own, request.force)
     return Initialised(
@@ -137,7 +119,7 @@ def init(environment: Environment, request: InitRequest) -> Initialised:
 
 def join(environment: Environment, bundle: Path, force: bool = False) -> Initialised:
     """Unpacks the bundle that `init` made for this node. Raises Refused."""
-    files = _unpack(bundle)
+    files = unpack(bundle)
     _refuse_existing(environment.directory, tuple(files), force)
     saved = _place(environment, files, force)
     own = Credentials.load(environment.directory, environment.now)
@@ -215,7 +197,7 @@ def _place(environment: Environment, files: Files, force: bool) -> str:
 def _write(path: Path, content: bytes, owner: int | None) -> None:
     """Durable, and never readable by others for a moment."""
     _make_parent(path)
-    open_to_all = path.name in (CA, CERT, FILE, Path(SAMPLE).name)
+    open_to_all = path.name in (CA, CERT) or path.suffix in (".yaml", ".sample")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -227,6 +209,18 @@ def _write(path: Path, content: bytes, owner: int | None) -> None:
         os.fsync(descriptor)
 
 
+def write_secret(path: Path, content: bytes) -> None:
+    """For root alone, whole or not at all, in the place of what was there. Raises Refused."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        _make_parent(path)
+        fresh.unlink(missing_ok=True)
+        _write(fresh, content, None)
+        fresh.replace(path)
+    except OSError as error:
+        raise Refused(f"{error.filename or path}: {error.strerror}") from None
+
+
 def _make_parent(path: Path) -> None:
     path.parent.mkdir(mode=0o700 if path.parent.name == BUNDLES else 0o755, exist_ok=True)
 
@@ -234,7 +228,10 @@ def _make_parent(path: Path) -> None:
 def _save_old(environment: Environment, files: Files) -> str:
     """Moves what is in the way aside, the certificate first: from here on the node is not initialised."""
     directory = environment.directory
-    names = dict.fromkeys([*(name for name in reversed(files) if not name.startswith(BUNDLES)), CA_KEY, BUNDLES])
+    apps: list[str] = []
+    if SAMPLE not in files:  # of lha_node add: the whole configuration of a cluster that runs
+        apps = [f"apps/{path.name}" for path in sorted((directory / "apps").glob("*.yaml"))]
+    names = dict.fromkeys([*apps, *(name for name in reversed(files) if not name.startswith(BUNDLES)), CA_KEY, BUNDLES])
     there = [name for name in names if os.path.lexists(directory / name)]
     if not there:
         return ""
@@ -255,38 +252,3 @@ def _sync(directory: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-
-def _pack(files: Files, now: float) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(content), 0o600, int(now)
-            tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
-def _unpack(bundle: Path) -> Files:
-    """Exactly the members of a bundle, whatever else the file claims to be. Raises Refused."""
-    try:
-        with bundle.open("rb") as file:
-            packed = file.read(MAX_BUNDLE + 1)
-    except OSError as error:
-        raise Refused(f"{bundle}: {error.strerror}") from None
-    if len(packed) > MAX_BUNDLE:
-        raise Refused(f"{bundle}: has more than {MAX_BUNDLE} bytes; expected a bundle that lha_init made")
-    files: Files = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is None or member.name not in _MEMBERS or member.name in files:
-                    raise Refused(f"{bundle}: holds {member.name[:80]!r}; expected a bundle that lha_init made")
-                files[member.name] = content.read()
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        raise Refused(f"{bundle}: no tar archive ({error}); expected a bundle that lha_init made") from None
-    missing = [name for name in _MEMBERS if name not in files]
-    if missing:
-        raise Refused(f"{bundle}: lacks {', '.join(missing)}; expected a bundle that lha_init made")
-    return {name: files[name] for name in _MEMBERS}

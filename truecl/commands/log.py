@@ -25,15 +25,17 @@ def log(
     app: str | None,
     timeout: float = TIMEOUT,
     idle: Callable[[], None] = lambda: None,
+    marked: bool = False,
 ) -> Lines:
     """Yields events, oldest first, and (once, if there are any) the nodes that did not answer. With `follow` it goes on
     until it is closed. Raises Ended and NotAllowed.
 
     timeout -- seconds until the history is there. idle -- called now and then while nothing happens; may raise.
+    marked -- only events with a mark, each node's own word of them.
     """
     talk = dialogue(node, STATD)
     try:
-        talk.send(["AskLog", since, limit, follow, app])
+        talk.send(["AskLog", since, limit, follow, app, 0, False, marked])
         end = node.now() + timeout
         begun = False
         while True:

@@ -7,8 +7,8 @@ import msgspec
 from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, meant
 from truecl.commands.typed import ask
 from truecl.core.account import Unreadable, joined
+from truecl.core.fitness import PlanInput
 from truecl.core.forecast import Fault, Forecast, NotDone, Step, Unknown, changes, decided, forecast
-from truecl.core.planner import PlanInput
 from truecl.model.ids import STATD, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon
 from truecl.wire.messages import AskInputs, Inputs

@@ -10,6 +10,12 @@ TIMEOUT = 5.0
 
 Stat = dict[str, Any]
 
+_LATER = {
+    "role": "voter", "standby": "", "standby_by": "", "losses": 0, "held": 0.0,
+    "release": "", "boot": "", "refused": "",
+}  # fmt: skip
+"""What a statd of an older release does not say of a node; in an upgrade, a new command may meet one."""
+
 
 def stat(node: Node, app: str | None, where: str | None, timeout: float = TIMEOUT) -> Stat:
     """The nodes and applications asked for. Raises Ended (also for an unknown name) and NotAllowed."""
@@ -33,7 +39,7 @@ def ask_standing(node: Node, app: str | None, where: str | None, timeout: float)
                 case ["Refused", reason, *_]:
                     raise Ended(FAILED, reason)
                 case ["Standing", dict(found), *_]:
-                    return found
+                    return {"level": 1, **found, "nodes": [_LATER | node for node in found["nodes"]]}
     finally:
         talk.close()
 

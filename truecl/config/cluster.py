@@ -23,6 +23,7 @@ from truecl.config.typed import (
 )
 from truecl.model.config import (
     MAX_FENCING,
+    PROFILES,
     ClusterConfig,
     FenceConfig,
     FenceLevel,
@@ -37,7 +38,7 @@ from truecl.model.ids import LinkName, NodeName
 
 FILE = "cluster.yaml"
 
-_RESERVED = ("fence", "witness", "watchdog")
+_RESERVED = ("fence", "witness", "observer", "watchdog", "fence_delay")
 """Keys of a node beside its links."""
 
 
@@ -131,17 +132,29 @@ def _watchdog(source: Source, tree: Tree, path: Path) -> WatchdogConfig | None:
     return WatchdogConfig(use=use) if use is not None else None
 
 
-_TIMING = Shape(Timing, {"drift": text(scalars.duration_or_zero), "stop_allowance": text(scalars.duration_or_zero)})
+_TIMING = Shape(
+    Timing,
+    {
+        "drift": text(scalars.duration_or_zero),
+        "stop_allowance": text(scalars.duration_or_zero),
+        "address_allowance": text(scalars.duration_or_zero),
+    },
+)
+_PROFILE = choice(tuple(PROFILES))
 _PORTS = Shape(Ports, {field.name: text(scalars.port) for field in msgspec.structs.fields(Ports)})
 
 
-def _timing(source: Source, tree: Tree, path: Path) -> Timing | None:
+def _timing(profile: Timing) -> Read:
     """The law is asked only of durations that could all be read."""
-    before = len(source.problems)
-    timing = _TIMING(source, tree, path)
-    if timing is not None and len(source.problems) == before:
-        law.check(source, timing)
-    return timing
+
+    def read(source: Source, tree: Tree, path: Path) -> Timing | None:
+        before = len(source.problems)
+        timing = _TIMING.read(source, tree, path, {}, defaults=msgspec.structs.asdict(profile))
+        if timing is not None and len(source.problems) == before:
+            law.check(source, timing)
+        return timing
+
+    return read
 
 
 def _link_name(value: str) -> LinkName:
@@ -157,23 +170,38 @@ def _link(source: Source, tree: Tree, path: Path) -> LinkConfig | None:
 
 def read_cluster(source: Source, tree: Mapping) -> ClusterConfig | None:
     """None: something required is missing, and noted. Fields that failed have their defaults, and are noted."""
+    profile = _written_profile(tree)
     shape = Shape(
         ClusterConfig,
         {
             "name": text(scalars.name),
             "links": distinct(items(_link, "link names")),
             "nodes": _nodes(_written_links(tree)),
-            "timing": _timing,
+            "profile": _PROFILE,
+            "timing": _timing(profile),
             "ports": _PORTS,
         },
         keys={"name": "cluster"},
     )
-    cluster = shape(source, tree, ())
+    cluster = shape.read(source, tree, (), {}, defaults={"timing": profile})
     if cluster is not None:
         _check_addresses(source, cluster)
         _check_ports(source, cluster.ports)
+        if cluster.nodes and not cluster.voters:
+            source.note(source.line("nodes"), "every node is an observer", "expected one at least that votes")
         law.check_watchdogs(source, cluster)
+        law.check_duel(source, cluster)
     return cluster
+
+
+def _written_profile(tree: Mapping) -> Timing:
+    """The durations that stand where `timing:` says nothing, wherever in the file `profile:` is."""
+    for key, inner in tree.entries:
+        if key.text == "profile" and isinstance(inner, Scalar):
+            for name, timing in PROFILES.items():
+                if inner.text == name:
+                    return timing
+    return Timing()
 
 
 def _written_links(tree: Mapping) -> tuple[str, ...]:
@@ -203,10 +231,13 @@ def _nodes(links: tuple[str, ...]) -> Read:
 
 def _node(source: Source, tree: Tree, path: Path, name: NodeName, links: tuple[str, ...]) -> NodeConfig | None:
     addresses: dict[LinkName, str] = {}
-    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog})
+    shape = Shape(NodeConfig, {"fence": _fence, "watchdog": _watchdog, "fence_delay": text(scalars.duration_or_zero)})
     node = shape.read(source, tree, path, {"name": name, "addresses": addresses}, also=links)
     if node is None or not isinstance(tree, Mapping):
         return None
+    if node.witness and node.observer:
+        what = f"node {name!r} is a witness, which votes, and an observer, which does not"
+        source.note(tree.line, what, "expected one of them")
     written = []
     for key, inner in tree.entries:
         if key.text in links:

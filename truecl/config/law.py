@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from truecl.config.typed import Source
-from truecl.model.config import WATCHDOG_FEED, ClusterConfig, Timing
+from truecl.model.config import WATCHDOG_FEED, ClusterConfig, Timing, worst_time
 
 _ROUNDING = 1e-9
 """0.1 * 3 is a little more than 0.3 in binary."""
@@ -64,6 +64,12 @@ def breaches(timing: Timing) -> Iterator[Breach]:
             f"drift ({shown(t.drift)}) is more than the lease ({shown(t.lease)})",
             "expected what two clocks part by within one lease: milliseconds",
         )
+    if _less(t.stop_allowance, t.address_allowance):
+        yield Breach(
+            ("address_allowance", "stop_allowance"),
+            f"address_allowance ({shown(t.address_allowance)}) is more than stop_allowance ({shown(t.stop_allowance)})",
+            "expected a part of it: the addresses are the first that a forced stop takes down",
+        )
 
 
 def check(source: Source, timing: Timing) -> None:
@@ -85,6 +91,24 @@ def check_watchdogs(source: Source, cluster: ClusterConfig) -> None:
                 f"the watchdog of node {node.name!r} ({shown(watchdog.timeout)}) leaves no time for a forced stop",
                 f"expected more than stop_allowance + {shown(WATCHDOG_FEED)}: at least {int(least) + 1}s",
             )
+
+
+def check_duel(source: Source, cluster: ClusterConfig) -> None:
+    """Two nodes that cannot hear each other and can fence each other: one must be off before the other is asked for."""
+    if len(cluster.voters) != 2:
+        return
+    delays = {name: cluster.fence_delay(name) for name in cluster.voters}
+    one, two = sorted(cluster.voters, key=lambda name: delays[name])
+    quick, protected = cluster.node(one), cluster.node(two)
+    if not quick.fence or not protected.fence or delays[two] > delays[one] + worst_time(quick.fence):
+        return
+    written = [node.name for node in (protected, quick) if node.fence_delay is not None]
+    least = shown(delays[one] + worst_time(quick.fence))
+    source.note(
+        source.line("nodes", written[0], "fence_delay"),
+        f"{one} and {two} could switch each other off at the same time",
+        f"expected a fence_delay of {two} above {least}, the time that the device of {one} may take",
+    )
 
 
 def _less(left: float, right: float) -> bool:

@@ -43,6 +43,8 @@ _FENCE = """\
     #   timeout: 10s              # whole seconds, more than stop_allowance and half a second
     #   watchdog_survives_pause: no     # yes: in a virtual machine, its clock runs on however the machine is stopped
     # witness: yes                # this node votes and never runs applications
+    # observer: yes               # this node runs applications and never votes, as from the eighth node on
+    # fence_delay: 21s            # of two nodes: the other waits so long before it has this one fenced (docs/timing.md)
 """
 
 _TAIL = """\
@@ -51,7 +53,9 @@ _TAIL = """\
 # down, and go on when there is one again. With a watchdog they are stopped before its time is over.
 on_quorum_loss: stop
 
-# docs/timing.md says what each of these is for, and the law between them. These are the defaults.
+# docs/timing.md says what each of these is for, and the law between them. These are the defaults. All of them together
+# halved, and the outages with them: `profile: fast`. It costs twice the messages, and patience with slow machines.
+# profile: normal
 # timing:
 #   heartbeat: 100ms              # between two heartbeats, on every link
 #   detection: 300ms              # silence on all links that makes a node dead
@@ -60,6 +64,7 @@ on_quorum_loss: stop
 #   renewal: 300ms                # between two requests for the lease
 #   drift: 50ms                   # the most by which two nodes' clocks part over one lease
 #   stop_allowance: 5s            # from the end of the lease to the last step of a forced stop
+#   address_allowance: 100ms      # from the end of the lease until the floating addresses are down
 
 # Ports between the nodes: TCP with TLS, UDP for hbd. These are the defaults.
 # ports: {reqd: 7420, lockd: 7421, syncd: 7422, statd: 7423, clusterd: 7424, hbd: 7425}

@@ -263,15 +263,22 @@ class Shape(Generic[V]):
         return self.read(source, tree, path, {})
 
     def read(
-        self, source: Source, tree: Tree, path: Path, given: dict[str, Any], also: tuple[str, ...] = ()
+        self,
+        source: Source,
+        tree: Tree,
+        path: Path,
+        given: dict[str, Any],
+        also: tuple[str, ...] = (),
+        defaults: dict[str, Any] | None = None,
     ) -> V | None:
-        """`given` are fields that come from elsewhere; `also` are keys that the caller reads itself."""
+        """`given` are fields that come from elsewhere; `also` are keys that the caller reads itself; `defaults` stand
+        where nothing is written, before the struct's own."""
         if not isinstance(tree, Mapping):
             keys = [self.keys.get(field.name, field.name) for field in self.fields() if field.name not in given]
             source.note(tree.line, f"{label(path)} is {_got(tree)}", f"expected a mapping: {', '.join([*also, *keys])}")
             return None
         wanted = {self.keys.get(field.name, field.name): field for field in self.fields() if field.name not in given}
-        values = dict(given)
+        values = (defaults or {}) | given
         written = []
         for key, inner in tree.entries:
             written.append(key.text)

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import msgspec
 
+from truecl.core.fitness import PlanInput
 from truecl.core.outbox import Outbox
-from truecl.core.planner import PlanInput
 from truecl.model.config import AppConfig, ClusterConfig, Configuration, NodeConfig, Program
 from truecl.model.ids import STATD, Term
 from truecl.wire.messages import Decided

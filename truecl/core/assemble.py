@@ -17,7 +17,7 @@ LOCAL_EDGES: tuple[tuple[DaemonName, DaemonName], ...] = (
     (HBD, REQD), (LOCKD, REQD), (SYNCD, REQD), (NETD, REQD), (STATD, REQD), (CLUSTERD, REQD),
     (LOCKD, HBD), (NETD, HBD), (STATD, HBD), (CLUSTERD, HBD),
     (STATD, LOCKD), (CLUSTERD, LOCKD),
-    (STATD, CLUSTERD), (STATD, SYNCD), (CLUSTERD, SYNCD),
+    (STATD, CLUSTERD), (STATD, SYNCD), (CLUSTERD, SYNCD), (LOCKD, SYNCD), (HBD, SYNCD),
 )  # fmt: skip
 """Who connects to whose local socket: (client, server). Once joined, both tell each other. Everybody joins reqd, which
 starts them and hears from each that it is ready."""
@@ -31,12 +31,14 @@ def build(
     records: Records,
     random: Random,
     now: float,
+    founder: bool = True,
 ) -> Core:
-    """The core of one daemon of one node. `records`: what its journal holds. Raises as their constructors do."""
+    """The core of one daemon of one node. `records`: what its journal holds; `founder`: the cluster began with this
+    node. Raises as their constructors do."""
     if daemon == HBD:
         return Detector(configuration.cluster, me, boot, random)
     if daemon == LOCKD:
-        return Lockd(me, configuration, records, random)
+        return Lockd(me, configuration, records, random, boot, founder)
     if daemon == REQD:
         return Reqd(me, configuration, boot, records, now)
     if daemon == NETD:

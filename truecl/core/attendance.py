@@ -1,7 +1,7 @@
 """Answers what lha_form and lha_dissolve, on any node, ask of this node's daemons: start these, stop those, who is up?
 
 A question is answered when all of it is done, or when its time is over, with how far it came. Whether the cluster is
-formed is remembered durably: a node that was part of it comes back by itself after a reboot.
+formed is remembered durably: a node that was part of it comes back by itself after a reboot. So is that it was removed.
 """
 
 from typing import Any
@@ -29,6 +29,8 @@ class Attendance:
         self.me = me
         self.now = now
         self.formed = records.get("formed", {}).get("formed") == b"1"
+        self.removed = records.get("formed", {}).get("removed") == b"1"
+        """A member said that this node is no part of the cluster any more."""
         self._supervisor = supervisor
         self._out = outbox
         self._open: dict[tuple[NodeName, int], tuple[StartDaemons | StopDaemons, float]] = {}
@@ -58,10 +60,10 @@ class Attendance:
         if isinstance(message, StartDaemons):
             self._supervisor.start(message.daemons)
             if message.formed:
-                self._remember(True)
+                self._remember(True, removed=False)
         else:
             if not message.formed:
-                self._remember(False)
+                self._remember(False, removed=message.removed or self.removed)
             self._supervisor.stop(message.daemons)
         self.answer_ripe()
 
@@ -92,9 +94,10 @@ class Attendance:
         self._answer(node, DaemonsUp(number, self._supervisor.up(), reason, digest, self.formed))
         return configuration if not self._supervisor.alive() else None
 
-    def _remember(self, formed: bool) -> None:
-        self.formed = formed
+    def _remember(self, formed: bool, removed: bool) -> None:
+        self.formed, self.removed = formed, removed
         self._out.put("formed", "formed", b"1" if formed else b"0")
+        self._out.put("formed", "removed", b"1" if removed else b"0")
 
     def _answer(self, node: NodeName, message: DaemonsUp) -> None:
         if node == self.me:

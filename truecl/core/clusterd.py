@@ -11,20 +11,25 @@ from truecl.core.account import Account
 from truecl.core.cold_start import ColdStart
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
+from truecl.core.fitness import PlanInput
+from truecl.core.flapping import Flapping
 from truecl.core.ledger import lease_timing, may_configure
 from truecl.core.operations import Operations
 from truecl.core.outbox import Outbox
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName
-from truecl.model.ledger import AnyCommand, Configure
+from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
     FenceResult,
+    Follow,
+    HeldNode,
     InstanceProgress,
     Leadership,
+    Members,
     NewConfiguration,
     Nodes,
     Notes,
@@ -45,6 +50,9 @@ REPEAT_ORDER = 0.5
 PROPOSAL_PATIENCE = 1.0
 """Seconds until a proposal without an answer is planned anew."""
 REPEAT_STEP_DOWN = 2.0
+BEHIND = 5.0
+"""Seconds for which a node holds a former configuration before it asks for the one in force."""
+REPEAT_FOLLOW = 2.0
 MAX_COMMANDS = 500
 """In one entry of the log."""
 
@@ -61,12 +69,15 @@ class Clusterd:
         self._desk = self._operations.desk
         self._cold_start = ColdStart(self.situation)
         self._fencer = Fencer(self.situation, self._out)
+        self._flapping = Flapping(self.situation)
         self._number = 0
         self._proposal: tuple[int, Index | None, float] | None = None
         """Number, index once known, and when it is given up."""
         self._ordered: dict[NodeOrder, float] = {}
         self._step_down_at = 0.0
         """When this master may ask again to be relieved."""
+        self._behind_since: float | None = None
+        self._follow_at = 0.0
         self._notes: Notes = Notes(())
         self._plan = Plan()
 
@@ -98,6 +109,8 @@ class Clusterd:
                 self.situation.ledger = message.ledger
             case Leadership() if who == LOCKD:
                 self._lead(message)
+            case Members() if who == LOCKD:
+                self.situation.members = message
             case Nodes() if who == LOCKD:
                 self.situation.report(message)
             case View() if who == HBD:
@@ -167,6 +180,7 @@ class Clusterd:
         elif situation.master_since is None:
             situation.master_since = situation.now
             self._cold_start.begin()
+            self._flapping.begin()
         if situation.master:
             self._operations.begin_early()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
@@ -179,7 +193,7 @@ class Clusterd:
         self._operations.forget()
         self._fencer.forget()
         self._ordered.clear()
-        if self._notes.notes:
+        if self._notes != Notes(()):
             self._notes = Notes(())
             self._out.tell(STATD, self._notes)
 
@@ -190,46 +204,80 @@ class Clusterd:
         return PlanInput(
             self.me, situation.configuration, situation.ledger,
             situation.alive(), situation.awaited(), situation.lost(),
-            situation.nodes.reports, frozenset(situation.nodes.expired), dict(self._fencer.trouble),
+            situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
+            frozenset(self._flapping.held()),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
+        lost_and_found = self._flapping.step()
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
         proposing = self._proposal is not None
-        commands = [*self._configure(), *self._cold_start.step(proposing), *self._operations.stale_locks()]
-        commands += self._operations.step(self._plan.failed, proposing)
+        commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
+        commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
+        commands += self._operations.step_nodes(self._plan.stays, proposing)
         commands += [*self._plan.commands, *self._operations.step_fences(proposing)]
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
+        if self._proposal is None:
+            self._operations.step_memberships(self._next_number)
         self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())
-        notes = Notes(tuple(AppNote(app, text) for app, text in self._plan.notes))
+        notes = Notes(
+            tuple(AppNote(app, text) for app, text in self._plan.notes),
+            tuple(HeldNode(node, until) for node, until in self._flapping.held().items()),
+        )
         if notes != self._notes:
             self._notes = notes
             self._out.tell(STATD, notes)
 
+    def _raise_level(self) -> list[AnyCommand]:
+        level = self.situation.nodes.level
+        return [RaiseLevel(level)] if level > self.situation.ledger.level else []
+
     def _configure(self) -> list[AnyCommand]:
-        """The log says which configuration is in force, and how long leases are."""
+        """The log says which configuration is in force, and how long leases are. A master that is behind by its own is
+        to follow, not to lead back."""
         ledger, configuration = self.situation.ledger, self.situation.configuration
         timing = lease_timing(configuration.cluster.timing)
         in_force = ledger.digest == configuration.digest and ledger.timings[:1] == (timing,)
-        return [] if in_force or not may_configure(ledger, timing) else [Configure(configuration.digest, timing)]
+        return (
+            []
+            if in_force or self.situation.behind or not may_configure(ledger, timing)
+            else [Configure(configuration.digest, timing)]
+        )
+
+    def _follow(self, now: float) -> None:
+        """A node that was away while another configuration came into force gets it from those that have it. Not at
+        once: an older version that an operator brings back is told to the log when all nodes have it."""
+        if not self.situation.behind:
+            self._behind_since = None
+            return
+        if self._behind_since is None:
+            self._behind_since, self._follow_at = now, now + BEHIND
+        if now >= self._follow_at:
+            self._follow_at = now + REPEAT_FOLLOW
+            self._out.tell(SYNCD, Follow(self.situation.ledger.digest))
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
+        number = self._next_number()
+        self._out.tell(LOCKD, Propose(number, self.situation.leadership.term, commands))
+        return number
+
+    def _next_number(self) -> int:
         self._number += 1
-        self._out.tell(LOCKD, Propose(self._number, self.situation.leadership.term, commands))
         return self._number
 
     def _proposed(self, message: Proposed) -> None:
         """One plan at a time: the next is made on the ledger that this one led to."""
+        self._operations.reshaped(message)
         if self._proposal is None or self._proposal[0] != message.number:
             return
         until = self._proposal[2]
@@ -255,7 +303,7 @@ class Clusterd:
             self._ordered[order] = now
             message = Order(
                 order.verb, order.app, order.generation, self.situation.leadership.term, order.takeover, order.proofs,
-                order.watchdog,
+                order.watchdog, order.addressed,
             )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)
@@ -277,6 +325,7 @@ class Clusterd:
     def _finish(self, now: float) -> Output:
         self._settle_proposal(now)
         self._desk.pass_again()
+        self._follow(now)
         if self.situation.master:
             for confirmed in self._fencer.silent():
                 self._propose((confirmed,))
@@ -285,10 +334,12 @@ class Clusterd:
 
     def _wakes(self) -> list[float]:
         times = self._desk.wakes()
+        if self._behind_since is not None:
+            times.append(self._follow_at)
         if not self.situation.master:
             return times
         times += [at + REPEAT_ORDER for at in self._ordered.values()] + self._fencer.wakes()
-        times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes()
+        times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes() + self._flapping.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
         if self._plan.step_down:

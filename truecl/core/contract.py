@@ -43,6 +43,14 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """No session with the same daemon on `node` can be: there is no format that both speak. Until Connected."""
+
+    node: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """`who` can be told now: a daemon of this node by its name ('lockd'), or a command ('command-17')."""
 
@@ -84,7 +92,7 @@ class Woke:
     """The timer. Timers only wake, the clock decides: it may come late, early or twice."""
 
 
-Event = Union[Received, Connected, Disconnected, Joined, Left, Told, Done, Noted, Woke]
+Event = Union[Received, Connected, Disconnected, Rejected, Joined, Left, Told, Done, Noted, Woke]
 
 # ---- what comes out -------------------------------------------------------------------------------------------------
 
@@ -148,6 +156,14 @@ NOTHING = Output()
 
 Records = dict[str, dict[int | str, bytes]]
 """What a journal held when the daemon started: bucket -> key -> value, keys in order."""
+
+
+class Outdated(Exception):
+    """What a core was given is beyond this release: it cannot go on, and is right to end. The text says what it was."""
+
+
+EXIT_OUTDATED = 76
+"""EX_PROTOCOL: how a daemon ends whose core raised Outdated."""
 
 
 class Core(Protocol):

@@ -39,8 +39,8 @@ import msgspec
 
 from truecl.core.contract import NOTHING, Event, Joined, Left, Noted, Output, Received, Send, Tell, Told, Woke
 from truecl.model.config import ClusterConfig
-from truecl.model.ids import BootId, LinkName, NodeName
-from truecl.wire.messages import Goodbye, Heartbeat, LinkView, NodeView, Refused, Subscribe, View
+from truecl.model.ids import SYNCD, BootId, LinkName, NodeName
+from truecl.wire.messages import Goodbye, Heartbeat, LinkView, NewConfiguration, NodeView, Refused, Subscribe, View
 
 MAX_SUBSCRIBERS = 64
 MAX_RETIRED_BOOTS = 32
@@ -138,12 +138,9 @@ class Detector:
         self._node = node
         self._boot = boot
         self._random = random
-        self._peers = _peers_of(cluster, node)
-        sends = sum(len(peer.links) for peer in self._peers.values())
-        self._ticks = max(1, min(MAX_TICKS, ceil(sends / SENDS_PER_TICK)))
-        for place, peer in enumerate(self._peers.values()):
-            peer.tick = place % self._ticks
-        self._tick = 0
+        self._peers: dict[NodeName, _Peer] = {}
+        self._ticks, self._tick = 1, 0
+        self._meet(_peers_of(cluster, node))
         self._next_tick = 0.0
         self._deadline = float("inf")
         """No link's time is over before: as of the last look at them."""
@@ -160,6 +157,18 @@ class Detector:
         self._sends: list[Send] = []
         self._tells: list[Tell] = []
         self.faults = 0
+
+    def _meet(self, peers: dict[NodeName, _Peer]) -> None:
+        """Exchange heartbeats with these from now on; of those that are known, over the same links, all stays known."""
+        for name, peer in self._peers.items():
+            if name in peers and list(peers[name].links) == list(peer.links):
+                peers[name] = peer
+        self._peers = peers
+        sends = sum(len(peer.links) for peer in peers.values())
+        self._ticks = max(1, min(MAX_TICKS, ceil(sends / SENDS_PER_TICK)))
+        self._tick %= self._ticks
+        for place, peer in enumerate(peers.values()):
+            peer.tick = place % self._ticks
 
     # ---- the contract --------------------------------------------------------------------------------------------
 
@@ -191,12 +200,28 @@ class Detector:
                 return self._stop()
             case Woke():
                 return self._woke(now)
-            case Joined():
-                pass
+            case Joined(who):
+                if who == SYNCD:
+                    self._tells.append(Tell(SYNCD, Subscribe()))
+            case Told(who, NewConfiguration(configuration)) if who == SYNCD:
+                self._reconfigure(configuration.cluster, now)
             case _:
                 self.faults += 1
         self._publish_changes(now)
         return self._output(self._next_wake())
+
+    def _reconfigure(self, cluster: ClusterConfig, now: float) -> None:
+        """Nodes come and go; the rhythm stays as it is until this daemon starts again."""
+        if all(node.name != self._node for node in cluster.nodes):
+            return
+        known = self._peers
+        self._meet(_peers_of(cluster, self._node))
+        for name, peer in self._peers.items():
+            if known.get(name) is not peer:
+                self._changed = True
+                for link in peer.links.values():
+                    self._heartbeat(peer, link, now)
+        self._changed = self._changed or list(known) != list(self._peers)
 
     # ---- sending -------------------------------------------------------------------------------------------------
 

@@ -101,17 +101,25 @@ class Course:
 
 
 @dataclass
+class _Wish:
+    """An order as it stands with one asker. `index` is None for 'on'."""
+
+    index: Index | None
+    until: float
+    """It holds until then."""
+
+
+@dataclass
 class _Task:
-    """A course with the order that it carries out; `index` is None for 'on'."""
+    """A course with the orders that it carries out, by who gave them."""
 
     course: Course
-    index: Index | None
-    kept: float
-    """Until when the order holds."""
+    wishes: dict[str, _Wish]
 
 
 class Fences:
-    """reqd's part: one course a node at a time, under the newest order."""
+    """reqd's part: one course a node at a time, under the newest order of each that gave one: the master's clusterd,
+    and the lockd of one of two nodes. Each numbers its orders by itself, and each is answered with its own number."""
 
     _course = Course
 
@@ -120,34 +128,40 @@ class Fences:
         self._out = out
         self._tasks: dict[NodeName, _Task] = {}
         self._ids: dict[int, NodeName] = {}
-        self._waiting: dict[NodeName, tuple[OrderFenceOff, float]] = {}
-        """Orders that follow when the devices have answered to the one before, until when they hold."""
+        self._waiting: dict[NodeName, dict[str, _Wish]] = {}
+        """Orders that follow when the devices have answered to what they were asked before."""
 
     @property
     def wake_at(self) -> float | None:
         return min((task.course.due for task in self._tasks.values() if task.course.due is not None), default=None)
 
-    def off(self, order: OrderFenceOff, now: float) -> None:
-        """Harmless when repeated. A newer order takes the place of an older one, whose confirmation would end nothing
-        that the newer one names."""
-        node, task = order.node, self._tasks.get(order.node)
-        if task is not None and task.index == order.index:
-            task.kept = now + ORDER_KEPT
+    def off(self, order: OrderFenceOff, now: float, who: str) -> None:
+        """Harmless when repeated. A newer order takes the place of an older one of the same asker, whose confirmation
+        would end nothing that the newer one names. What devices were asked before an order, confirms nothing to it."""
+        node, task, wish = order.node, self._tasks.get(order.node), _Wish(order.index, now + ORDER_KEPT)
+        if task is not None and who in task.wishes and task.wishes[who].index == order.index:
+            task.wishes[who] = wish
         elif task is not None and task.course.busy:
-            if node not in self._waiting or self._waiting[node][0].index <= order.index:
-                self._waiting[node] = order, now + ORDER_KEPT
-        elif levels := self._levels(node):
-            self._tasks[node] = _Task(self._course(node, levels, Power.OFF, now), order.index, now + ORDER_KEPT)
+            waiting = self._waiting.setdefault(node, {})
+            if who not in waiting or (waiting[who].index or 0) <= order.index:
+                waiting[who] = wish
+        elif self._levels(node):
+            self._begin(node, (task.wishes if task is not None else {}) | {who: wish}, now)
         else:
-            self._out.tell(CLUSTERD, FenceResult(node, order.index, False, NO_DEVICE))
+            self._out.tell(who, FenceResult(node, order.index, False, NO_DEVICE))
+
+    def _begin(self, node: NodeName, wishes: dict[str, _Wish], now: float) -> None:
+        off = {who: wish for who, wish in wishes.items() if wish.index is not None and now < wish.until}
+        if off:
+            self._tasks[node] = _Task(self._course(node, self._levels(node), Power.OFF, now), off)
 
     def on(self, order: OrderPowerOn, now: float) -> None:
         node, task = order.node, self._tasks.get(order.node)
-        if task is not None and task.index is not None:
+        if task is not None and task.course.wanted is Power.OFF:
             self._out.tell(CLUSTERD, PoweredOn(node, False, f"{node} is being switched off"))
         elif task is None and (levels := self._levels(node)):
             course = self._course(node, levels, Power.ON, now, order.first)
-            self._tasks[node] = _Task(course, None, now + worst_time(levels))
+            self._tasks[node] = _Task(course, {CLUSTERD: _Wish(None, now + worst_time(levels))})
         elif task is None:
             self._out.tell(CLUSTERD, PoweredOn(node, False, NO_DEVICE))
 
@@ -158,20 +172,19 @@ class Fences:
         if node is None or task is None:
             return node is not None
         verdict = task.course.done(id, outcome, now)
-        superseded = node in self._waiting
-        if verdict is not None and not (superseded and not verdict.over):
-            self._out.tell(CLUSTERD, _message(task, verdict))
-        if not task.course.busy and (superseded or (verdict is not None and verdict.over)):
+        over = verdict is not None and verdict.over
+        if verdict is not None and (over or node not in self._waiting):
+            for who, wish in task.wishes.items():
+                self._out.tell(who, _message(node, wish, verdict))
+        if not task.course.busy and (over or node in self._waiting):
             del self._tasks[node]
-            if superseded:
-                order, until = self._waiting.pop(node)
-                if now < until:
-                    self.off(order, now)
+            unanswered = {} if over else task.wishes
+            self._begin(node, unanswered | self._waiting.pop(node, {}), now)
         return True
 
     def wake(self, now: float) -> None:
         for node, task in list(self._tasks.items()):
-            if task.course.due is not None and now >= task.kept:
+            if task.course.due is not None and all(now >= wish.until for wish in task.wishes.values()):
                 del self._tasks[node]  # nobody wants it any more
                 continue
             devices = task.course.ask(now)
@@ -185,8 +198,7 @@ class Fences:
         return next((each.fence for each in self.configuration.cluster.nodes if each.name == node), ())
 
 
-def _message(task: _Task, verdict: Verdict) -> FenceResult | PoweredOn:
-    node = task.course.node
-    if task.index is None:
+def _message(node: NodeName, wish: _Wish, verdict: Verdict) -> FenceResult | PoweredOn:
+    if wish.index is None:
         return PoweredOn(node, verdict.done, verdict.reason)
-    return FenceResult(node, task.index, verdict.done, verdict.reason, verdict.level, verdict.over)
+    return FenceResult(node, wish.index, verdict.done, verdict.reason, verdict.level, verdict.over)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.leases import reset_after
-from truecl.core.planner import NodeOrder, Plan, PlanInput, plan
+from truecl.core.fitness import PlanInput
+from truecl.core.leases import expired_after, reset_after
+from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.quorum import has_quorum
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Index, LinkName, NodeName, Term
@@ -23,8 +24,10 @@ from truecl.model.ledger import (
     ConfirmFence,
     EndGrant,
     GiveGrant,
+    Grant,
     Ledger,
     OrderFence,
+    Proof,
     RecordWatchdog,
     Wanted,
 )
@@ -307,23 +310,35 @@ class _Model:
         return self._leases_end() or self._watchdogs_reset()
 
     def _leases_end(self) -> bool:
-        timing, lost = self._timing, self._given.lost - self._given.expired
-        later = replace(self._given, expired=self._given.expired | lost)
-        if not lost or plan(later) == plan(self._given):
+        return self._lease_ends(True) or self._lease_ends(False)
+
+    def _lease_ends(self, addressed: bool) -> bool:
+        given, timing = self._given, self._timing
+        waited_for = [
+            each for each in self._grants()
+            if each.node in given.lost and Proof.EXPIRED in each.proofs and each.addressed is addressed
+        ]  # fmt: skip
+        later = replace(given, expired=given.expired | {each.generation for each in waited_for})
+        if later == given or plan(later) == plan(given):
             return False
-        self._at = max(self._at, timing.lease + timing.drift + timing.stop_allowance)
-        lengths = f"lease {timing.lease:g} s, drift {timing.drift:g} s, stop allowance {timing.stop_allowance:g} s"
-        why = f"{lengths} are over"
-        self._step(f"the lease of {', '.join(sorted(lost))} has surely ended", why)
+        self._at = max(self._at, expired_after((ledgers.lease_timing(timing),), addressed))
+        name, allowance = "stop allowance", timing.stop_allowance
+        if addressed:
+            name, allowance = "address allowance", timing.address_allowance
+        why = f"lease {timing.lease:g} s, drift {timing.drift:g} s, {name} {allowance:g} s are over"
+        nodes = ", ".join(sorted({each.node for each in waited_for}))
+        self._step(f"the lease of {nodes} has surely ended", why)
         self._given = later
         return True
+
+    def _grants(self) -> list[Grant]:
+        return [state.grant for _, state in sorted(self._given.ledger.apps.items()) if state.grant is not None]
 
     def _watchdogs_reset(self) -> bool:
         """The soonest that changes anything."""
         given, timing = self._given, self._timing
-        grants = [state.grant for _, state in sorted(given.ledger.apps.items()) if state.grant is not None]
         waited_for = [
-            each for each in grants
+            each for each in self._grants()
             if each.node in given.lost - {given.me} and ledgers.watchdog_proves(given.ledger, each)
         ]  # fmt: skip
         for grant in sorted(waited_for, key=lambda each: each.watchdog):
@@ -393,7 +408,6 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
             (before.alive, after.alive, "{} is alive", "{} is not alive any more"),
             (before.awaited, after.awaited, "{} is about to report", "{} has reported"),
             (before.lost, after.lost, "{} is lost", "{} is not lost any more"),
-            (before.expired, after.expired, "the lease of {} is surely over", "{} has a lease"),
         )
         for text, nodes in ((came, new - old), (went, old - new))
         for node in sorted(nodes)
@@ -402,6 +416,7 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
               if before.fence_trouble.get(node) != text]  # fmt: skip
     found += [f"the watchdog of {node}: {each.text}" for node, each in sorted(after.watchdogs.items())
               if before.watchdogs.get(node) != each]  # fmt: skip
+    found += [f"the lease of grant {each} is surely over" for each in sorted(after.expired - before.expired)]
     found += [f"the node of grant {each} was surely reset by its watchdog"
               for each in sorted(after.reset - before.reset)]  # fmt: skip
     for node, (_, lines) in sorted(after.reports.items()):

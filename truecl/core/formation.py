@@ -139,6 +139,9 @@ class Formation:
                 self._say(f"{node}: {problem}", Severity.ERROR)
             self._end(1, "the nodes hold different configurations; 'lha_form --sync' brings this node's to all")
         elif self._formed:
+            if self.clusterd_joined:
+                id = f"{self.me}-configure-{self._number}"
+                self._out.tell(CLUSTERD, Request(id, "configure", AppName(""), digest=message.digest))
             self._end_formed(f"the cluster is formed already, and runs with configuration {message.digest[:8]} now")
         else:
             self._start_all(now)

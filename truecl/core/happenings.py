@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from truecl.core.instance import InstanceMachine
 from truecl.model.ids import HBD, LOCKD, REQD, AppName, NodeName
-from truecl.model.ledger import AppState, Fence, Ledger, Wanted
+from truecl.model.ledger import AppState, Fence, Ledger, Presence, Wanted
 from truecl.model.report import EventRecord, Mark, Moment, Phase, Severity
 from truecl.model.step import Instance
 from truecl.wire.messages import Leadership, LinkView, NodeView, View
@@ -94,6 +94,7 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
     for app, state in new.apps.items():
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
+    yield from _in_nodes(old, new)
     if new.digest not in ("", old.digest):
         yield Happening(LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index)
 
@@ -118,7 +119,8 @@ def _in_app(app: AppName, old: AppState, new: AppState, index: int) -> Iterator[
     for failure in new.failures:
         if failure.generation not in known:
             text = f"application '{app}' failed on {failure.node}: {failure.reason}"
-            yield Happening(LOCKD, Severity.WARN, text, app, int(failure.generation))
+            mark = Mark(Moment.FAILED, failure.node, int(failure.generation))
+            yield Happening(LOCKD, Severity.WARN, text, app, int(failure.generation), mark)
     grant = new.grant
     if grant is not None and (old.grant is None or old.grant.generation != grant.generation):
         again = new.failovers > old.failovers
@@ -126,6 +128,26 @@ def _in_app(app: AppName, old: AppState, new: AppState, index: int) -> Iterator[
         text = f"application '{app}' {how} to {grant.node} (grant {grant.generation})"
         mark = Mark(Moment.GRANTED, grant.node, int(grant.generation), detail="failover" if again else "")
         yield Happening(LOCKD, Severity.LOG, text, app, int(grant.generation), mark)
+
+
+def _in_nodes(old: Ledger, new: Ledger) -> Iterator[Happening]:
+    for node in sorted({*old.standby, *new.standby}):
+        past, standby = old.standby.get(node), new.standby.get(node)
+        if standby is not None and past != standby:
+            kept = ", with what runs there" if standby.keep else ""
+            text = f"node {node} is set aside by {standby.operator}{kept}"
+            yield Happening(LOCKD, Severity.LOG, text, None, new.index)
+        elif standby is None:
+            yield Happening(LOCKD, Severity.LOG, f"node {node} may run applications again", None, new.index)
+    for node, losses in new.losses.items():
+        if losses != old.losses.get(node) and losses.presence is Presence.HELD:
+            text = f"node {node} was lost {losses.count} times: it is back, and gets nothing new for a while"
+            yield Happening(LOCKD, Severity.WARN, text, None, new.index)
+    for node in old.losses:
+        if node not in new.losses:
+            yield Happening(LOCKD, Severity.LOG, f"the losses of node {node} are forgotten", None, new.index)
+    if new.level != old.level:
+        yield Happening(LOCKD, Severity.LOG, f"the log is at level {new.level}, all nodes know it", None, new.index)
 
 
 def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> Iterator[Happening]:

@@ -76,9 +76,10 @@ class Leases:
         length = max((each.lease + each.drift for each in self._timings), default=math.inf)
         return self._answered.get(node, self._bound) + length
 
-    def surely_over(self, node: NodeName) -> float:
-        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts."""
-        return self._answered.get(node, self._bound) + expired_after(self._timings)
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
+        """From this moment on 'expired' holds: lease, drift and stop allowance after the last answer that counts.
+        `addressed`: for a grant that is (`Grant.addressed`)."""
+        return self._answered.get(node, self._bound) + expired_after(self._timings, addressed)
 
     def surely_reset(self, node: NodeName, timeout: float) -> float:
         """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout."""
@@ -109,9 +110,10 @@ class Leases:
             del self._revoked[request.node]
 
 
-def expired_after(timings: tuple[LeaseTiming, ...]) -> float:
+def expired_after(timings: tuple[LeaseTiming, ...], addressed: bool = False) -> float:
     """Seconds from an answer to 'expired'; for ever where no timing is in force."""
-    return max((each.lease + each.drift + each.stop_allowance for each in timings), default=math.inf)
+    allowances = ((each, each.address_allowance if addressed else each.stop_allowance) for each in timings)
+    return max((each.lease + each.drift + allowance for each, allowance in allowances), default=math.inf)
 
 
 def reset_after(timings: tuple[LeaseTiming, ...], timeout: float) -> float:

@@ -6,7 +6,7 @@ of different terms can both propose in good faith, and the log's order decides.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -17,11 +17,13 @@ from truecl.model.ledger import (
     AppState,
     Batch,
     CancelFence,
+    ClearFailures,
     Command,
     Configure,
     ConfirmFence,
     Ended,
     EndGrant,
+    Excluded,
     Failure,
     Fence,
     FreeLock,
@@ -32,8 +34,11 @@ from truecl.model.ledger import (
     Lock,
     OrderFence,
     Proof,
+    RaiseLevel,
     RecordBoot,
+    RecordLosses,
     RecordWatchdog,
+    SetStandby,
     SettleTiming,
     SetWanted,
     TakeLock,
@@ -43,10 +48,13 @@ from truecl.model.ledger import (
 
 MAX_TIMINGS = 8
 """In force and still counted with; a further one waits until those before it are settled."""
+MAX_FORMER = 32
+"""Former configurations that a node is known to be behind by."""
 MAX_FAILURES = 32
 """Remembered failures of one application; the oldest is forgotten."""
 
 _NO_APP = AppState()
+Value = TypeVar("Value")
 
 
 def apply(ledger: Ledger, index: Index, term: Term, batch: Batch) -> Ledger:
@@ -115,9 +123,15 @@ def watchdog_proves(ledger: Ledger, grant: Grant) -> bool:
     return Proof.EXPIRED_WATCHDOG in grant.proofs and known
 
 
+def _with(mapping: dict[NodeName, Value], node: NodeName, value: Value | None) -> dict[NodeName, Value]:
+    """None: without it."""
+    others = {name: each for name, each in mapping.items() if name != node}
+    return others if value is None else others | {node: value}
+
+
 def lease_timing(timing: Timing) -> LeaseTiming:
     """Of a configuration, what goes into the log."""
-    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance)
+    return LeaseTiming(timing.lease, timing.drift, timing.stop_allowance, timing.address_allowance)
 
 
 def may_configure(ledger: Ledger, timing: LeaseTiming) -> bool:
@@ -176,7 +190,7 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
     if watchdog is None:
         proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
     timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
-    grant = Grant(command.node, Generation(index), proofs, timeout)
+    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 
@@ -194,6 +208,11 @@ def _confirm_fence(ledger: Ledger, index: Index, term: Term, command: ConfirmFen
         return ledger
     confirmed = replace(fence, confirmed=True, vouched=command.vouched)
     return replace(ledger, fences=ledger.fences | {command.node: confirmed})
+
+
+def _excluded(ledger: Ledger, index: Index, term: Term, command: Excluded) -> Ledger:
+    fence = Fence(command.node, index, command.generations, True, command.vouched)
+    return replace(ledger, fences=ledger.fences | {command.node: fence})
 
 
 def _cancel_fence(ledger: Ledger, index: Index, term: Term, command: CancelFence) -> Ledger:
@@ -221,21 +240,43 @@ def _record_boot(ledger: Ledger, index: Index, term: Term, command: RecordBoot) 
 
 
 def _record_watchdog(ledger: Ledger, index: Index, term: Term, command: RecordWatchdog) -> Ledger:
-    others = {node: each for node, each in ledger.watchdogs.items() if node != command.node}
-    if command.watchdog is not None:
-        others[command.node] = command.watchdog
-    return replace(ledger, watchdogs=others)
+    return replace(ledger, watchdogs=_with(ledger.watchdogs, command.node, command.watchdog))
 
 
 def _configure(ledger: Ledger, index: Index, term: Term, command: Configure) -> Ledger:
     if not may_configure(ledger, command.timing):
         return ledger
     timings = (command.timing, *(each for each in ledger.timings if each != command.timing))
-    return replace(ledger, digest=command.digest, timings=timings, configured=index)
+    older = [each for each in dict.fromkeys((ledger.digest, *ledger.former)) if each not in ("", command.digest)]
+    former = tuple(older[:MAX_FORMER])
+    return replace(ledger, digest=command.digest, former=former, timings=timings, configured=index)
 
 
 def _settle_timing(ledger: Ledger, index: Index, term: Term, command: SettleTiming) -> Ledger:
     return replace(ledger, timings=ledger.timings[:1]) if command.index == ledger.configured else ledger
+
+
+def _raise_level(ledger: Ledger, index: Index, term: Term, command: RaiseLevel) -> Ledger:
+    return replace(ledger, level=max(ledger.level, command.level))
+
+
+def _set_standby(ledger: Ledger, index: Index, term: Term, command: SetStandby) -> Ledger:
+    return replace(ledger, standby=_with(ledger.standby, command.node, command.standby))
+
+
+def _record_losses(ledger: Ledger, index: Index, term: Term, command: RecordLosses) -> Ledger:
+    if ledger.losses.get(command.node) != command.before:
+        return ledger
+    return replace(ledger, losses=_with(ledger.losses, command.node, command.after))
+
+
+def _clear_failures(ledger: Ledger, index: Index, term: Term, command: ClearFailures) -> Ledger:
+    apps = dict(ledger.apps)
+    for app, state in ledger.apps.items():
+        if command.app in (None, app):
+            left = tuple(each for each in state.failures if command.node not in (None, each.node))
+            apps[app] = replace(state, failures=left)
+    return replace(ledger, apps=apps)
 
 
 _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
@@ -244,11 +285,16 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     GiveGrant: _give_grant,
     OrderFence: _order_fence,
     ConfirmFence: _confirm_fence,
+    Excluded: _excluded,
     CancelFence: _cancel_fence,
     TakeLock: _take_lock,
     FreeLock: _free_lock,
     RecordBoot: _record_boot,
     RecordWatchdog: _record_watchdog,
     Configure: _configure,
+    RaiseLevel: _raise_level,
+    SetStandby: _set_standby,
+    RecordLosses: _record_losses,
+    ClearFailures: _clear_failures,
     SettleTiming: _settle_timing,
 }

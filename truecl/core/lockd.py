@@ -5,6 +5,7 @@ anything asked in another term than that which it leads.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,19 +13,40 @@ from typing import Any
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Records, Told
+from truecl.core import levels
+from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
+from truecl.core.pair import Pair
+from truecl.core.quorum import electors
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
-from truecl.model.ledger import AnyCommand, Batch, EndGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ids import (
+    CLUSTERD,
+    HBD,
+    LOCKD,
+    REQD,
+    STATD,
+    SYNCD,
+    AppName,
+    BootId,
+    Generation,
+    Index,
+    NodeName,
+    Term,
+)
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
     Applied,
     Campaign,
+    ConfirmOff,
+    FenceResult,
     Leadership,
+    Members,
+    NewConfiguration,
     Nodes,
     Note,
     Propose,
@@ -32,6 +54,7 @@ from truecl.wire.messages import (
     Refused,
     Renew,
     Renewed,
+    Reshape,
     StepDown,
     Subscribe,
     View,
@@ -51,21 +74,48 @@ class DiskFull:
     when that is gone too, this process ends."""
 
 
-def membership_of(configuration: Configuration) -> Membership:
-    """The founding membership: the voters, and all others following the log."""
-    voters = configuration.cluster.voters
+def membership_of(configuration: Configuration, founder: bool) -> Membership:
+    """The founding membership: the voters, witnesses last in the succession, and all others following the log. Who came
+    later knows none before the leader tells it: a few new nodes that took themselves for founders could elect a leader
+    of their own."""
+    if not founder:
+        return Membership()
+    cluster = configuration.cluster
+    voters = tuple(sorted(cluster.voters, key=lambda name: cluster.node(name).witness))
     return Membership(voters, tuple(node.name for node in configuration.cluster.nodes if node.name not in voters))
 
 
 class Lockd:
-    """The whole core of lockd. Raises JournalDamaged, ForeignJournal for records that it cannot trust."""
+    """The whole core of lockd. `founder`: this node is of those that the cluster began with. `level`: the newest level
+    of the log that it is to know, of an older release in tests.
 
-    def __init__(self, me: NodeName, configuration: Configuration, records: Records, random: Random) -> None:
+    Raises JournalDamaged, ForeignJournal for records that it cannot trust; `start` and `handle` raise Outdated.
+    """
+
+    _apply = staticmethod(ledgers.apply)
+
+    def __init__(
+        self,
+        me: NodeName,
+        configuration: Configuration,
+        records: Records,
+        random: Random,
+        boot: BootId,
+        founder: bool = True,
+        level: int = LEVEL,
+    ) -> None:
         self.me = me
+        self._level = level
+        self._boot = boot
+        self._cluster = configuration.cluster
         self._timing = configuration.cluster.timing
-        self.raft = Raft(me, configuration.cluster.name, membership_of(configuration), records, random, self._timing)
+        founding = membership_of(configuration, founder)
+        self.raft = Raft(me, configuration.cluster.name, founding, records, random, self._timing)
         self.ledger = Ledger()
         self._out = Outbox()
+        self.pair = Pair(self.raft, boot, configuration.cluster, self._out, self._granted)
+        self._acting: dict[str, None] = {}
+        """Commands that may change anything."""
         self._leases: Leases | None = None
         self._leases_term = Term(0)
         self._settling = (Term(0), Index(0))
@@ -79,17 +129,21 @@ class Lockd:
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
+        self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
+        self._members = Members(self.raft.membership, self.raft.log.settled)
         self._nodes = Nodes({}, ())
         self._applied_told = self.ledger
-        self._compacted = 0
+        self.compact_every, self.retained = COMPACT_EVERY, RETAINED_ENTRIES
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> Output:
+        self.pair.life = BootId(f"{self._boot}+{now:.6f}")
+        self.pair.start(now)
         self.raft.start(now)
         if self.raft.voted_for == self.me:
             # It may have led until it ended, and while others wait for its word leases run out: it stands at once, and
@@ -100,23 +154,33 @@ class Lockd:
     def handle(self, event: Event, now: float) -> Output:
         match event:
             case Received(node, Renew() as message):
+                self.pair.heard(node, now)
                 if message.node == node:
                     self._renew(message, now)
-            case Received(_, Renewed() as message):
+            case Received(node, Renewed() as message):
+                self.pair.heard(node, now)
                 self._out.tell(REQD, message)
             case Received(node, message):
-                self.raft.receive(node, message, now)
+                self.pair.received(node, message, now)
             case Told(who, message):
                 self._told(who, message, now)
-            case Joined(who):
-                if who == HBD:
-                    self._out.tell(HBD, Subscribe())
+            case Joined(who, root):
+                if root:
+                    self._acting[who] = None
+                if who in (HBD, SYNCD):
+                    self._out.tell(who, Subscribe())
+                elif who == REQD:
+                    self.pair.reqd_joined = True
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
                 self._subscribers.pop(who, None)
+                self._acting.pop(who, None)
                 if who == HBD:
                     self._heard = {}
+                    self.pair.blind()
+                elif who == REQD:
+                    self.pair.reqd_left()
             case _:
                 pass
         self.raft.wake(now)
@@ -130,26 +194,55 @@ class Lockd:
                 self._view(message, now)
             case Propose() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._propose(message, now))
+            case Reshape() if who == CLUSTERD:
+                self._out.tell(CLUSTERD, self._reshape(message, now))
+            case NewConfiguration() if who == SYNCD:
+                self._cluster = self.pair.cluster = message.configuration.cluster
             case Subscribe():
                 self._subscribers[who] = None
                 self._out.tell(who, Applied(self.ledger))
                 self._out.tell(who, self._leadership)
+                self._out.tell(who, self._members)
                 if who == CLUSTERD and self._leadership.ready:
                     self._out.tell(CLUSTERD, self._nodes)
             case Campaign() if who == REQD:
                 self.raft.campaign(now)
             case StepDown() if who in (REQD, CLUSTERD):
                 self._step_down(now)
+            case FenceResult() if who == REQD:
+                self.pair.fenced(message, now)
+            case ConfirmOff():
+                self._confirm_off(who, message, now)
             case _:
                 self._out.tell(who, Refused(f"lockd does not take {type(message).__name__} from {who}"))
 
     def _view(self, view: View, now: float) -> None:
         self._heard = {each.node: each.boot for each in view.nodes if each.alive and each.boot is not None}
+        self.pair.seen(view.nodes, now)
         for node in view.nodes:
             if node.alive:
                 self.raft.peer_lives(node.node, now)
             elif node.boot is not None:  # heard before, and now silent: a verdict, not mere ignorance
                 self.raft.peer_died(node.node, now)
+
+    def _confirm_off(self, who: str, word: ConfirmOff, now: float) -> None:
+        if who not in self._acting:
+            self._out.tell(who, Refused("only root vouches for a node"))
+            return
+        answer = self.pair.vouch(word, now)
+        if answer.taken:
+            text = f"{word.operator} vouches that {word.node} is off" + (
+                ", did not run alone and will not be started before it can reach this node" if word.alone else ""
+            )
+            self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text)))
+        self._out.tell(who, answer)
+
+    def _granted(self, node: NodeName) -> tuple[Generation, ...]:
+        """What the whole log gives to it: if this node leads without another, all of it will be committed."""
+        ledger = self.ledger
+        for entry in self.raft.not_applied():
+            ledger = ledgers.apply(ledger, entry.index, entry.term, self._batch(entry.payload))
+        return tuple(sorted(generation for _, generation in ledgers.granted_to(ledger, node)))
 
     def _disk_full(self, now: float) -> None:
         """Another node is to lead while this one can still say so, and not when its leases have run out."""
@@ -157,18 +250,21 @@ class Lockd:
         self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.ERROR, text)))
         self._step_down(now)
 
-    def _step_down(self, now: float) -> None:
-        """To the voter that is furthest, in the order of succession, of those that answer. One attempt at a time: while
-        it lasts nothing can be proposed."""
-        voters, silent = self.raft.membership.voters, now - self._timing.election
-        living = [each for each in self.raft.followers if each.node in voters and each.heard_at >= silent]
+    def _step_down(self, now: float, fit: Callable[[NodeName], bool] = lambda node: True) -> None:
+        """To the elector that is furthest, in the order of succession, of those that answer and are `fit`. One attempt
+        at a time: while it lasts nothing can be proposed."""
+        others, silent = electors(self.raft.membership), now - self._timing.election
+        living = [
+            each for each in self.raft.followers if each.node in others and each.heard_at >= silent and fit(each.node)
+        ]
         if living and not self.raft.transferring:
-            best = max(living, key=lambda each: (each.node in self._heard, each.match))
+            best = max(living, key=lambda each: (not self._is_witness(each.node), each.node in self._heard, each.match))
             self.raft.transfer(best.node, now)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
 
     def _renew_here(self, message: Renew, now: float) -> None:
+        message = msgspec.structs.replace(message, level=self._level)
         if self.raft.role is Role.LEADER:
             self._renew(message, now)
         elif self.raft.leader is not None:
@@ -181,7 +277,7 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        if not self._take_report(message):
+        if message.node not in self.raft.membership.nodes or not self._take_report(message):
             return
         leases = self._leases_of_term(now)
         leases.reported(message, self._live())
@@ -207,6 +303,7 @@ class Lockd:
         if self._reports.get(node) != (boot, message.instances):
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
+        self._levels[node] = message.level
         if message.watchdog is not None:
             self._watchdogs[node] = message.watchdog
         else:
@@ -258,8 +355,26 @@ class Lockd:
                     self._leases_of_term(now).revoke(grant.node, command.app, command.generation)
         return Proposed(message.number, index)
 
+    def _reshape(self, message: Reshape, now: float) -> Proposed:
+        """Nobody leaves who may own something: neither by the ledger, nor by an entry that is not applied yet."""
+        if not self.raft.ready or message.term != self.raft.term:
+            return Proposed(message.number, None, "not the leader of this term")
+        gone = [node for node in self.raft.membership.nodes if node not in message.membership.nodes]
+        if gone and self.raft.applied < self.raft.log.last_index:
+            return Proposed(message.number, None, "entries of the log wait for a quorum")
+        for node in gone:
+            if ledgers.granted_to(self.ledger, node):
+                return Proposed(message.number, None, f"{node} owns applications")
+        problem = self.raft.reshape(message.membership, now)
+        return Proposed(message.number, None if problem else self.raft.log.last_index, problem)
+
     def _inadmissible(self, command: AnyCommand, now: float) -> str:
-        """Why the proof that ends a grant does not hold here; '' if it does."""
+        """Why not all members could read it, a node may not be given a grant, or the proof that ends one does not hold
+        here; '' if all is well."""
+        if problem := levels.inadmissible(command, self.ledger, self._common_level()):
+            return problem
+        if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
+            return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
             return ""
         grant = ledgers.app_state(self.ledger, command.app).grant
@@ -280,7 +395,7 @@ class Lockd:
                 text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
                 return "" if proven else text
             case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node)
+                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
                 return "" if over else f"the lease of {grant.node} may still hold"
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
@@ -288,9 +403,15 @@ class Lockd:
                 over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
+    def _common_level(self) -> int:
+        """By what the members said to this leader."""
+        return levels.common(self._levels, self.raft.membership.nodes, self._level)
+
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
+        self._witness_hands_over(now)
+        order_at = self.pair.tend(now)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -300,7 +421,15 @@ class Lockd:
             wake_at = self._advance(now)
         self._tell_news(now)
         self._compact()
-        return self._out.take(wake_at, self._next_expiry(now))
+        return self._out.take(wake_at, order_at, self._next_expiry(now))
+
+    def _witness_hands_over(self, now: float) -> None:
+        """A witness leads only until another voter can: it keeps the whole log, and runs nothing."""
+        if self.raft.ready and self._is_witness(self.me) and not self.raft.transferring:
+            self._step_down(now, lambda node: not self._is_witness(node))
+
+    def _is_witness(self, node: NodeName) -> bool:
+        return any(each.name == node and each.witness for each in self._cluster.nodes)
 
     def _may_settle(self, now: float) -> bool:
         """Is every lease over that was given with an older timing?"""
@@ -320,19 +449,30 @@ class Lockd:
         step = self.raft.take()
         self._out.saves(step.saves)
         for send in step.sends:
-            self._out.send(send.node, send.message)
+            enclosed = self.pair.enclose(send)
+            self._out.send(enclosed.node, enclosed.message)
         if step.snapshot is not None:
             self.ledger = ledgers.decode(step.snapshot.data)
+            levels.check_snapshot(self.ledger, self._level)
         for entry in step.committed:
-            self.ledger = ledgers.apply(self.ledger, entry.index, entry.term, _BATCH.decode(entry.payload))
+            self.ledger = self._apply(self.ledger, entry.index, entry.term, self._batch(entry.payload))
         if self._leases is not None:
             self._leases.retime(self.ledger.timings, now)
         if step.completed_round:
             self._answer(step.completed_round)
         return step.wake_at
 
+    def _batch(self, payload: bytes) -> Batch:
+        """Raises Outdated."""
+        try:
+            batch = _BATCH.decode(payload)
+        except msgspec.ValidationError as error:
+            raise Outdated(f"the cluster's log holds a command that this release does not know ({error})") from error
+        levels.check(batch, self._level)
+        return batch
+
     def _tell_news(self, now: float) -> None:
-        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready)
+        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
         if self.raft.role is not Role.LEADER:
             self._forget_tenure()
         if self.ledger is not self._applied_told:
@@ -341,14 +481,34 @@ class Lockd:
         if leadership != self._leadership:  # after the ledger: a new master plans with the first word that it leads
             self._leadership = leadership
             self._tell_all(leadership)
+        self._tell_members()
         if leadership.ready:
+            self._forget_strangers()
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now))
+            nodes = Nodes(
+                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
+                self._lapsed(now), self._common_level(),
+            )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
         else:
             self._nodes = Nodes({}, ())  # the next master has forgotten what this one was told
+
+    def _tell_members(self) -> None:
+        raft = self.raft
+        caught_up = tuple(node for node in raft.membership.observers if raft.has_caught_up(node))
+        members = Members(raft.membership, raft.log.settled, caught_up)
+        if members != self._members:
+            self._members = members
+            self._tell_all(members)
+
+    def _forget_strangers(self) -> None:
+        """What nodes said that are members no more."""
+        for node in [node for node in self._reports if node not in self.raft.membership.nodes]:
+            del self._reports[node]
+            self._leaving.pop(node, None)
+            self._watchdogs.pop(node, None)
 
     def _forget_tenure(self) -> None:
         """What was true while this node led: by the next time the nodes may have said other things to others."""
@@ -358,6 +518,7 @@ class Lockd:
         self._reports.clear()
         self._leaving.clear()
         self._watchdogs.clear()
+        self._levels.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
@@ -367,10 +528,20 @@ class Lockd:
         leases = self._leases_of_term(now)
         return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
 
+    def _grants(self) -> tuple[Grant, ...]:
+        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
+
+    def _leased(self) -> tuple[Grant, ...]:
+        """Live grants that the end of a lease ends."""
+        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
+
+    def _lapsed(self, now: float) -> tuple[Generation, ...]:
+        leases, grants = self._leases_of_term(now), self._leased()
+        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
+
     def _guarded(self) -> tuple[Grant, ...]:
         """Live grants that a watchdog's reset would end."""
-        grants = (state.grant for _, state in sorted(self.ledger.apps.items()))
-        return tuple(grant for grant in grants if grant is not None and ledgers.watchdog_proves(self.ledger, grant))
+        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
         leases, grants = self._leases_of_term(now), self._guarded()
@@ -381,12 +552,13 @@ class Lockd:
             return None
         leases = self._leases_of_term(now)
         times = [leases.surely_over(node) for node in self.raft.membership.nodes]
+        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
         times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
         if len(self.ledger.timings) > 1:
             times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
         return min((time for time in times if now < time < math.inf), default=None)
 
     def _compact(self) -> None:
-        if self.raft.applied - self._compacted >= COMPACT_EVERY:
-            self._compacted = self.raft.applied
-            self.raft.compact(self.raft.applied, ledgers.encode(self.ledger))  # its saves come with the next step
+        if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:
+            data = ledgers.encode(self.ledger)
+            self.raft.compact(self.raft.applied, data, self.retained)  # its saves come with the next step

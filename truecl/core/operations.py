@@ -1,23 +1,39 @@
-"""Operators' requests at the master: each becomes an operation on an application or on a node's power, once.
+"""Operators' requests at the master: each becomes an operation on an application, on a node or on its power, once.
 
 A request may come again: its origin passes it on until it hears of the end, which may be lost. It is known by its id;
 what became of the latest ones is remembered for that.
 """
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
-from truecl.core import fence_operation
+from truecl.core import fence_operation, membership_operation, node_operation
 from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
-from truecl.core.ledger import app_state
+from truecl.core.ledger import app_state, lease_timing, may_configure
+from truecl.core.membership_operation import MembershipOperation
+from truecl.core.node_operation import NodeOperation, NodeStage
 from truecl.core.operation import Operation, Stage
 from truecl.core.outbox import Outbox
 from truecl.core.situation import Situation
-from truecl.model.ids import REQD, AppName, NodeName
-from truecl.model.ledger import AnyCommand, FreeLock, Lock
+from truecl.model.ids import LOCKD, REQD, AppName, NodeName
+from truecl.model.ledger import AnyCommand, Configure, FreeLock, Lock
+from truecl.model.membership import Membership
 from truecl.model.report import Progress, Severity
-from truecl.wire.messages import FenceResult, InstanceProgress, PoweredOn, Reply, Request
+from truecl.wire.messages import (
+    Dismiss,
+    FenceResult,
+    InstanceProgress,
+    PoweredOn,
+    Proposed,
+    Reply,
+    Request,
+    Reshape,
+    StepDown,
+    TakeIn,
+)
 
 FORGOTTEN = 10.0
 """Seconds after which the master waits no more for a wish that nobody asks after: its lock is for others."""
@@ -33,6 +49,9 @@ class Operations:
         self.desk = Desk(situation, outbox, self.begin)
         self._operations: dict[str, Operation] = {}
         self._fence_operations: dict[str, FenceOperation] = {}
+        self._node_operations: dict[str, NodeOperation] = {}
+        self._memberships: dict[str, MembershipOperation] = {}
+        self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
         """Requests that came between this node's election and its first committed entry."""
         self._outcomes: dict[str, tuple[Reply, ...]] = {}
@@ -42,6 +61,8 @@ class Operations:
         """This node leads no more, or not yet."""
         self._operations.clear()
         self._fence_operations.clear()
+        self._node_operations.clear()
+        self._memberships.clear()
         if self._situation.leadership.leader != self._situation.me:
             self._early.clear()
 
@@ -53,7 +74,12 @@ class Operations:
     def begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
-        under_way = self._operations.get(request.id) or self._fence_operations.get(request.id)
+        under_way: Operation | FenceOperation | NodeOperation | MembershipOperation | None = (
+            self._operations.get(request.id)
+            or self._fence_operations.get(request.id)
+            or self._node_operations.get(request.id)
+            or self._memberships.get(request.id)
+        )
         if under_way is not None:
             under_way.asked_at = self._situation.now
         elif request.id in self._outcomes:
@@ -70,13 +96,18 @@ class Operations:
     def _begin_new(self, request: Request, origin: NodeName) -> None:
         situation = self._situation
         problem = self._problem(request)
-        if problem or len(self._operations) + len(self._fence_operations) >= MAX_OPERATIONS:
+        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships)
+        if problem or sum(len(each) for each in kinds) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
             self.desk.answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
             self.desk.answer(origin, Reply(request.id, code=1))
         elif request.verb in fence_operation.VERBS:
             operation = fence_operation.begin(request, origin, situation.configuration, situation.now)
             self._fence_operations[request.id] = operation
+        elif request.verb in node_operation.VERBS:
+            self._node_operations[request.id] = NodeOperation(request, origin, situation.now)
+        elif request.verb in membership_operation.VERBS:
+            self._memberships[request.id] = MembershipOperation(request, origin, situation.now, situation.now)
         else:
             self._operations[request.id] = Operation(request, origin, asked_at=situation.now)
 
@@ -84,10 +115,14 @@ class Operations:
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot even be tried; '' if it can."""
-        if request.verb == "autostart":
+        if request.verb in ("autostart", "configure"):
             return ""
         if request.verb in fence_operation.VERBS:
             return self._fence_problem(request)
+        if request.verb in node_operation.VERBS:
+            return node_operation.problem(request, self._situation.configuration, self._situation.ledger)
+        if request.verb in membership_operation.VERBS:
+            return self._membership_problem(request)
         if request.verb not in ("start", "stop", "move"):
             return f"unknown request '{request.verb}'"
         configuration = self._situation.configuration
@@ -104,6 +139,8 @@ class Operations:
             return f"'{request.node}' is not one of the nodes of '{request.app}': {', '.join(config.nodes)}"
         if request.node not in self._situation.heard():
             return f"node '{request.node}' is not up; lha_stat shows which are"
+        if request.node in self._situation.ledger.standby:
+            return f"node '{request.node}' is on standby; to use it again: lha_node resume {request.node}"
         return ""
 
     def _fence_problem(self, request: Request) -> str:
@@ -113,13 +150,20 @@ class Operations:
         situation = self._situation
         return fence_operation.problem(request, situation.configuration, situation.ledger, situation.heard())
 
+    def _membership_problem(self, request: Request) -> str:
+        for other in self._memberships.values():
+            if other.node == request.node:
+                return f"lha_node {other.request.verb} {other.node} is under way ({other.request.operator})"
+        return membership_operation.problem(request, self._situation)
+
     def _target(self, app: AppName) -> NodeName | None:
-        """Where a move without a node goes: the next of its list that is up."""
-        config, grant = self._situation.configuration.app(app), app_state(self._situation.ledger, app).grant
+        """Where a move without a node goes: the next of its list that is up and in use."""
+        ledger, heard = self._situation.ledger, self._situation.heard()
+        config, grant = self._situation.configuration.app(app), app_state(ledger, app).grant
         if config is None:
             return None
-        heard = self._situation.heard()
-        others = [node for node in config.nodes if node in heard and (grant is None or node != grant.node)]
+        usable = [node for node in config.nodes if node in heard and node not in ledger.standby]
+        others = [node for node in usable if grant is None or node != grant.node]
         return others[0] if others else None
 
     # ---- on applications --------------------------------------------------------------------------------------------
@@ -129,6 +173,9 @@ class Operations:
         for operation in self._operations.values():
             if operation.request.app == message.app:
                 self.desk.answer(operation.origin, Reply(operation.request.id, message.progress))
+        for each in self._node_operations.values():
+            if message.app in each.leaving:
+                self.desk.answer(each.origin, Reply(each.request.id, message.progress))
 
     def stale_locks(self) -> list[AnyCommand]:
         locks = sorted(self._situation.ledger.locks.items())
@@ -148,6 +195,9 @@ class Operations:
                 continue  # decide on what the log says, not on what it is about to say
             if operation.request.verb == "autostart":
                 commands += self._step_autostart(operation)
+                continue
+            if operation.request.verb == "configure":
+                commands += self._step_configure(operation)
                 continue
             lock = self._situation.ledger.locks.get(operation.lock)
             if operation.stage is Stage.LOCK and lock is not None and self._stale(lock):
@@ -170,6 +220,22 @@ class Operations:
             operation.stage = Stage.DONE
             self._tell_outcome(operation)
         return wishes
+
+    def _step_configure(self, operation: Operation) -> list[AnyCommand]:
+        """A version that all nodes have by now, be it one that was in force before."""
+        situation, digest = self._situation, operation.request.digest
+        timing = lease_timing(situation.configuration.cluster.timing)
+        commands: list[AnyCommand] = []
+        if situation.ledger.digest == digest:
+            operation.end(0, "")
+        elif situation.now >= operation.asked_at + FORGOTTEN:
+            operation.end(1, f"the master has no configuration {digest[:8]}")
+        elif situation.configuration.digest == digest and may_configure(situation.ledger, timing):
+            commands.append(Configure(digest, timing))
+        if operation.code is not None:
+            operation.stage = Stage.DONE
+            self._tell_outcome(operation)
+        return commands
 
     def _step_one(self, operation: Operation, failed: tuple[AppName, ...]) -> AnyCommand | None:
         situation, app = self._situation, operation.request.app
@@ -243,6 +309,64 @@ class Operations:
                 self._tell_end(id, operation.origin, operation.code, operation.text)
         return commands
 
+    # ---- on nodes ---------------------------------------------------------------------------------------------------
+
+    def step_nodes(self, stays: tuple[AppName, ...], proposing: bool) -> list[AnyCommand]:
+        """`stays`: applications that no node but their own will do for."""
+        situation, commands = self._situation, list[AnyCommand]()
+        for id, operation in list(self._node_operations.items()):
+            if situation.now >= operation.asked_at + FORGOTTEN:
+                del self._node_operations[id]
+                continue
+            if proposing:  # decide on what the log says
+                continue
+            commands += operation.step(situation.ledger, situation.heard(), stays)
+            for progress in operation.progress:
+                self.desk.answer(operation.origin, Reply(id, progress))
+            operation.progress.clear()
+            if operation.stage is NodeStage.DONE and operation.code is not None:
+                del self._node_operations[id]
+                self._tell_end(id, operation.origin, operation.code, operation.text)
+        return commands
+
+    # ---- on the membership ------------------------------------------------------------------------------------------
+
+    def reshaped(self, message: Proposed) -> None:
+        for operation in self._memberships.values():
+            operation.answered(message)
+
+    def step_memberships(self, number: Callable[[], int]) -> None:
+        """Called while no entry of the log is under way: what leaves the membership owns nothing then."""
+        members, now = self._situation.members, self._situation.now
+        unbound = membership_operation.unbound(members.membership)
+        if unbound is not None and members.settled and not self._memberships and now >= self._unbind_at:
+            self._unbind_at = now + membership_operation.REPEAT
+            self._out.tell(LOCKD, Reshape(number(), self._situation.leadership.term, unbound))
+        for id, operation in list(self._memberships.items()):
+            act = operation.step(self._situation)
+            match act:
+                case TakeIn() | Dismiss():
+                    self._out.tell(REQD, act)
+                case StepDown():
+                    self._out.tell(LOCKD, act)
+                case Membership():
+                    operation.asked(number())
+                    term = self._situation.leadership.term
+                    self._out.tell(LOCKD, Reshape(operation.number, term, act))
+            for progress in operation.progress:
+                self.desk.answer(operation.origin, Reply(id, progress))
+            operation.progress.clear()
+            if operation.code is not None:
+                del self._memberships[id]
+                self._tell_end(id, operation.origin, operation.code, operation.text)
+
     def wakes(self) -> list[float]:
-        times = [each.asked_at + FORGOTTEN for each in self._operations.values() if each.stage is Stage.WAIT]
+        forgotten = [
+            each for each in self._operations.values() if each.stage is Stage.WAIT or each.request.verb == "configure"
+        ]
+        times = [each.asked_at + FORGOTTEN for each in forgotten]
+        times += [each.asked_at + FORGOTTEN for each in self._node_operations.values()]
+        times += [each.wake_at for each in self._memberships.values()]
+        if self._situation.members.membership.together:
+            times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))
         return times + [each.until for each in self._fence_operations.values()]

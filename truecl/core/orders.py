@@ -12,7 +12,7 @@ from truecl.core.outbox import Outbox
 from truecl.core.watchdog import Watchdog
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import AppName, Term
-from truecl.model.step import accepted
+from truecl.model.step import accepted, addressed
 from truecl.wire.messages import Order
 
 ORDER_LIFETIME = 5.0
@@ -119,6 +119,8 @@ class Orders:
         more = [proof.value for proof in order.proofs if proof not in accepted(config)]
         if more:
             return f"by this node's configuration it cannot be taken over on '{more[0]}', as its grant says"
+        if order.addressed and not addressed(config):
+            return "by this node's configuration more than floating addresses lead to it, unlike what its grant says"
         return self._watchdog.refuses() or self._watchdog.forbids(order)
 
     def _close_unseen(self, order: Order, now: float) -> None:

@@ -17,8 +17,10 @@ What ends a grant is written into it when it is given: what is running was start
 
 from dataclasses import dataclass, field
 
+from truecl.core.drain import drain
+from truecl.core.fitness import PlanInput, node_config, report_of, unfit, why_none
 from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
-from truecl.model.config import AppConfig, Configuration, FenceLevel, NodeConfig
+from truecl.model.config import AppConfig, FenceLevel
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
     ALWAYS,
@@ -28,39 +30,14 @@ from truecl.model.ledger import (
     EndGrant,
     GiveGrant,
     Grant,
-    Ledger,
     OrderFence,
     Proof,
     RecordWatchdog,
     Wanted,
     Watchdog,
 )
-from truecl.model.report import InstanceReport, Phase, WatchdogReport
-from truecl.model.step import accepted
-
-
-@dataclass(frozen=True)
-class PlanInput:
-    """All that a decision depends on. Kept by clusterd for replays."""
-
-    me: NodeName
-    configuration: Configuration
-    ledger: Ledger
-    alive: frozenset[NodeName]
-    """Nodes that hbd hears and whose reqd renewed its lease not long ago; this node among them."""
-    awaited: frozenset[NodeName]
-    """Heard, but not yet reported to this new master: what would run there waits for its first word, for a moment."""
-    lost: frozenset[NodeName]
-    """Nodes that were heard and fell silent, or were never heard for the whole start-up grace."""
-    reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
-    expired: frozenset[NodeName]
-    fence_trouble: dict[NodeName, str]
-    """What the device last said, for nodes whose fence order was tried and not confirmed."""
-    unwanted: frozenset[NodeName] = frozenset()
-    """Nodes that an operator has asked to switch off."""
-    watchdogs: dict[NodeName, WatchdogReport] = field(default_factory=dict)
-    reset: frozenset[Generation] = frozenset()
-    """Live generations whose node was surely reset by its watchdog."""
+from truecl.model.report import InstanceReport, Phase
+from truecl.model.step import accepted, addressed
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,8 @@ class NodeOrder:
     """It follows a generation that was ended without its owner's own word."""
     proofs: tuple[Proof, ...] = ALWAYS
     watchdog: float = 0.0
-    """Both as in the grant."""
+    addressed: bool = False
+    """All three as in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
 
@@ -89,6 +67,8 @@ class Plan:
     notes: tuple[tuple[AppName, str], ...] = ()
     failed: tuple[AppName, ...] = ()
     """Applications that no node is left for: an operation that waits for them may stop waiting."""
+    stays: tuple[AppName, ...] = ()
+    """Applications on nodes on standby that no other node will do for."""
     step_down: bool = False
     """This node itself must be fenced: another one has to lead."""
     reasons: tuple[str, ...] = field(default=(), compare=False)
@@ -107,6 +87,7 @@ class _Draft:
         self.failed: list[AppName] = []
         self.to_fence: dict[NodeName, str] = {}
         self.step_down = False
+        self.leaving, self.stays = drain(given)
 
     def decide(self, command: AnyCommand, reason: str) -> None:
         self.commands.append(command)
@@ -135,6 +116,7 @@ def plan(given: PlanInput) -> Plan:
         _open_fences(draft),
         tuple(draft.notes),
         tuple(draft.failed),
+        draft.stays,
         draft.step_down,
         tuple(draft.because[command] for command in draft.commands),
     )
@@ -144,7 +126,7 @@ def plan(given: PlanInput) -> Plan:
 
 
 def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    report = _report_of(draft.given, grant.node, app)
+    report = report_of(draft.given, grant.node, app)
     if report is not None and report.generation == grant.generation and report.phase is Phase.CLOSED:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.RELEASED, report.reason, report.failed))
     elif (proof := fence_proof(draft.given.ledger, grant.node, grant.generation)) is not None:
@@ -163,18 +145,27 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
         draft.note(app, f"{text}; if the cluster was set up anew, dissolve it and move /var/lib/truecl/reqd away there")
     else:
         # The node never saw this generation (its record would precede the first step): start it, or have it closed.
-        verb = "stop" if _should_leave(state) else "start"
+        verb = "stop" if _should_leave(draft, app, state) else "start"
         _order(draft, grant, app, verb, state)
+    if app in draft.stays and grant.node in draft.given.alive:
+        others = [node for node in _configured(draft.given, app) if node != grant.node]
+        why = why_none(draft.given, others) if others else "no other node may run it"
+        draft.note(app, f"{grant.node} is on standby, and it stays there: {why}")
 
 
-def _should_leave(state: AppState) -> bool:
-    return state.wanted is Wanted.STOPPED or state.move
+def _configured(given: PlanInput, app: AppName) -> tuple[NodeName, ...]:
+    config = given.configuration.app(app)
+    return config.nodes if config is not None else ()
+
+
+def _should_leave(draft: _Draft, app: AppName, state: AppState) -> bool:
+    return state.wanted is Wanted.STOPPED or state.move or app in draft.leaving
 
 
 def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
     if report.phase is Phase.NEEDS_FENCE:
         _stop_failed(draft, app, state, grant, report)
-    elif _should_leave(state) and report.phase is not Phase.STOPPING:
+    elif _should_leave(draft, app, state) and report.phase is not Phase.STOPPING:
         _order(draft, grant, app, "stop", state)
 
 
@@ -183,12 +174,14 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
     takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
     if verb == "start":
         reason = f"grant {grant.generation} is {grant.node}'s, and it has not begun yet"
+    elif state.wanted is Wanted.STOPPED:
+        reason = "it is not wanted any more"
     else:
-        reason = (
-            "it is not wanted any more" if state.wanted is Wanted.STOPPED else f"it is to move to {state.preferred}"
-        )
+        reason = f"it is to move to {state.preferred}" if state.move else f"{grant.node} is on standby"
     draft.orders.append(
-        NodeOrder(grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, reason)
+        NodeOrder(
+            grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, grant.addressed, reason
+        )
     )
 
 
@@ -202,7 +195,7 @@ def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, rep
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
-    if Proof.EXPIRED in grant.proofs and grant.node in draft.given.expired:
+    if Proof.EXPIRED in grant.proofs and grant.generation in draft.given.expired:
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED, f"the lease of {grant.node} ran out"))
         return
     if grant.generation in draft.given.reset:
@@ -278,17 +271,20 @@ def _place(
     failures = {each.node: each.reason for each in state.failures}
     if ending is not None and ending.failed and previous is not None:
         failures[previous] = ending.reason
+    asked_for = state.move or (state.grant is None and not failover)
     order = [each for each in (state.preferred, None if failover else previous) if each in config.nodes]
     order += [each for each in config.nodes if each not in order]
+    held = [each for each in order if each in given.held and not (asked_for and each == state.preferred)]
+    order = [each for each in order if each not in held] + held
     skipped: list[str] = []
     for node in order:
-        if why := "failed" if node in failures else _unfit(given, node):
+        if why := "failed" if node in failures else unfit(given, node):
             skipped.append(f"{node} {why}")
             continue
         if node in given.alive:
             draft.decide(
-                GiveGrant(app, node, after, failover, _proofs(given, config, node)),
-                _chosen(state, node, previous, skipped),
+                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config)),
+                _chosen(state, node, previous, skipped, held),
             )
             return False
         skipped.append(f"{node} is not up")
@@ -304,39 +300,21 @@ def _place(
         only = (
             f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
         )
-        draft.note(app, f"{only}: {_why_none(given, others)}")
+        draft.note(app, f"{only}: {why_none(given, others)}")
     return False
 
 
-def _why_none(given: PlanInput, nodes: list[NodeName]) -> str:
-    unguarded = {node: each for node, each in sorted(given.watchdogs.items()) if each.missing and node in given.alive}
-    away = ", ".join(node for node in nodes if node not in unguarded)
-    reasons = [f"{away} not up"] if away else []
-    reasons += [
-        f"{node} must have a watchdog and has none ({unguarded[node].text})" for node in nodes if node in unguarded
-    ]
-    return "; ".join(reasons)
-
-
-def _chosen(state: AppState, node: NodeName, previous: NodeName | None, skipped: list[str]) -> str:
-    if node == state.preferred:
+def _chosen(
+    state: AppState, node: NodeName, previous: NodeName | None, skipped: list[str], held: list[NodeName]
+) -> str:
+    skipped = skipped + [f"{each} comes and goes" for each in held if each != node]
+    if node in held:
+        text = "it comes and goes, and no other node will do"
+    elif node == state.preferred:
         text = "the operator asked for it there"
     else:
         text = "it ran there last" if node == previous else "the first of its nodes that is up"
     return f"{text} ({', '.join(dict.fromkeys(skipped))})" if skipped else text
-
-
-def _unfit(given: PlanInput, node: NodeName) -> str:
-    """Why nothing is placed there; '' if it may run applications. A node under a fence order may be switched off at
-    any moment."""
-    config, watchdog = _node(given, node), given.watchdogs.get(node)
-    if config is None or config.witness:
-        return "runs no applications"
-    if node in given.ledger.fences:
-        return "is under a fence order"
-    if node in given.unwanted:
-        return "is to be switched off"
-    return "must have a watchdog and has none" if watchdog is not None and watchdog.missing else ""
 
 
 def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof, ...]:
@@ -365,13 +343,8 @@ def _record_watchdogs(draft: _Draft) -> None:
             draft.decide(RecordWatchdog(node, reported), f"{node} reports it")
 
 
-def _node(given: PlanInput, name: NodeName) -> NodeConfig | None:
-    """None: it is not in the configuration any more."""
-    return next((each for each in given.configuration.cluster.nodes if each.name == name), None)
-
-
 def _fence_levels(given: PlanInput, name: NodeName) -> tuple[FenceLevel, ...]:
-    config = _node(given, name)
+    config = node_config(given, name)
     return config.fence if config is not None else ()
 
 
@@ -416,8 +389,3 @@ def _clean_fences(draft: _Draft) -> None:
     for node, fence in sorted(draft.given.ledger.fences.items()):
         if node in draft.given.alive and node not in draft.to_fence and not ending & set(fence.generations):
             draft.decide(CancelFence(node, fence.index), f"{node} is well again")
-
-
-def _report_of(given: PlanInput, node: NodeName, app: AppName) -> InstanceReport | None:
-    _, reports = given.reports.get(node, (BootId(""), ()))
-    return next((each for each in reports if each.app == app), None)

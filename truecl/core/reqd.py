@@ -10,6 +10,7 @@ anything else is looked at (SAFETY.md sections 2 and 6).
 
 from typing import Any
 
+from truecl import __version__
 from truecl.core.attendance import Attendance
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Received, Records, Told
 from truecl.core.fence_questions import FenceQuestions
@@ -55,8 +56,10 @@ from truecl.wire.messages import (
     Applied,
     AskDaemons,
     AskFences,
+    AskPart,
     Compared,
     DaemonsUp,
+    Dismiss,
     Dissolve,
     Exited,
     FencesSeen,
@@ -69,6 +72,7 @@ from truecl.wire.messages import (
     Order,
     OrderFenceOff,
     OrderPowerOn,
+    Part,
     Ready,
     Refused,
     Renewed,
@@ -76,6 +80,7 @@ from truecl.wire.messages import (
     StartDaemons,
     StopDaemons,
     Subscribe,
+    TakeIn,
 )
 
 STATUS_EVERY = 1.0
@@ -83,6 +88,10 @@ STATUS_PATIENCE = 0.3
 """Seconds that a status waits to go out in one wake with a renewal."""
 LEAVE_TIME = 2.0
 """Seconds that a stopping service waits for the master to hear of it, and for another to lead."""
+
+
+ALL_OTHERS = tuple(each for each in DAEMONS if each != REQD)
+REMOVED = "this node was removed from the cluster; 'lha_node add' on one of its nodes takes it in again"
 
 
 class Reqd:
@@ -120,7 +129,7 @@ class Reqd:
         self.instances.now = self._attendance.now = now
         self.instances.take_up(self.guard.old_lease, now)
         if self._attendance.formed:
-            self._supervisor.start(tuple(each for each in DAEMONS if each != REQD))
+            self._supervisor.start(ALL_OTHERS)
         return self._finish(now)
 
     def handle(self, event: Event, now: float) -> Output:
@@ -204,8 +213,8 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
-            case OrderFenceOff() if who == CLUSTERD:
-                self._fences.off(message, now)
+            case OrderFenceOff() if who in (CLUSTERD, LOCKD):
+                self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():
@@ -239,6 +248,14 @@ class Reqd:
                 self._reconfigure(message.configuration)
             case Reply() if who == CLUSTERD:
                 self._formation.reply(message, now)
+            case TakeIn() if who == CLUSTERD:
+                self._out.send(message.node, StartDaemons(0, ALL_OTHERS, formed=True))
+            case Dismiss() if who == CLUSTERD:
+                self._out.send(message.node, StopDaemons(0, ALL_OTHERS, formed=False, removed=True))
+            case AskPart():
+                self._out.tell(who, Part(self._attendance.formed, self._attendance.removed))
+            case Form() if self._attendance.removed:
+                self._out.tell(who, Refused(REMOVED))
             case Form() | Dissolve():
                 if who in self._acting:
                     self._formation.begin(who, message, now)
@@ -355,7 +372,9 @@ class Reqd:
     def _status(self, now: float) -> NodeStatus:
         daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
         left = max(0.0, self._lease.end - now)
-        return NodeStatus(self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report())
+        return NodeStatus(
+            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
+        )
 
 
 def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:

@@ -7,8 +7,9 @@ just booted is heard and has an old lease, one whose reqd hangs is heard and ren
 from truecl.model.config import Configuration
 from truecl.model.ids import AppName, BootId, NodeName, Term
 from truecl.model.ledger import Ledger
+from truecl.model.membership import Membership
 from truecl.model.report import InstanceReport
-from truecl.wire.messages import Leadership, Nodes, View
+from truecl.wire.messages import Leadership, Members, Nodes, View
 
 STARTUP_GRACE = 15.0
 """Seconds after which a node that was never heard counts as lost."""
@@ -25,6 +26,7 @@ class Situation:
         self.ledger = Ledger()
         self.leadership = Leadership(Term(0), None, False)
         self.nodes = Nodes({}, ())
+        self.members = Members(Membership(), True)
         self.view = View(())
         self.master_since: float | None = None
         self._began = 0.0
@@ -107,12 +109,21 @@ class Situation:
             lost.append(self.me)
         return frozenset(lost)
 
+    def departed(self) -> frozenset[NodeName]:
+        """Silent after a goodbye."""
+        return frozenset(node.node for node in self.view.nodes if node.left and not node.alive)
+
     def _was_renewing(self, node: NodeName) -> bool:
         """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to. The old
         lease of a node that just came is over, and it is not lost for that."""
         led = self.master_since if self.master_since is not None else self.now
         since = max(led, self._heard_since.get(node, self._began))
         return node in self._renewed or self.now - since >= STARTUP_GRACE
+
+    @property
+    def behind(self) -> bool:
+        """Does this node hold a configuration that the log knows as a former one?"""
+        return self.configuration.digest in self.ledger.former
 
     def owners_report(self, app: AppName) -> InstanceReport | None:
         """What the node that has the grant says of that generation."""

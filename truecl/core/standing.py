@@ -4,7 +4,7 @@ import msgspec
 
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
-from truecl.model.standing import AppRow, NodeRow, Stat, WatchdogRow
+from truecl.model.standing import AppRow, FailureRow, NodeRow, Stat, WatchdogRow
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {
@@ -24,20 +24,7 @@ def standing(status: Status) -> Stat:
         for name in sorted({*status.apps, *(name for name, app in status.ledger.apps.items() if app.grant)})
     )
     counts = [state.grant.node for state in status.ledger.apps.values() if state.grant is not None]
-    nodes = tuple(
-        NodeRow(
-            name,
-            word,
-            counts.count(name),
-            name == status.master,
-            name in status.reports,
-            name in status.silent,
-            status.reports[name].daemons if name in status.reports else {},
-            status.reports[name].lease_left if name in status.reports else 0.0,
-            _watchdog(status, name),
-        )
-        for name, word in status.nodes.items()
-    )
+    nodes = tuple(_node(status, name, word, counts.count(name)) for name, word in status.nodes.items())
     return Stat(
         status.cluster,
         status.state,
@@ -49,6 +36,32 @@ def standing(status: Status) -> Stat:
         apps,
         sum(word == "UP" for word in status.nodes.values()),
         len(status.nodes),
+        status.trouble,
+        status.ledger.level,
+    )
+
+
+def _node(status: Status, name: NodeName, word: str, apps: int) -> NodeRow:
+    report, standby = status.reports.get(name), status.ledger.standby.get(name)
+    losses = status.ledger.losses.get(name)
+    return NodeRow(
+        name,
+        word,
+        apps,
+        name == status.master,
+        report is not None,
+        name in status.silent,
+        report.daemons if report is not None else {},
+        report.lease_left if report is not None else 0.0,
+        _watchdog(status, name),
+        role=status.roles.get(name, "voter"),
+        standby="" if standby is None else "keep" if standby.keep else "drain",
+        standby_by=standby.operator if standby is not None else "",
+        losses=losses.count if losses is not None else 0,
+        held=status.held.get(name, 0.0),
+        release=report.release if report is not None else "",
+        boot=report.boot if report is not None else "",
+        refused=status.refused.get(name, ""),
     )
 
 
@@ -69,6 +82,7 @@ def _app(status: Status, name: AppName) -> AppRow:
         status.apps.get(name, ()),
         name in status.apps,
         instance.steps if instance is not None else (),
+        tuple(FailureRow(each.node, each.generation, each.reason) for each in state.failures),
     )
 
 

@@ -11,7 +11,19 @@ import msgspec
 
 from truecl.core import happenings
 from truecl.core.chronicle import Chronicle
-from truecl.core.contract import Connected, Disconnected, Done, Event, Joined, Left, Output, Received, Told, Woke
+from truecl.core.contract import (
+    Connected,
+    Disconnected,
+    Done,
+    Event,
+    Joined,
+    Left,
+    Output,
+    Received,
+    Rejected,
+    Told,
+    Woke,
+)
 from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
 from truecl.core.standing import standing
@@ -74,6 +86,9 @@ class Statd:
         """When the present master became known: it needs a moment to hear from all."""
         self._ledger: Ledger | None = None
         self._notes: dict[AppName, str] = {}
+        self._held: dict[NodeName, float] = {}
+        """Until when, by this node's clock; of the master beside this statd."""
+        self._rejected: dict[NodeName, str] = {}
         self._reports: dict[NodeName, tuple[NodeStatus, float]] = {}
         self._sent: tuple[NodeName, NodeStatus, float] | None = None
         self._questions: dict[int, _Question] = {}
@@ -98,7 +113,10 @@ class Statd:
                     self._out.tell(who, Subscribe())
             case Left(who=who):
                 self._left(who)
+            case Rejected(node=node, reason=reason):
+                self._rejected[node] = happenings.clipped(reason)
             case Connected(node=node):
+                self._rejected.pop(node, None)
                 self._chronicle.connected(node)
                 self._report(now)
             case Disconnected(node=node):
@@ -126,7 +144,7 @@ class Statd:
                     self._since = now
                 self._leadership = message
                 if message.leader != self.me:
-                    self._notes = {}
+                    self._notes, self._held = {}, {}
                 self._report(now)
             case Applied() if who == LOCKD:
                 if self._ledger is not None:
@@ -137,6 +155,7 @@ class Statd:
                 self._report(now)
             case Notes() if who == CLUSTERD:
                 self._notes = {note.app: happenings.clipped(note.text) for note in message.notes[:MAX_INSTANCES]}
+                self._held = {each.node: each.until for each in message.held}
             case NewConfiguration() if who == SYNCD:
                 self.configuration = message.configuration
                 self._chronicle.nodes = self._nodes()
@@ -162,7 +181,7 @@ class Statd:
         if who == HBD:
             self._view = None
         elif who == CLUSTERD:
-            self._notes = {}
+            self._notes, self._held = {}, {}
         elif who == LOCKD and self._leadership is not None:
             # Whom to ask stays known; this node's own word about the log is no longer good.
             self._leadership = msgspec.structs.replace(self._leadership, ready=False)
@@ -281,7 +300,17 @@ class Statd:
             state=state,
             silent=self._silent_statds(ledger, now),
             here=self.me,
+            trouble=self._leadership.trouble if self._leadership is not None else "",
+            roles={node: self._role(node) for node in self._nodes()},
+            held={node: max(0.0, until - now) for node, until in self._held.items()},
+            refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
         )
+
+    def _role(self, node: NodeName) -> str:
+        cluster = self.configuration.cluster
+        if node not in cluster.voters:
+            return "observer"
+        return "witness" if cluster.node(node).witness else "voter"
 
     def _silent_statds(self, ledger: Ledger, now: float) -> tuple[NodeName, ...]:
         """As the master's statd sees it; nobody else is told."""
@@ -329,6 +358,8 @@ class Statd:
 
     def _why_not(self, state: str) -> str:
         up, voters = self._voters_up()
+        if state == "NO QUORUM" and self._leadership is not None and self._leadership.trouble:
+            return self._leadership.trouble
         if state == "NO QUORUM":
             return f"{up} of {voters} voters are up, {voters // 2 + 1} are needed: start the other nodes"
         return "a master is being elected"

@@ -9,6 +9,10 @@ given. On reqd's `Compare` it asks every node for its digest, and where one vers
     ACTIVATE  every node puts the staged version in force and tells its daemons
 
 A question is sent again until answered (RESEND) and every stage ends with STAGE_TIME.
+
+A command's `Bring` is the same with files of its own in the place of this node's, which have to be those that it began
+with; nodes that do not answer are left behind. A node that finds itself behind (`Follow`: the log names a newer
+version) asks all others for that one, and puts the first answer in force.
 """
 
 import re
@@ -18,24 +22,30 @@ from typing import Any
 
 import msgspec
 
-from truecl.core.contract import Connected, Done, Event, Left, Output, Received, Told
+from truecl.core.contract import Connected, Done, Event, Joined, Left, Output, Received, Told
 from truecl.core.outbox import Outbox
 from truecl.model.actions import Action
 from truecl.model.config import Configuration
-from truecl.model.ids import REQD, NodeName
+from truecl.model.ids import CLUSTERD, REQD, NodeName
+from truecl.model.report import Progress, Severity
 from truecl.wire.messages import (
     Activate,
     Activated,
     AskDigest,
+    AskVersion,
+    Bring,
     Compare,
     Compared,
     Digest,
+    Follow,
     Message,
     NewConfiguration,
     Refused,
+    Reply,
     Stage,
     Staged,
     Subscribe,
+    Version,
 )
 
 STAGE_TIME = 4.0
@@ -103,13 +113,15 @@ class Phase(StrEnum):
 @dataclass
 class _Comparison:
     who: str
-    request: Compare
+    request: Compare | Bring
     number: int
     phase: Phase = Phase.GATHER
     mine: Gathered = field(default_factory=lambda: Gathered(None))
     digests: dict[NodeName, Digest] = field(default_factory=dict)
     waiting: list[NodeName] = field(default_factory=list)
     wrong: dict[NodeName, str] = field(default_factory=dict)
+    left: list[NodeName] = field(default_factory=list)
+    """Nodes that did not answer a `Bring`."""
     deadline: float = 0.0
     resend_at: float = 0.0
 
@@ -126,6 +138,10 @@ class Syncd:
         self._asked: dict[int, tuple[NodeName, int, str]] = {}
         """Action id to the node that waits for its result (this one too), the number it gave, and a digest."""
         self._next = 1
+        self._acting: dict[str, None] = {}
+        """Who of the commands may change anything."""
+        self._following: tuple[int, str] | None = None
+        """Number and digest of the version that others were asked for."""
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
@@ -141,8 +157,12 @@ class Syncd:
                 self._received(node, message, now)
             case Done(id=id, result=result):
                 self._done(id, result, now)
+            case Joined(who=who, root=root):
+                if root:
+                    self._acting[who] = None
             case Left(who=who):
                 self._subscribers.pop(who, None)
+                self._acting.pop(who, None)
             case Connected(node=node):
                 self._resend((node,))
             case _:
@@ -162,6 +182,10 @@ class Syncd:
                 self._out.tell(who, NewConfiguration(self.configuration))
             case Compare() if who == REQD:
                 self._compare(who, message, now)
+            case Bring():
+                self._bring(who, message, now)
+            case Follow() if who == CLUSTERD:
+                self._follow(message)
             case Refused():
                 pass
             case _:
@@ -173,6 +197,10 @@ class Syncd:
         match message:
             case AskDigest() | Stage() | Activate():
                 self._serve(node, message)
+            case AskVersion():
+                self._serve(node, message)
+            case Version():
+                self._take_version(node, message)
             case Digest():
                 self._answered(node, message.number, message, "", now)
             case Staged() | Activated():
@@ -180,7 +208,7 @@ class Syncd:
             case _:
                 pass
 
-    def _serve(self, node: NodeName, message: AskDigest | Stage | Activate) -> None:
+    def _serve(self, node: NodeName, message: AskDigest | AskVersion | Stage | Activate) -> None:
         """This node's share of a comparison, its own or another's: one action, whose result is the answer."""
         if len(self._asked) >= MAX_ACTIONS:
             return  # it asks again
@@ -188,6 +216,8 @@ class Syncd:
         digest = ""
         if isinstance(message, AskDigest):
             action = GatherFiles()
+        elif isinstance(message, AskVersion):
+            digest, action = message.digest, GatherFiles()
         elif isinstance(message, Stage):
             digest = message.digest
             problem = unfit(message.files)
@@ -210,6 +240,10 @@ class Syncd:
                 if node == self.me:
                     self._gathered(result, now)
                     return
+                if digest:
+                    if result.digest == digest and not unfit(result.files):
+                        self._out.send(node, Version(number, digest, result.files))
+                    return
                 answer = Digest(
                     number, result.digest, result.problems[:NAMED_FILES], result.hashes, self.configuration.digest,
                     result.changed,
@@ -223,7 +257,9 @@ class Syncd:
                 self._reply(node, Activated(number, digest, result.reason), now)
 
     def _reply(self, node: NodeName, message: Staged | Activated, now: float = 0.0) -> None:
-        if node == self.me:
+        if node == self.me and self._following is not None and message.number == self._following[0]:
+            self._followed(message)
+        elif node == self.me:
             self._answered(node, message.number, message, message.reason, now)
         else:
             self._out.send(node, message)
@@ -235,12 +271,41 @@ class Syncd:
         for who in self._subscribers:
             self._out.tell(who, NewConfiguration(configuration))
 
+    # ---- behind -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, message: Follow) -> None:
+        """Asked again and again by clusterd until it is so: an earlier try that came to nothing is forgotten."""
+        if self._comparison is not None or message.digest == self.configuration.digest:
+            return
+        number, self._next = self._next, self._next + 1
+        self._following = (number, message.digest)
+        for node in self.configuration.cluster.nodes:
+            if node.name != self.me:
+                self._out.send(node.name, AskVersion(number, message.digest))
+
+    def _take_version(self, node: NodeName, message: Version) -> None:
+        if self._following == (message.number, message.digest):
+            self._serve(self.me, Stage(message.number, message.digest, message.files))
+
+    def _followed(self, message: Staged | Activated) -> None:
+        if self._following is None or message.reason or isinstance(message, Activated):
+            self._following = None
+        else:
+            self._serve(self.me, Activate(message.number, message.digest))
+
     # ---- a comparison -----------------------------------------------------------------------------------------------
 
-    def _compare(self, who: str, request: Compare, now: float) -> None:
+    def _bring(self, who: str, message: Bring, now: float) -> None:
+        problem = "" if who in self._acting else "only root changes the configuration"
+        if problem or (problem := unfit(message.files)):
+            self._out.tell(who, Refused(problem))
+        else:
+            self._compare(who, message, now)
+
+    def _compare(self, who: str, request: Compare | Bring, now: float) -> None:
         if self._comparison is not None:
             wrong = {self.me: "another comparison of configurations is under way; try again"}
-            self._out.tell(who, Compared(request.number, self.configuration.digest, wrong))
+            self._tell_end(who, request, self.configuration.digest, wrong)
             return
         number, self._next = self._next, self._next + 1
         self._comparison = _Comparison(who, request, number, waiting=[self.me], deadline=now + STAGE_TIME)
@@ -251,13 +316,18 @@ class Syncd:
         comparison = self._comparison
         if comparison is None or comparison.phase is not Phase.GATHER:
             return
-        comparison.mine = mine
+        request = comparison.request
         problem = "; ".join(mine.problems) if mine.configuration is None else unfit(mine.files)
+        if isinstance(request, Bring) and not problem:
+            if mine.digest not in (request.base, request.digest):
+                problem = f"the files here are another version ({mine.digest[:SHORT]}) than the change began with"
+            mine = Gathered(mine.configuration, (), request.digest, request.files)
+        comparison.mine = mine
         if problem:
             comparison.wrong[self.me] = problem
             self._finish()
             return
-        self._enter(Phase.DIGESTS, [node for node in comparison.request.nodes if node != self.me], now)
+        self._enter(Phase.DIGESTS, [node for node in request.nodes if node != self.me], now)
 
     def _enter(self, phase: Phase, nodes: list[NodeName], now: float) -> None:
         comparison = self._comparison
@@ -315,7 +385,8 @@ class Syncd:
             self._finish()
 
     def _judge(self, comparison: _Comparison, now: float) -> None:
-        if not comparison.request.sync:
+        request = comparison.request
+        if isinstance(request, Compare) and not request.sync:
             for node, theirs in comparison.digests.items():
                 if theirs.digest != comparison.mine.digest:
                     comparison.wrong[node] = difference(comparison.mine, theirs)
@@ -337,17 +408,29 @@ class Syncd:
         if comparison is None:
             return
         self._comparison = None
-        answer = Compared(comparison.request.number, comparison.mine.digest, comparison.wrong)
-        self._out.tell(comparison.who, answer)
+        for node in comparison.left:
+            text = f"{node} does not answer: it gets the new configuration when it is back"
+            self._out.tell(comparison.who, Reply("", Progress(text, Severity.WARN, verbose=False)))
+        self._tell_end(comparison.who, comparison.request, comparison.mine.digest, comparison.wrong)
+
+    def _tell_end(self, who: str, request: Compare | Bring, digest: str, wrong: dict[NodeName, str]) -> None:
+        if isinstance(request, Compare):
+            self._out.tell(who, Compared(request.number, digest, wrong))
+            return
+        for node, problem in sorted(wrong.items()):
+            self._out.tell(who, Reply("", Progress(f"{node}: {problem}", Severity.ERROR, verbose=False)))
+        self._out.tell(who, Reply("", code=1 if wrong else 0))
 
     def _wake(self, now: float) -> None:
         comparison = self._comparison
         if comparison is None:
             return
         if now >= comparison.deadline:
-            for node in comparison.waiting:
-                comparison.wrong[node] = _SILENT[comparison.phase]
-            comparison.waiting = []
+            silent, comparison.waiting = comparison.waiting, []
+            if comparison.phase is Phase.DIGESTS and isinstance(comparison.request, Bring):
+                comparison.left = silent
+            else:
+                comparison.wrong |= dict.fromkeys(silent, _SILENT[comparison.phase])
             if comparison.phase is Phase.DIGESTS:
                 self._judge(comparison, now)
             else:

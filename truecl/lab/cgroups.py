@@ -79,6 +79,11 @@ def thaw(group: str) -> None:
     write(f"{group}/cgroup.freeze", "0")
 
 
+def frozen(group: str) -> bool:
+    """Whether the group was told to freeze."""
+    return read(f"{group}/cgroup.freeze").strip() == "1"
+
+
 def kill(group: str) -> None:
     """SIGKILL to every process of the group and below, frozen or not. Raises OSError."""
     write(f"{group}/cgroup.kill", "1")

@@ -1,4 +1,5 @@
-"""A lab: a cluster on one machine. Each node is a set of namespaces with a file system, a network and power of its own.
+"""A lab: a cluster on one machine. Each node has a file system, a network and power of its own: it is a set of
+namespaces, or (`vm=True`) a kernel.
 
     with Lab.up(4, name="mine", bare=True) as lab:
         lab.exec("n1", ["hostname"]).check()
@@ -12,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from typing import Any
 
 from truecl.lab import cgroups, teardown
 from truecl.lab.description import (
+    KIND_KERNELS,
+    KIND_NAMESPACES,
     Description,
     LabNode,
     NodeState,
@@ -37,6 +39,8 @@ from truecl.lab.description import (
 from truecl.lab.errors import LabError, NoLab
 from truecl.lab.locks import locked
 from truecl.lab.machine import check_machine
+from truecl.lab.machines import PACKAGE, Machines, environment
+from truecl.lab.namespaces import Namespaces
 from truecl.lab.network import ANY, Cut, Network
 from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
 from truecl.lab.probing import Probing
@@ -44,11 +48,6 @@ from truecl.lab.switch import ENTER, PowerSwitch
 
 SERVICE = (sys.executable, "-m", "truecl.service.truecld")
 """What a node's first process keeps running."""
-DISK_SIZE = 64 << 20
-"""Bytes of a node's /var/lib/truecl, by default."""
-PAUSE_TIMEOUT = 60.0
-PACKAGE = str(Path(__file__).resolve().parents[2])
-"""The directory that holds the package truecl."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,14 @@ class Lab:
         self.network = Network(paths, description.ports, description.links)
         self._mount_point = cgroups.mount_point()
         self._switch = PowerSwitch(paths, self._mount_point)
+        self._machines = self._made_of()
+
+    def _made_of(self) -> Machines:
+        if self.description.kind == KIND_NAMESPACES:
+            return Namespaces(self.paths, self.description, self.network)
+        from truecl.lab.vm.kernels import Kernels  # of no use to most labs
+
+        return Kernels(self.paths, self.description, self.network)
 
     # ---- the lab as a whole -----------------------------------------------------------------------------------------
 
@@ -114,24 +121,28 @@ class Lab:
         bare: bool = False,
         service: Sequence[str] = SERVICE,
         shared: str = "",
-        disk_size: int = DISK_SIZE,
+        disk_size: int = 0,
         provide: Provision | None = None,
+        vm: bool = False,
     ) -> "Lab":
         """Make a lab of `count` nodes (or those in `names`), `witness` adds one more, and boot them all.
 
         `bare`: without truecl's service and configuration. `shared`: a directory of the machine instead of an empty
-        one for /shared. `provide`: fills the nodes' /etc/truecl instead of `truecl.lab.provision`.
+        one for /shared. `disk_size`: bytes of a node's own disk, if not the default. `provide`: fills the nodes'
+        /etc/truecl instead of `truecl.lab.provision`. `vm`: with kernels of their own, which boot in some seconds.
         """
         check_machine()
         paths = Paths(checked_name(name))
         wanted = names or [f"n{i}" for i in range(1, count + 1)]
-        described = describe(paths, wanted, links, witness, shared, () if bare else tuple(service))
+        kind = KIND_KERNELS if vm else KIND_NAMESPACES
+        described = describe(paths, wanted, links, witness, shared, () if bare else tuple(service), kind)
         with locked(paths.lock_file):
             if Path(paths.root).exists() or Path(paths.group(cgroups.mount_point())).exists():
                 raise LabError(f"lab '{name}' exists already: lha_lab down --name {name} removes it")
             teardown.remember_loops()
             lab = cls(paths, described)
             try:
+                lab._machines.prepare()
                 lab._lay_out(disk_size, provide)
                 lab._boot_all()
             except BaseException as problem:
@@ -176,7 +187,7 @@ class Lab:
             for node in nodes:
                 for part in ("etc", "log", "root"):
                     Path(f"{node.directory}/{part}").mkdir(parents=True)
-                making.append(self._make_disk(node, disk_size))
+                making.append(self._machines.make_disk(node, disk_size or self._machines.disk_size))
             self.network.create()
             self._switch.start()
             self._configure(provide)
@@ -198,14 +209,6 @@ class Lab:
             provide = provision.configure
         provide(self.description.nodes, [link_name(link) for link in range(1, self.description.links + 1)])
 
-    def _make_disk(self, node: LabNode, size: int) -> "subprocess.Popen[str]":
-        image = Path(self.paths.image(node.name))
-        with image.open("wb") as file:
-            file.truncate(size)
-        # All of it written now: no kernel thread that goes on initialising while the node runs.
-        options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-L", "truecl"]
-        return subprocess.Popen(["mkfs.ext4", *options, str(image)], stderr=subprocess.PIPE, text=True)
-
     def _boot_all(self) -> None:
         nodes = self.description.nodes
         with ThreadPoolExecutor(len(nodes)) as pool:
@@ -214,14 +217,10 @@ class Lab:
             for node in nodes:
                 self.wait_service(node.name)
 
-    def wait_service(self, node: str, timeout: float = 20.0) -> None:
+    def wait_service(self, node: str) -> None:
         """Wait until commands on the node find its request daemon. Raises LabError."""
-        socket_path = Path(f"/proc/{self.pid(node)}/root/run/truecl/reqd.sock")
-        deadline = time.monotonic() + timeout
-        while not socket_path.exists():
-            if time.monotonic() > deadline:
-                raise LabError(f"{node}: truecl's service did not start:\n{self.console(node)[-2000:]}")
-            time.sleep(0.01)
+        if not self._machines.wait_service(self.description.node(node), self.pid(node)):
+            raise LabError(f"{node}: truecl's service did not start:\n{self.console(node)[-2000:]}")
 
     # ---- power ------------------------------------------------------------------------------------------------------
 
@@ -247,15 +246,14 @@ class Lab:
         with locked(self.paths.node_lock(node)):
             if self.state(node) != "off":
                 raise LabError(f"{node} is {self.state(node)} already; lha_lab kill {node} cuts its power")
-            group = self._group(node)
-            Path(f"{group}/{SCOPE}").mkdir(parents=True, exist_ok=True)
+            Path(f"{self._group(node)}/{SCOPE}").mkdir(parents=True, exist_ok=True)
             self._end_silence(node)
-            cgroups.thaw(group)
-            write_json(self.paths.boot_file(node), self._boot_order(place))
+            self._machines.resume(place)
+            write_json(self.paths.boot_file(node), self._machines.boot_order(place))
             interfaces = [place.port.interface(link) for link in range(1, self.description.links + 1)]
             Path(self.paths.ports_file(node)).write_text(" ".join(interfaces), encoding="utf-8")
             with self._switch.connect() as connection, connection.makefile("rw", encoding="utf-8") as talk:
-                talk.write(f"spawn {node}\n")
+                talk.write(f"{self._machines.order} {node}\n")
                 talk.flush()
                 pid = int(self._reply(talk.readline(), "pid", node))
                 self._plug_in(place, pid)
@@ -268,8 +266,7 @@ class Lab:
 
     def _plug_in(self, node: LabNode, pid: int) -> None:
         with locked(f"{self.paths.cuts_file}.lock"):
-            self.network.disconnect(node.port)
-            self.network.connect(node.port, str(pid), f"--target={pid}", "--net")
+            self._machines.plug_in(node, pid)
             self.network.apply(load_cuts(self.paths), only=node.name)
 
     def _reply(self, line: str, word: str, node: str) -> str:
@@ -278,35 +275,17 @@ class Lab:
             raise LabError(f"{node} did not boot: {said} ({self.paths.console(node)})")
         return line.partition(" ")[2].strip()
 
-    def _boot_order(self, node: LabNode) -> dict[str, object]:
-        hosts = ["127.0.0.1 localhost", "::1 localhost"]
-        for other in self.description.nodes:
-            hosts += [f"{other.port.ipv4(1)} {other.name}", f"{other.port.ipv6(1)} {other.name}"]
-        agent = Path(__file__).with_name("fence_agent.py").read_text(encoding="utf-8")
-        return {
-            "name": node.name,
-            "directory": node.directory,
-            "power": self.paths.power_directory,
-            "shared": self.description.shared,
-            "shared_inside": self.paths.shared_inside(node.name),
-            "hosts": "".join(f"{line}\n" for line in hosts),
-            "agent": f"#!{sys.executable} -IS\n{agent}",
-            "keep": sorted({sys.prefix, sys.base_prefix, PACKAGE}),
-            "service": list(self.description.service),
-            "environment": self.environment(),
-        }
-
     def pause(self, node: str, silent: bool = False) -> None:
         """Stop all of the node's processes where they are; clocks run on. Its kernel still answers the network (ARP,
         ping, TCP's accept), as under a hanging user space; `silent` drops its frames too, as of a stopped VM."""
         self._running(node)
+        place = self.description.node(node)
         with self._held(), locked(self.paths.node_lock(node)):
             if silent:
                 links = range(1, self.description.links + 1)
                 pairs = [(link, *pair) for link in links for pair in ((ANY, node), (node, ANY))]
                 self._add_cuts(pairs, by="pause")
-            if not cgroups.freeze(self._group(node), PAUSE_TIMEOUT):
-                raise LabError(f"{node} does not stop: a process hangs in the kernel; lha_lab kill {node} ends it")
+            self._machines.pause(place, silent)
 
     def resume(self, node: str) -> None:
         """Let a paused node run on; harmless for one that runs."""
@@ -315,7 +294,7 @@ class Lab:
             raise LabError(f"{node} is off; lha_lab boot {node} switches it on")
         with self._held(), locked(self.paths.node_lock(node)):
             self._end_silence(node)
-            cgroups.thaw(self._group(node))
+            self._machines.resume(self.description.node(node))
 
     def _end_silence(self, node: str) -> None:
         self._remove_cuts(lambda cut: cut.by == "pause" and node in (cut.source, cut.target))
@@ -341,6 +320,10 @@ class Lab:
             raise LabError(f"no link {link}: lab '{self.paths.name}' has 1 to {self.description.links}")
         if unplug and (source or one_way):
             raise LabError("a cable is out in both directions and for everybody: --unplug goes with --link alone")
+        if unplug and not self._machines.carrier:
+            raise LabError(
+                "a node with a kernel (--vm) does not see that a cable is out: cut the link without --unplug"
+            )
         if source == node:
             raise LabError(f"{node} cannot be cut from itself")
         pairs = []
@@ -385,14 +368,13 @@ class Lab:
     def command(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in a node or the client; in the node it dies with the node's power."""
         if node == CLIENT:
-            enter = [f"--net={self.paths.client_namespace}"]
+            enter = ["nsenter", f"--net={self.paths.client_namespace}", "--", *argv]
             group = f"{self.paths.group(self._mount_point)}/{CLIENT}"
         else:
             self._running(node)
-            pid = NodeState.load(self.paths, node).pid
-            enter = [f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+            enter = self._machines.enter(self.description.node(node), NodeState.load(self.paths, node).pid, argv)
             group = f"{self._group(node)}/{SCOPE}"
-        return ["/bin/sh", "-c", ENTER, f"{group}/cgroup.procs", "nsenter", *enter, "--", *argv]
+        return ["/bin/sh", "-c", ENTER, f"{group}/cgroup.procs", *enter]
 
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
         """Start a command in a node or the client; `options` as subprocess.Popen has them."""
@@ -415,19 +397,10 @@ class Lab:
         """Run a command on this terminal; returns its exit code."""
         return subprocess.run(self.command(node, argv), env=self._environment_for(node), check=False).returncode
 
-    def environment(self) -> dict[str, str]:
-        """What the node's service and commands find in their environment."""
-        path = [str(Path(sys.executable).parent), f"{PACKAGE}/bin"]
-        path += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        found = {"PATH": ":".join(path), "HOME": "/root", "LANG": "C.UTF-8"}
-        if Path(PACKAGE).name not in ("site-packages", "dist-packages"):
-            found["PYTHONPATH"] = PACKAGE
-        return found
-
     def _environment_for(self, node: str) -> Mapping[str, str]:
         if node == CLIENT:
             return {**os.environ, "PYTHONPATH": PACKAGE}
-        return {**self.environment(), "TERM": os.environ.get("TERM", "dumb")}
+        return {**environment(), "TERM": os.environ.get("TERM", "dumb")}
 
     def probe(self, target: str, **options: Any) -> Probing:
         """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing."""
@@ -437,10 +410,9 @@ class Lab:
 
     def state(self, node: str) -> str:
         """on, off or paused."""
-        group = self._group(node)
-        if not cgroups.event(group, "populated"):
+        if not cgroups.event(self._group(node), "populated"):
             return "off"
-        return "paused" if cgroups.read(f"{group}/cgroup.freeze").strip() == "1" else "on"
+        return "paused" if self._machines.paused(self.description.node(node)) else "on"
 
     def pid(self, node: str) -> int:
         """The machine's number of the node's PID 1. Raises LabError when the node is off."""

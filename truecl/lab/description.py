@@ -14,6 +14,8 @@ from truecl.lab.network import ANY, CLIENT_INDEX, Cut, Port
 from truecl.lab.paths import CLIENT, Paths
 
 MOST_NODES = 64
+KIND_NAMESPACES, KIND_KERNELS = "namespaces", "kernels"
+"""What nodes are made of."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -78,6 +80,7 @@ class Description:
     """Command line that a node's first process keeps running; empty: none (`--bare`)."""
     shared: str
     created: str
+    kind: str
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -145,7 +148,7 @@ def write_json(path: str, value: object) -> None:
 
 
 def describe(
-    paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str, service: tuple[str, ...]
+    paths: Paths, names: Sequence[str], links: int, witness: bool, shared: str, service: tuple[str, ...], kind: str
 ) -> Description:
     """A lab's layout out of what was asked. Raises LabError."""
     wanted = [*names, *(["witness"] if witness else [])]
@@ -166,7 +169,7 @@ def describe(
     )
     created = time.strftime("%Y-%m-%d %H:%M:%S")
     where = str(Path(shared).resolve()) if shared else paths.shared
-    return Description(paths.name, nodes, links, service, where, created)
+    return Description(paths.name, nodes, links, service, where, created, kind)
 
 
 def checked_name(name: str) -> str:

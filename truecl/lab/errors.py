@@ -9,5 +9,9 @@ class NoLab(LabError):
     """There is no lab of this name."""
 
 
+class Unavailable(LabError):
+    """What only --vm needs cannot be had on this machine."""
+
+
 class NetworkFailed(LabError):
     """A command of iproute2 failed: its words."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -43,10 +44,7 @@ def main() -> None:
     loop, keep = loops.attach(paths.image(node))
     kernel.unshare(NAMESPACES)
     cgroups.write(f"{group}/{SCOPE}/cgroup.procs", "0")
-    for scope, settings in NETWORK.items():
-        for key, value in settings.items():
-            if os.path.exists(f"/proc/sys/net/ipv6/conf/{scope}/{key}"):
-                cgroups.write(f"/proc/sys/net/ipv6/conf/{scope}/{key}", value)
+    set_network()
     pid = os.fork()
     if pid:
         connection.sendall(f"pid {pid}\n".encode())
@@ -62,16 +60,27 @@ def main() -> None:
     connection.settimeout(GO_TIMEOUT)
     if connection.recv(16) != b"go\n":
         os._exit(1)
-    run(boot["service"], boot["environment"], connection)
+
+    def up() -> None:
+        connection.sendall(b"up\n")
+        connection.close()
+
+    run(boot["service"], boot["environment"], up)
 
 
-def run(service: list[str], environment: dict[str, str], connection: socket.socket) -> None:
-    """Reap for ever; keep `service` (empty: none) running."""
+def set_network() -> None:
+    for scope, settings in NETWORK.items():
+        for key, value in settings.items():
+            if os.path.exists(f"/proc/sys/net/ipv6/conf/{scope}/{key}"):
+                cgroups.write(f"/proc/sys/net/ipv6/conf/{scope}/{key}", value)
+
+
+def run(service: list[str], environment: dict[str, str], up: Callable[[], None]) -> None:
+    """Reap for ever; keep `service` (empty: none) running; `up` is called when it was started for the first time."""
     awaited = {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     running = start(service, environment) if service else 0
-    connection.sendall(b"up\n")
-    connection.close()
+    up()
     restart_at = 0.0
     while True:
         if restart_at:

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import signal
+from collections.abc import Collection
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -14,10 +16,12 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
 MNT_DETACH = 2
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 0, 1, 2, 3
 
 # Numbers since 2019 are the same on every architecture.
 _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 430, 431, 432, 442
+_FINIT_MODULE = {"x86_64": 313}
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 
@@ -57,11 +61,42 @@ def become_subreaper() -> None:
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
-def make_read_only(target: str) -> None:
-    """The mount at `target` and all below it (mount_setattr, Linux 5.12)."""
-    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
-    where = (_MOUNT_SETATTR, _AT_FDCWD, target.encode(), _AT_RECURSIVE)
-    _check(_libc.syscall(*where, ctypes.byref(attributes), ctypes.sizeof(attributes)), target)
+def die_with_parent() -> None:
+    """SIGKILL for this process when the thread that forked it ends."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+def keep_capabilities(kept: Collection[int]) -> None:
+    """Of this process's next program; none can be won back."""
+    number = 0
+    while number in kept or _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) == 0:
+        number += 1  # up to the last that the kernel knows
+    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+def load_module(path: str) -> None:
+    """A kernel module's file; the modules that it leans on must be there."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syscall(_FINIT_MODULE[os.uname().machine], fd, b"", 0), path)
+    finally:
+        os.close(fd)
+
+
+def make_read_only(target: str, below: bool = True) -> None:
+    """The mount at `target` and those below it (mount_setattr, Linux 5.12)."""
+    _set_mount(target, _MOUNT_ATTR_RDONLY, 0, _AT_RECURSIVE if below else 0)
+
+
+def make_writable(target: str) -> None:
+    """The mount at `target` alone."""
+    _set_mount(target, 0, _MOUNT_ATTR_RDONLY, 0)
+
+
+def _set_mount(target: str, attributes: int, cleared: int, flags: int) -> None:
+    change = (ctypes.c_uint64 * 4)(attributes, cleared, 0, 0)
+    where = (_MOUNT_SETATTR, _AT_FDCWD, target.encode(), flags)
+    _check(_libc.syscall(*where, ctypes.byref(change), ctypes.sizeof(change)), target)
 
 
 def detached_mount(kind: str, device: str) -> int:

@@ -92,23 +92,34 @@ class Network:
         self.connect(self._ports[CLIENT], self._paths.client_namespace, f"--net={self._paths.client_namespace}")
 
     def connect(self, port: Port, namespace: str, *enter: str) -> None:
-        """Plug a node (its new, empty namespace) in on every link, under the cuts that are in force.
+        """Give a node (its new, empty namespace) a cable to every link, plugged in.
 
         `namespace` is what iproute2's `netns` takes: a process or a path; `enter` the options of nsenter for it.
         """
-        lines, inside = [], ["link set lo up"]
+        ends = "link add {} type veth peer name eth{} address {} netns {}"
+        cables = (ends.format(port.interface(link), link - 1, port.mac(link), namespace) for link in self._links)
+        run_batch(IP, cables, self._switch)
+        self.plug_in(port)
+        run_batch(IP, self.inside(port), *enter)
+
+    def plug_in(self, port: Port) -> None:
+        """The switch's ends of a node's cables, which are there already."""
+        names = [port.interface(link) for link in self._links]
+        masters = (f"link set {port.interface(link)} addrgenmode none master br{link} up" for link in self._links)
+        run_batch(IP, masters, self._switch)
+        run_batch(TC, (f"qdisc add dev {name} clsact" for name in names), self._switch)
+
+    def inside(self, port: Port) -> list[str]:
+        """What `ip` does in the node itself, where its ends of the cables are eth0, eth1, …"""
+        lines = ["link set lo up"]
         for link in self._links:
-            name, eth = port.interface(link), f"eth{link - 1}"
-            lines.append(f"link add {name} type veth peer name {eth} address {port.mac(link)} netns {namespace}")
-            lines.append(f"link set {name} addrgenmode none master br{link} up")
-            inside += [
+            eth = f"eth{link - 1}"
+            lines += [
                 f"link set {eth} up",
                 f"addr add {port.ipv4(link)}/24 brd + dev {eth}",
                 f"addr add {port.ipv6(link)}/64 dev {eth} nodad",
             ]
-        run_batch(IP, lines, self._switch)
-        run_batch(TC, (f"qdisc add dev {port.interface(link)} clsact" for link in self._links), self._switch)
-        run_batch(IP, inside, *enter)
+        return lines
 
     def disconnect(self, port: Port) -> None:
         """Remove what a dead node left at the switch; its namespace takes it away too, but in its own time."""

@@ -5,6 +5,8 @@ GROUP = "truecl-lab"
 CLIENT = "client"
 SCOPE = "init.scope"
 """The cgroup, in a node's, where its processes live; the node's own stays empty, as cgroup v2 wants it."""
+AGENT_GROUP = "lab"
+"""The cgroup, in a node that has a kernel, of what serves the lab there: it runs on when the node is paused."""
 
 
 class Paths:
@@ -47,6 +49,14 @@ class Paths:
     def mode_file(self, node: str) -> str:
         """How the power switch treats orders for this node: 'ok', 'refuse' or 'slow SECONDS'."""
         return f"{self.node(node)}/power-mode"
+
+    def scratch(self, node: str) -> str:
+        """What user-mode Linux itself writes, a directory for each start of the kernel; emptied by the next boot."""
+        return f"{self.node(node)}/uml"
+
+    def paused_file(self, node: str) -> str:
+        """There while all that runs in a node with a kernel is stopped, and the kernel is not."""
+        return f"{self.node(node)}/paused"
 
     def ports_file(self, node: str) -> str:
         """Names of the node's switch ports."""

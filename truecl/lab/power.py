@@ -4,8 +4,8 @@ Run as a script: `power.py LAB`, in the switch's network namespace. It hears two
 - `power.sock`, seen inside every node as /lab/power.sock: `off NODE`, `on NODE`, `reboot NODE`, `status NODE`, `list`.
   Answers `ok on`, `ok off` or `error TEXT`; off only when the node is truly off. The mode (`Paths.mode_file`) can make
   it slow, or make it refuse.
-- `control.sock`, for the lab's own commands: `cut NODE` whatever the mode; `spawn NODE`, which hands the connection to
-  the node's first process.
+- `control.sock`, for the lab's own commands: `cut NODE` whatever the mode; `spawn NODE` or, where nodes have kernels,
+  `kernel NODE`, which hands the connection to the node's first process.
 
 Each request is a process of its own, so a slow one holds up no other. Imports little: it must be up at once.
 """
@@ -30,6 +30,8 @@ REQUEST_TIMEOUT = 5.0
 LIFETIME = 120
 """Seconds after which a request's process ends, whatever it waits for."""
 VERBS = ("off", "on", "reboot", "status", "list")
+FIRST = {"spawn": "init.py", "kernel": "vm/machine.py"}
+"""A node's first process, by the verb that starts it."""
 
 
 class Refused(Exception):
@@ -78,8 +80,8 @@ def _serve(paths: Paths, mount_point: str, connection: socket.socket, fence: boo
         verb, _, node = request.partition(" ")
         if verb != "list" and node not in os.listdir(f"{paths.root}/nodes"):
             raise Refused(f"no node {node!r} in this lab")
-        if not fence and verb == "spawn":
-            _spawn(paths, node, connection)
+        if not fence and verb in FIRST:
+            _spawn(paths, node, FIRST[verb], connection)
         answer = _fence(paths, mount_point, verb, node) if fence else _control(paths, mount_point, verb, node)
     except (Refused, powercut.CutFailed, OSError) as problem:
         answer = f"error {problem}"
@@ -146,7 +148,7 @@ def node_lock(paths: Paths, node: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _spawn(paths: Paths, node: str, connection: socket.socket) -> None:
+def _spawn(paths: Paths, node: str, script: str, connection: socket.socket) -> None:
     """Become the node's first process, with the connection as descriptor 0 and its log as the others."""
     log = os.open(paths.console(node), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(connection.fileno(), 0)
@@ -154,8 +156,8 @@ def _spawn(paths: Paths, node: str, connection: socket.socket) -> None:
     os.dup2(log, 2)
     signal.alarm(0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    script = f"{PACKAGE}/truecl/lab/init.py"
-    os.execv(sys.executable, [sys.executable, "-I", "-S", script, paths.name, node])
+    arguments = ["-I", "-S", f"{PACKAGE}/truecl/lab/{script}", paths.name, node]
+    os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def _boot(paths: Paths, node: str, mount_point: str) -> None:

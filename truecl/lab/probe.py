@@ -20,6 +20,8 @@ from collections import Counter
 
 NODE = r"(?im)^X-Node:[ \t]*(\S+)"
 """Where an answer names the node that gave it: group 1."""
+NUMBER = "{try}"
+"""In the path: stands for the number of the try, from 1."""
 MOST_TRIES = 512
 """Open at once."""
 MOST_BYTES = 1 << 20
@@ -30,8 +32,9 @@ CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
 class Try:
     """One connection: made, asked, answered or given up at `deadline`."""
 
-    def __init__(self, sock: socket.socket, request: bytes, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, number: int, request: bytes, deadline: float) -> None:
         self.sock = sock
+        self.number = number
         self.request = request
         self.deadline = deadline
         self.answer = b""
@@ -66,6 +69,8 @@ class Tally:
         self.last: float | None = None
         self.nodes: Counter[str] = Counter()
         self.changes: list[tuple[float, str]] = []
+        self.answered: list[int] = []
+        """Numbers of the tries, where they are told to the application."""
         self.outages: list[tuple[float, float]] = []
         self.longest = 0.0
 
@@ -104,6 +109,7 @@ class Tally:
             "outages": [{"at": round(start, 4), "length": round(length, 4)} for start, length in self.outages],
             "nodes": dict(sorted(self.nodes.items())),
             "changes": [{"at": round(start, 4), "node": node} for start, node in self.changes],
+            "answered": self.answered,
         }
 
 
@@ -114,6 +120,7 @@ class Client:
         self.options = options
         self.http = options.send is None
         host = f"[{options.address}]" if ":" in options.address else options.address
+        self.numbered = NUMBER in options.path
         get = f"GET {options.path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         self.request = (get if self.http else options.send).encode()
         self.family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
@@ -137,7 +144,9 @@ class Client:
         if len(self.open) >= MOST_TRIES:
             self._close(next(iter(self.open.values())))
         sock = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        attempt = Try(sock, self.request, now + self.options.timeout)
+        number = self.tally.tries
+        request = self.request.replace(NUMBER.encode(), str(number).encode()) if self.numbered else self.request
+        attempt = Try(sock, number, request, now + self.options.timeout)
         sock.connect_ex((self.options.address, self.options.port))
         self.open[sock.fileno()] = attempt
         self.selector.register(sock, selectors.EVENT_WRITE, attempt)
@@ -160,14 +169,16 @@ class Client:
             return
         if complete(attempt.answer, self.http, closed):
             if accepted(attempt.answer, self.http, self.options.expect):
-                self._count(attempt.answer)
+                self._count(attempt)
             self._close(attempt)
         elif closed or len(attempt.answer) > MOST_BYTES:
             self._close(attempt)
 
-    def _count(self, answer: bytes) -> None:
+    def _count(self, attempt: Try) -> None:
         now = time.monotonic()
-        found = re.search(self.options.node, answer.decode("utf-8", "replace"))
+        if self.numbered:
+            self.tally.answered.append(attempt.number)
+        found = re.search(self.options.node, attempt.answer.decode("utf-8", "replace"))
         node = found.group(1) if found else "?"
         if self.tally.answer(node, now):
             say({"answer": {"at": round(now - self.tally.started, 4), "node": node}})

@@ -36,6 +36,8 @@ class ProbeResult:
     """Answers by the node that gave them; '?' where it did not say."""
     changes: tuple[tuple[float, str], ...]
     """When another node began to answer."""
+    answered: tuple[int, ...] = ()
+    """Which tries were, where `path` has their number in it (`{try}`)."""
 
 
 class Probing:
@@ -144,4 +146,5 @@ def read_result(said: dict[str, Any]) -> ProbeResult:
         outages=tuple(Outage(outage["at"], outage["length"]) for outage in said["outages"]),
         nodes=said["nodes"],
         changes=tuple((change["at"], change["node"]) for change in said["changes"]),
+        answered=tuple(said["answered"]),
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 import yaml
 
 from truecl.commands import init
+from truecl.commands.bundle import Refused
 from truecl.lab.description import LabNode
 from truecl.lab.errors import LabError
+from truecl.model.config import Profile
 from truecl.model.ids import LinkName, NodeName
 
 CLUSTER = "lab"
@@ -17,7 +19,14 @@ USER = "truecl"
 """Runs the daemons without privilege, and so must read the keys."""
 
 
-def configure(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
+def configure(
+    nodes: Sequence[LabNode],
+    links: Sequence[str],
+    profile: Profile = "normal",
+    fenced: bool = True,
+    fence_timeout: str = "20s",
+    fence_delay: str = "",
+) -> None:
     """Authority, keys and cluster.yaml into every node's /etc/truecl, as an operator does it. Raises LabError."""
     first = nodes[0]
     request = init.InitRequest(
@@ -26,12 +35,12 @@ def configure(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         this=NodeName(first.name),
         links=tuple(LinkName(link) for link in links),
     )
-    text = cluster_yaml(nodes, links)
+    text = cluster_yaml(nodes, links, profile, fenced, fence_timeout, fence_delay)
     try:
         made = init.init(_environment(first), request)
         for node in nodes[1:]:
             init.join(_environment(node), Path(made.bundles[NodeName(node.name)]))
-    except init.Refused as problem:
+    except Refused as problem:
         raise LabError("\n".join(problem.problems)) from None
     for node in nodes:
         (node.etc / "cluster.yaml").write_text(text, encoding="utf-8")
@@ -45,12 +54,28 @@ def _environment(node: LabNode) -> init.Environment:
     return init.Environment(directory=node.etc, now=time.time(), owner=owner)
 
 
-def cluster_yaml(nodes: Sequence[LabNode], links: Sequence[str]) -> str:
-    """The text of cluster.yaml."""
+def cluster_yaml(
+    nodes: Sequence[LabNode],
+    links: Sequence[str],
+    profile: Profile = "normal",
+    fenced: bool = True,
+    fence_timeout: str = "20s",
+    fence_delay: str = "",
+) -> str:
+    """The text of cluster.yaml. `fenced`: with the lab's power switch as fence device. `fence_delay`: the first node's,
+    where it is not to be the default."""
     entries: dict[str, dict[str, object]] = {}
     for node in nodes:
-        fence = {"agent": node.fence_agent, "parameters": node.fence_parameters, "timeout": "20s", "verify": True}
-        entries[node.name] = {**node.addresses, "fence": fence}
+        fence = {
+            "agent": node.fence_agent,
+            "parameters": node.fence_parameters,
+            "timeout": fence_timeout,
+            "verify": True,
+        }
+        entries[node.name] = {**node.addresses, **({"fence": fence} if fenced else {})}
+        if fence_delay and node is nodes[0]:
+            entries[node.name]["fence_delay"] = fence_delay
         if node.witness:
             entries[node.name]["witness"] = True
-    return yaml.safe_dump({"cluster": CLUSTER, "links": list(links), "nodes": entries}, sort_keys=False)
+    text = {"cluster": CLUSTER, "links": list(links), "profile": profile, "nodes": entries}
+    return yaml.safe_dump(text, sort_keys=False)

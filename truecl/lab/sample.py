@@ -19,14 +19,17 @@ WEBAPP = Path(__file__).with_name("webapp.py")
 
 
 def application_yaml(nodes: Sequence[str], image: str, autostart: bool = False) -> str:
-    """conf/apps/web.yaml of the lab. `image` is its path as the nodes see it."""
-    run = ["/usr/bin/python3", "-I", "-S", str(WEBAPP), MOUNT, ADDRESS, str(PORT)]
+    """conf/apps/web.yaml of the lab. `image` is its path as the nodes see it; '' for none: an address alone."""
+    run = ["/usr/bin/python3", "-I", "-S", str(WEBAPP), MOUNT if image else "/tmp", ADDRESS, str(PORT)]
+    storage = {
+        "volumes": {"data": {"type": "file", "image": image}},
+        "filesystems": [{"type": "ext4", "mount": MOUNT}],
+    }
     return yaml.safe_dump(
         {
             "nodes": list(nodes),
             "autostart": autostart,
-            "volumes": {"data": {"type": "file", "image": image}},
-            "filesystems": [{"type": "ext4", "mount": MOUNT}],
+            **(storage if image else {}),
             "addresses": [ADDRESS],
             "programs": {APP: {"run": run}},
         },
@@ -51,10 +54,12 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
     install(nodes)
 
 
-def install(nodes: Sequence[LabNode], autostart: bool = False) -> None:
+def install(nodes: Sequence[LabNode], autostart: bool = False, storage: bool = True) -> None:
     """The image into the lab's shared directory, the application's file into every node's configuration."""
-    make_image(nodes[0].shared / f"{APP}.img")
-    text = application_yaml([node.name for node in nodes if not node.witness], f"/shared/{APP}.img", autostart)
+    image = f"/shared/{APP}.img" if storage else ""
+    if storage:
+        make_image(nodes[0].shared / f"{APP}.img")
+    text = application_yaml([node.name for node in nodes if not node.witness], image, autostart)
     for node in nodes:
         (node.etc / "apps").mkdir(exist_ok=True)
         (node.etc / "apps" / f"{APP}.yaml").write_text(text, encoding="utf-8")

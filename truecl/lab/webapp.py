@@ -3,7 +3,8 @@
     webapp.py DIRECTORY ADDRESS PORT
 
 Each start adds a synced line to DIRECTORY/starts; `GET /` answers who serves, and every line there is; `GET /add?TEXT`
-adds a synced line to DIRECTORY/notes and answers only then, so what was answered must survive any power cut.
+adds a synced line to DIRECTORY/notes, the generation before the text, and answers only then: what was answered must
+survive any power cut, and the generations never go back.
 Nothing but builtins and sockets is imported: it listens some 20 ms after its exec.
 """
 
@@ -33,11 +34,14 @@ def read(path: str) -> bytes:
         return b""
 
 
+GENERATION = os.environ.get("TRUECL_GENERATION", "?")
+
+
 def answer(request: bytes, directory: str, node: str) -> bytes:
     """The body for one request."""
     path = request.split(b" ")[1].decode("ascii", "replace") if request.count(b" ") >= 2 else "/"
     if path.startswith("/add?"):
-        append(f"{directory}/notes", path[5:])
+        append(f"{directory}/notes", f"{GENERATION} {path[5:]}")
         return f"noted by {node}\n".encode()
     return f"served by {node}\n".encode() + read(f"{directory}/starts") + read(f"{directory}/notes")
 
@@ -65,7 +69,7 @@ def main() -> None:
     directory, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     node = os.environ.get("TRUECL_NODE", socket.gethostname())
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
-    append(f"{directory}/starts", f"started on {node}, generation {os.environ.get('TRUECL_GENERATION', '?')}")
+    append(f"{directory}/starts", f"started on {node}, generation {GENERATION}")
     serve(directory, address, port, node)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from truecl.model.ids import AppName, LinkName, NodeName
 from truecl.model.ledger import ALWAYS, Proof
+from truecl.model.membership import MAX_VOTERS
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -29,6 +30,27 @@ class Timing(Value, frozen=True):
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
+    address_allowance: float = 0.1
+    """The same, to the removal of the floating addresses alone: all that 'expired' waits for where nothing but they
+    lead to an application (`truecl.model.step.addressed`)."""
+
+
+Profile = Literal["normal", "fast"]
+
+PROFILES: dict[Profile, Timing] = {
+    "normal": Timing(),
+    "fast": Timing(
+        heartbeat=0.05,
+        detection=0.15,
+        election=0.5,
+        lease=0.5,
+        renewal=0.15,
+        drift=0.025,
+        stop_allowance=2.5,
+        address_allowance=0.05,
+    ),
+}
+"""What stands where `timing:` says nothing else. docs/timing.md says what `fast` costs."""
 
 
 class LinkConfig(Value, frozen=True):
@@ -99,7 +121,12 @@ class NodeConfig(Value, frozen=True):
     """Its levels, tried in this order until one switched it off; empty: it cannot be fenced."""
     witness: bool = False
     """Votes, never runs an application."""
+    observer: bool = False
+    """Never votes: it follows the log, and runs applications."""
     watchdog: WatchdogConfig = WatchdogConfig()
+    fence_delay: float | None = None
+    """Seconds of silence for which the other of two nodes waits before it has this one fenced, so that of two which
+    cannot hear each other this one wins. None: `ClusterConfig.fence_delay` decides."""
 
 
 class Ports(Value, frozen=True):
@@ -113,12 +140,19 @@ class Ports(Value, frozen=True):
     hbd: int = 7425
 
 
+DUEL_MARGIN = 1.0
+"""Seconds by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose each other do
+not notice at the same moment."""
+
+
 class ClusterConfig(Value, frozen=True):
     """cluster.yaml."""
 
     name: str
     links: tuple[LinkConfig, ...]
     nodes: tuple[NodeConfig, ...]
+    profile: Profile = "normal"
+    """Which durations `timing` was read upon; of no further use."""
     timing: Timing = Timing()
     ports: Ports = Ports()
     on_quorum_loss: Literal["stop", "freeze"] = "stop"
@@ -131,11 +165,28 @@ class ClusterConfig(Value, frozen=True):
                 return node
         raise KeyError(name)
 
+    def fence_delay(self, name: NodeName) -> float:
+        """Of two nodes: how long the other waits before it has `name` fenced. By default the first of them is the one
+        that is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
+        node = self.node(name)
+        if node.fence_delay is not None:
+            return node.fence_delay
+        if len(self.voters) != 2 or name != self.voters[0]:
+            return 0.0
+        other = self.node(self.voters[1])
+        if not other.fence:
+            return 0.0
+        return worst_time(other.fence) + DUEL_MARGIN + self.fence_delay(other.name)
+
     @property
     def voters(self) -> tuple[NodeName, ...]:
-        """The first seven nodes, witnesses before others, in the file's order."""
-        ordered = sorted(self.nodes, key=lambda node: not node.witness)
-        chosen = {node.name for node in ordered[:7]}
+        """The first seven nodes that may vote, witnesses before others, in the file's order."""
+        return self.voters_without(None)
+
+    def voters_without(self, gone: NodeName | None) -> tuple[NodeName, ...]:
+        """The voters, if the node `gone` were not there."""
+        able = [node for node in self.nodes if not node.observer and node.name != gone]
+        chosen = {node.name for node in sorted(able, key=lambda node: not node.witness)[:MAX_VOTERS]}
         return tuple(node.name for node in self.nodes if node.name in chosen)
 
 

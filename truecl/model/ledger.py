@@ -43,6 +43,8 @@ class Grant(msgspec.Struct, frozen=True):
     more."""
     watchdog: float = 0.0
     """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
+    addressed: bool = False
+    """With EXPIRED: nothing but floating addresses leads to it, so that it waits for `address_allowance` alone."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -99,6 +101,30 @@ class Watchdog(msgspec.Struct, frozen=True):
     """Its clock runs while the node is stopped, so that it counts in a proof."""
 
 
+class Standby(msgspec.Struct, frozen=True):
+    """An operator set the node aside: it keeps its vote, and nothing new is placed there."""
+
+    operator: str
+    keep: bool = False
+    """What runs there stays; otherwise it moves away where another node will do."""
+
+
+class Presence(StrEnum):
+    """Of a node that was lost before."""
+
+    AWAY = "away"
+    HELD = "held"
+    """Back, and given nothing new for a while."""
+    BACK = "back"
+
+
+class Losses(msgspec.Struct, frozen=True):
+    """How often a node was lost since it was last well for long."""
+
+    count: int
+    presence: Presence
+
+
 class Lock(msgspec.Struct, frozen=True):
     """An operator's lock, held while one operation on `name` goes on."""
 
@@ -115,6 +141,7 @@ class LeaseTiming(msgspec.Struct, frozen=True):
     lease: float
     drift: float
     stop_allowance: float
+    address_allowance: float = 0.0
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -129,6 +156,13 @@ class Ledger(msgspec.Struct, frozen=True):
     """Armed ones; of a node that is not here nothing is known."""
     digest: str = ""
     """Of the configuration that the cluster runs with."""
+    former: tuple[str, ...] = ()
+    """Digests of the configurations before that, the latest first: a node that holds one of them is behind."""
+    level: int = 1
+    """The commands that the log may hold (LEVELS): all members have said that they know them. It only rises."""
+    standby: dict[NodeName, Standby] = {}
+    losses: dict[NodeName, Losses] = {}
+    """Nodes that were lost, until they have been well for long."""
     timings: tuple[LeaseTiming, ...] = ()
     """The first is in force: leases are given with it. Leases of the others may still hold, and every proof is
     reckoned with the longest. Empty before the first `Configure`: no lease is given."""
@@ -175,6 +209,7 @@ class GiveGrant(Command, frozen=True):
     failover: bool = False
     proofs: tuple[Proof, ...] = ALWAYS
     """EXPIRED_WATCHDOG is left out where the log knows no watchdog of the node that counts."""
+    addressed: bool = False
 
 
 class OrderFence(Command, frozen=True):
@@ -190,6 +225,18 @@ class ConfirmFence(Command, frozen=True):
 
     node: NodeName
     index: Index
+    vouched: str = ""
+
+
+class Excluded(Command, frozen=True):
+    """Follows the exclusion of `node`: the fence that allowed it, order and confirmation in one.
+
+    Without a quorum no order could be committed before the device was asked; `generations` is what was known to be
+    granted to the node then, and was on this node's disk before the device was asked (docs/decisions/0005).
+    """
+
+    node: NodeName
+    generations: tuple[Generation, ...]
     vouched: str = ""
 
 
@@ -237,10 +284,50 @@ class SettleTiming(Command, frozen=True):
     index: Index
 
 
+class RaiseLevel(Command, frozen=True):
+    """Every member of the log has said that it knows the commands of this level. One that knew fewer could not apply
+    them, and would have to stop."""
+
+    level: int
+
+
+class SetStandby(Command, frozen=True):
+    """The operator's word; None: the node is used again."""
+
+    node: NodeName
+    standby: Standby | None
+
+
+class RecordLosses(Command, frozen=True):
+    """Applied only while the ledger says `before` of the node; None: nothing is remembered of it."""
+
+    node: NodeName
+    before: Losses | None
+    after: Losses | None
+
+
+class ClearFailures(Command, frozen=True):
+    """The operator's word: this application's failures are repaired, on this node; None: every one."""
+
+    app: AppName | None
+    node: NodeName | None
+
+
 AnyCommand = Union[
-    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, CancelFence,
+    SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
     TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
+    RaiseLevel, SetStandby, RecordLosses, ClearFailures,
 ]  # fmt: skip
+
+LEVELS: dict[type[Command], int] = {
+    SetWanted: 1, EndGrant: 1, GiveGrant: 1, OrderFence: 1, ConfirmFence: 1, Excluded: 1, CancelFence: 1,
+    TakeLock: 1, FreeLock: 1, RecordBoot: 1, RecordWatchdog: 1, Configure: 1, SettleTiming: 1,
+    RaiseLevel: 2, SetStandby: 2, RecordLosses: 2, ClearFailures: 2,
+}  # fmt: skip
+"""From which level of the log on each command may stand in it (docs/upgrade.md). What a command of an older level means
+never changes, nor does what it writes into the ledger: nodes of two releases apply the same log."""
+LEVEL = 2
+"""The newest that this release knows."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):

@@ -82,6 +82,8 @@ class Moment(StrEnum):
     """`generation` runs at `node`, its start began at `since`; `detail`: 'monitor' where one has the last word."""
     ANSWERED = "answered"
     """The first good answer of a monitor of `generation`; `detail`: of which program."""
+    FAILED = "failed"
+    """`generation` at `node` could not be started, or died too often; it is not tried there again until cleared."""
     STOPPED = "stopped"
     """`generation` is closed at `node`, its stop began at `since`; `detail`: why."""
 

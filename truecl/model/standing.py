@@ -40,6 +40,30 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Seconds, at the time of its report."""
     watchdog: WatchdogRow | None
     """None: none is configured, or the node has not reported."""
+    role: str = "voter"
+    """voter, observer or witness."""
+    standby: str = ""
+    """'drain' or 'keep' (what runs there stays), '': it is in use."""
+    standby_by: str = ""
+    """The operator who set it aside."""
+    losses: int = 0
+    """How often it was lost since it was last well for an hour."""
+    held: float = 0.0
+    """Seconds for which it gets nothing new, for it comes and goes."""
+    release: str = ""
+    """Of truecl, as it runs there; '': not reported."""
+    boot: str = ""
+    """Its present boot; '': not reported."""
+    refused: str = ""
+    """Why no session with it can be: the formats that both sides speak."""
+
+
+class FailureRow(msgspec.Struct, frozen=True):
+    """Where an application failed; it is not tried there again until that is cleared."""
+
+    node: NodeName
+    generation: int
+    reason: str
 
 
 class AppRow(msgspec.Struct, frozen=True):
@@ -57,6 +81,7 @@ class AppRow(msgspec.Struct, frozen=True):
     configured: bool
     steps: tuple[StepStatus, ...]
     """Only of the one application or node that was asked for, and of what has a grant."""
+    failures: tuple[FailureRow, ...] = ()
 
 
 class Stat(msgspec.Struct, frozen=True):
@@ -72,3 +97,7 @@ class Stat(msgspec.Struct, frozen=True):
     apps: tuple[AppRow, ...]
     nodes_up: int
     nodes_total: int
+    trouble: str = ""
+    """Of two nodes: why the one that answers waits for the other, or goes on alone."""
+    level: int = 1
+    """Of the log: which commands it may hold."""

@@ -51,6 +51,12 @@ def accepted(app: AppConfig) -> tuple[Proof, ...]:
     return tuple(proof for proof in Proof if all(proof in spec.proofs for spec in specs))
 
 
+def addressed(app: AppConfig) -> bool:
+    """Is it without storage, and reached by floating addresses? Then their lifetime in the kernel guards it."""
+    kinds = {step.kind for step in steps_of(app)}
+    return StepKind.ADDRESS in kinds and not kinds & {StepKind.STORAGE, StepKind.FILESYSTEM}
+
+
 def steps_of(app: AppConfig) -> tuple[Step, ...]:
     """In start order: storage, file systems (parents of nested mounts first), addresses, programs."""
     storage = {volume.name: volume.storage for volume in app.volumes}

@@ -45,8 +45,9 @@ def new_authority(cluster: str, now: float) -> Pair:
     return _pair(cert, key)
 
 
-def issue(authority: Pair, cluster: str, node: NodeName, now: float) -> Pair:
-    """A node's certificate, for both sides of a connection. Its common name is the node's name."""
+def issue(authority: Pair, cluster: str, node: NodeName, now: float, unit: str = "") -> Pair:
+    """A node's certificate, for both sides of a connection. Its common name is the node's name, its organizational unit
+    `unit`. Raises ValueError."""
     issuer = x509.load_pem_x509_certificate(authority.cert_pem)
     issuer_key = serialization.load_pem_private_key(authority.key_pem, password=None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
@@ -55,6 +56,7 @@ def issue(authority: Pair, cluster: str, node: NodeName, now: float) -> Pair:
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster),
+            *([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []),
             x509.NameAttribute(NameOID.COMMON_NAME, node),
         ]
     )

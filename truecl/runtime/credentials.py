@@ -23,6 +23,9 @@ from truecl.wire.seal import KEY_BYTES, KeyRing
 DIRECTORY = Path("/etc/truecl")
 CA, CERT, KEY, RING, CA_KEY = "ca.pem", "node.pem", "node-key.pem", "keyring", "ca-key.pem"
 SECRETS = (KEY, RING, CA_KEY)
+ADDED = "added"
+"""Organizational unit in the certificate of a node that was added to a cluster that ran: its log never begins by
+itself, whatever becomes of its disk."""
 
 WARN_SECONDS = 30 * 86400
 MAX_BYTES = 65536
@@ -44,6 +47,8 @@ class Credentials:
     cert_pem: bytes = field(repr=False)
     key_pem: bytes = field(repr=False)
     key_ring: KeyRing = field(repr=False)
+    founder: bool = True
+    """The cluster began with this node; False: `lha_node add` took it in (its certificate says so)."""
     not_after: float = 0.0
     """When the first of node's and authority's certificate ends, in seconds since the epoch."""
 
@@ -73,7 +78,8 @@ class Credentials:
         if problems:
             raise BadCredentials(tuple(problems))
         end = min(ca.not_valid_after_utc, cert.not_valid_after_utc)
-        return cls(node, cluster, contents[CA], contents[CERT], contents[KEY], ring, end.timestamp())
+        founder = _attribute(cert, NameOID.ORGANIZATIONAL_UNIT_NAME) != ADDED
+        return cls(node, cluster, contents[CA], contents[CERT], contents[KEY], ring, founder, end.timestamp())
 
     def expiry_warning(self, now: float) -> str | None:
         """A line for the operator from 30 days before the end on."""

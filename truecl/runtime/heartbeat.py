@@ -76,11 +76,17 @@ class HeartbeatMesh:
         self._log = log
         self._codec = Codec(Datagram)
         self._ports: dict[LinkName, _Port] = {}
+        self._targets: dict[tuple[NodeName, LinkName], tuple[str, int]] = {}
+        self.reconfigure(cluster)
+
+    def reconfigure(self, cluster: ClusterConfig) -> None:
+        """Other nodes than before. This node's own addresses, and the port, stay until the daemon starts again."""
+        port = self._cluster.ports.hbd
         self._targets = {
-            (other.name, link): (address, cluster.ports.hbd)
+            (other.name, link): (address, port)
             for other in cluster.nodes
             for link, address in other.addresses.items()
-            if other.name != node
+            if other.name != self._node
         }
 
     def open(self) -> None:

@@ -3,7 +3,8 @@
 For each output (truecl/core/contract.py): save and fsync, send, do, tell, re-arm the timer. Events that come while an
 output is being carried out wait their turn. When a save fails nothing after it happens, ever: the daemon ends, and the
 core is built anew from what the disk really holds. When a core raises, that is a defect: the last events are written
-down for the post-mortem, and the daemon ends with EXIT_DEFECT; its supervisor starts it again.
+down for the post-mortem, and the daemon ends with EXIT_DEFECT; its supervisor starts it again. (But for Outdated, which
+says that this release is not up to what it was given.)
 """
 
 import traceback
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from truecl.core.contract import Core, Do, Done, Event, Output, Received, Save, Woke
+from truecl.core.contract import Core, Do, Done, Event, Outdated, Output, Received, Save, Woke
 from truecl.model.ids import NodeName
 from truecl.runtime.clock import Alarm, Clock, Timers
 from truecl.runtime.journal import JournalFault, JournalFull
@@ -58,6 +59,7 @@ class Host:
     actions -- carries one action out; what it returns at last is the result of `Done`.
     failed -- makes a typed result of an action and the exception that it ended with.
     on_failed_save -- called once, with the fault; logs it and ends the process with EXIT_JOURNAL.
+    on_outdated -- called once, with the core's last word; logs it and ends the process with EXIT_OUTDATED.
     on_defect -- called once, with a report of many lines; keeps it and ends the process with EXIT_DEFECT.
     before_timer -- called before the core is woken by its timer; may feed.
     when_full -- the event that tells the core that its journal is full. With it, a save that meets a full disk is
@@ -77,6 +79,7 @@ class Host:
         failed: Callable[[Any, BaseException], Any],
         on_failed_save: Callable[[JournalFault], None],
         on_defect: Callable[[str], None],
+        on_outdated: Callable[[Outdated], None],
         when_full: Event | None = None,
         before_timer: Callable[[], None] = lambda: None,
     ) -> None:
@@ -92,6 +95,7 @@ class Host:
         self._failed = failed
         self._on_failed_save = on_failed_save
         self._on_defect = on_defect
+        self._on_outdated = on_outdated
         self._when_full = when_full
         self._alarm = Alarm(timers, clock, lambda: self.feed(Woke()), before_timer)
         self._waiting: deque[Event | None] = deque()
@@ -208,5 +212,9 @@ class _Guard:
     ) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
+        if isinstance(error, Outdated):
+            self._host.stop()
+            self._host._on_outdated(error)
+            return True
         self._host._die(self._event, "".join(traceback.format_exception(kind, error, where)).rstrip())
         return True

@@ -111,7 +111,7 @@ class Mesh:
         """Connections that ended before their hello was done."""
         self._own = own
         self._addresses = dict(addresses)
-        self._peers = {node: Peer(node, dict(theirs)) for node, theirs in peers.items() if node != own.node}
+        self._peers: dict[NodeName, Peer] = {}
         self._port = port
         self._codec = codec
         self._feed = feed
@@ -128,7 +128,30 @@ class Mesh:
             Role.CLIENT: wrapping(context, True, nobody, reactor),
             Role.SERVER: wrapping(context, False, nobody, reactor),
         }
+        self._known: set[str] = set()
+        self.reconfigure(peers)
+
+    def reconfigure(self, peers: Mapping[NodeName, Mapping[LinkName, str]]) -> None:
+        """These are the other nodes from now on. Who is not among them any more is hung up on, and not answered."""
+        wanted = {node: dict(theirs) for node, theirs in peers.items() if node != self._own.node}
+        for node, peer in list(self._peers.items()):
+            if wanted.get(node) != peer.addresses:
+                self._forget(peer, "it is no node of this cluster any more" if node not in wanted else "it moves")
+        for node, theirs in wanted.items():
+            if node not in self._peers:
+                self._peers[node] = Peer(node, theirs)
         self._known = {_plain(address) for peer in self._peers.values() for address in peer.addresses.values()}
+
+    def _forget(self, peer: Peer, why: str) -> None:
+        peer.queue.clear()
+        peer.queued = 0
+        self._give_up_dial(peer)
+        if peer.retry is not None:
+            peer.retry.cancel()
+            peer.retry = None
+        for connection in list(peer.connections):
+            connection.drop(why)
+        del self._peers[peer.node]
 
     def listen(self) -> None:
         """On every own link address. Raises AddressTaken; then nothing listens."""
@@ -289,7 +312,10 @@ class Mesh:
 
     def opened(self, connection: Connection, hello: Hello) -> None:
         self._unknown.pop(connection, None)
-        peer = self._peers[NodeName(hello.node)]
+        peer = self._peers.get(NodeName(hello.node))
+        if peer is None:
+            connection.drop("it is no node of this cluster any more")
+            return
         if connection.role is Role.CLIENT:
             peer.dial = None
         peer.failures = 0
@@ -317,9 +343,9 @@ class Mesh:
         if self._unknown.pop(connection, None) is not None:
             self._refusal(connection.address, why)
             return
-        if connection.node is None:
+        peer = self._peers.get(connection.node) if connection.node is not None else None
+        if peer is None:
             return
-        peer = self._peers[connection.node]
         if connection not in peer.connections:
             if peer.dial is not None and peer.dial.connection is connection:
                 self.dial_ended(peer.dial, why)

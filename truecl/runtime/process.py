@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from truecl import __version__
+from truecl.core.contract import EXIT_OUTDATED, Outdated
 from truecl.model.config import Configuration
 from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.runtime import locks, priority
@@ -201,6 +202,10 @@ class Daemon:
         lines = report.splitlines() or [""]
         problem = next((line for line in reversed(lines[:200]) if line and not line[0].isspace()), lines[0])
         self.exit(EXIT_DEFECT, f"a defect in truecl: {problem[:300]}; the last events are in {where}")
+
+    def outdated(self, error: Outdated) -> None:
+        """`Host.on_outdated`."""
+        self.exit(EXIT_OUTDATED, f"{error}; install here what the other nodes run (docs/upgrade.md)")
 
     def _terminated(self) -> None:
         self.exit(0, "told to end")

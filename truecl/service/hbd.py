@@ -14,7 +14,7 @@ from truecl.wire.seal import NONCE_BYTES, Seal
 def main(daemon: Daemon) -> None:
     configuration, credentials = configured(daemon)
     cluster = configuration.cluster
-    joint = Joint(daemon, has_mesh=False)
+    joint = Joint(daemon, has_mesh=False, on_configuration=lambda cluster: mesh.reconfigure(cluster))
     seal = Seal(credentials.key_ring, cluster.name, os.urandom(NONCE_BYTES))
     mesh = HeartbeatMesh(daemon.node, cluster, seal, joint.feed, daemon.log)
     try:

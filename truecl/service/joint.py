@@ -13,8 +13,8 @@ from truecl.core.assemble import LOCAL_EDGES, build
 from truecl.core.contract import Event, Joined, Records, Save, Told
 from truecl.core.raft import ForeignJournal
 from truecl.core.raft import JournalDamaged as LogDamaged
-from truecl.model.config import Configuration
-from truecl.model.ids import HBD, REQD, DaemonName
+from truecl.model.config import ClusterConfig, Configuration
+from truecl.model.ids import HBD, REQD, SYNCD, DaemonName
 from truecl.runtime.credentials import Credentials
 from truecl.runtime.host import EXIT_JOURNAL, Actions, Bus, Host, NoMesh
 from truecl.runtime.host import Mesh as AnyMesh
@@ -24,7 +24,7 @@ from truecl.runtime.mesh import AddressTaken, Mesh
 from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.tls import context_of
 from truecl.wire.codec import Codec
-from truecl.wire.messages import LOCAL, MESH, Ready, View
+from truecl.wire.messages import LOCAL, MESH, NewConfiguration, Ready, View
 from truecl.wire.session import Identity
 
 LOCAL_CODEC = Codec(LOCAL)
@@ -94,6 +94,8 @@ class Joint:
     has_mesh: bool = True
     serves: bool = True
     when_full: Event | None = None
+    on_configuration: Callable[[ClusterConfig], None] = lambda cluster: None
+    """Told of each that names this node."""
     _host: Host | None = None
     _mesh: Mesh | None = None
     _starts: list[Callable[[], None]] = field(default_factory=list)
@@ -106,6 +108,8 @@ class Joint:
             case Told(who, View() as view) if who == HBD and self._mesh is not None:
                 for node in view.nodes:
                     self._mesh.links(node.node, {link.name: link.up for link in node.links})
+            case Told(who, NewConfiguration(configuration)) if who == SYNCD:
+                self.reconfigure(configuration)
             case Joined(who) if who == REQD:
                 self._host.feed(event)
                 self.tell(REQD, Ready(self.daemon.name, os.getpid()))
@@ -113,6 +117,16 @@ class Joint:
             case _:
                 pass
         self._host.feed(event)
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Sessions with the nodes of this configuration. One that does not name this node is not for it: what members
+        say of it is what counts (`StopDaemons`)."""
+        nodes = {node.name: node.addresses for node in configuration.cluster.nodes}
+        if self.daemon.node not in nodes:
+            return
+        self.on_configuration(configuration.cluster)
+        if self._mesh is not None:
+            self._mesh.reconfigure(nodes)
 
     def tell(self, who: str, message: Any) -> None:
         self._bus.tell(who, message)
@@ -148,8 +162,9 @@ class Joint:
         journal = open_journal(daemon, configuration.cluster.name, bool(home_first), self.volatile)
         try:
             core = build(
-                daemon.name, daemon.node, configuration, daemon.boot, journal.load(), daemon.random, daemon.clock.now()
-            )
+                daemon.name, daemon.node, configuration, daemon.boot, journal.load(), daemon.random, daemon.clock.now(),
+                credentials.founder,
+            )  # fmt: skip
         except (JournalFault, LogDamaged, ForeignJournal) as fault:
             raise CannotStart(f"{type(fault).__name__}: {fault}", EXIT_JOURNAL) from fault
         self._host = Host(
@@ -164,6 +179,7 @@ class Joint:
             failed=failed or _no_failure,
             on_failed_save=daemon.failed_save,
             on_defect=daemon.defect,
+            on_outdated=daemon.outdated,
             when_full=self.when_full,
         )
         self._host.start()

@@ -27,7 +27,15 @@ def main(daemon: Daemon) -> None:
         except OSError as error:
             raise CannotStart(f"{error.filename}: {error.strerror}") from error
     worker = Worker(daemon.reactor, "files")
-    Joint(daemon).run(lambda action: worker(_work(versions, action)), failed)
+    joint = Joint(daemon)
+
+    def done(result: Any) -> Any:
+        """This daemon's own sessions follow what it puts in force."""
+        if isinstance(result, ActivatedFiles) and result.configuration is not None:
+            joint.reconfigure(result.configuration)
+        return result
+
+    joint.run(lambda action: worker(_work(versions, action)).addCallback(done), failed)
 
 
 def _work(versions: Versions, action: Any) -> Callable[[], Any]:

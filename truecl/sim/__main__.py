@@ -53,7 +53,15 @@ def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
     trace = _say if options.trace else None
     began = perf_counter()
     chosen = mutant or Mutant("none", "nothing")
-    result = run(options.seed, options.nodes, chosen.assemble, chosen.variant, chosen.adjust, deep=True, trace=trace)
+    result = run(
+        options.seed,
+        options.nodes or chosen.nodes,
+        chosen.assemble,
+        chosen.variant,
+        chosen.adjust,
+        deep=True,
+        trace=trace,
+    )
     seconds = perf_counter() - began
     if options.replay and mutant is None:
         again = run(options.seed, options.nodes, deep=True)

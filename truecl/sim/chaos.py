@@ -34,6 +34,10 @@ class Chaos:
             (faults.kills / 4, self._kill_parent),
             (faults.pauses, self._pause),
             (faults.hangs, self._hang),
+            (faults.suspends, self._suspend),
+            (faults.massacres, self._massacre),
+            (faults.quick_reboots, self._quick_reboot),
+            (faults.full_disks, self._full_disk),
             (faults.service_stops, self._service_stop),
             (faults.late_feeds, self._late_feed),
             (faults.slow_disks, self._slow_disk),
@@ -111,6 +115,7 @@ class Chaos:
         if random.random() < cluster.faults.one_link:
             links = [random.choice(links)]
         one_way = random.random() < cluster.faults.one_way
+        cluster.met(f"cut {'one way' if one_way else 'both ways'}, {'one link' if len(links) == 1 else 'all links'}")
         gone: list[tuple[NodeName, NodeName, LinkName]] = []
         for here in side:
             for there in rest:
@@ -132,7 +137,18 @@ class Chaos:
     def _power_cut(self) -> None:
         machine = self._machine()
         if machine.powered:
+            self._cluster.met("power cut")
             self._cluster.power_cut(machine)
+
+    def _quick_reboot(self) -> None:
+        """Off and on again within less than any detection time."""
+        machine, cluster = self._owner(), self._cluster
+        if not machine.powered:
+            return
+        cluster.met("reboot quicker than detection")
+        cluster.note(machine.name, "QUICK REBOOT")
+        machine.power_off()
+        self._schedule.after(0.005 + 0.2 * self._random.random(), cluster.power_on, machine)
 
     def _boot_later(self, machine: "Machine") -> None:
         self._for(self._cluster.faults.off_length or 1.0, lambda: self._cluster.power_on(machine))
@@ -140,10 +156,26 @@ class Chaos:
     def _kill(self) -> None:
         process = self._process()
         if process is not None:
+            self._cluster.met(f"kill of {process.daemon}")
             self._cluster.note(repr(process), "KILL")
             process.machine.kill(process.daemon)
 
+    def _massacre(self) -> None:
+        """What an out-of-memory killer or an operator's pkill does."""
+        machine, random = self._owner(), self._random
+        alive = list(machine.processes.values())
+        if not alive:
+            return
+        victims = alive if random.random() < 0.3 else random.sample(alive, random.randint(1, len(alive)))
+        self._cluster.met("kill of several at once")
+        self._cluster.note(machine.name, f"KILL {victims}")
+        if random.random() < 0.7:
+            self._cluster.supervision.parent_killed(machine)
+        for process in victims:
+            machine.kill(process.daemon)
+
     def _kill_parent(self) -> None:
+        self._cluster.met("kill of the parent")
         self._cluster.supervision.parent_killed(self._machine())
 
     def _pause(self) -> None:
@@ -151,6 +183,7 @@ class Chaos:
         if not machine.powered:
             return
         boot = machine.boot
+        self._cluster.met("pause of a node")
         self._cluster.note(machine.name, "PAUSE")
         machine.stall()
 
@@ -161,11 +194,30 @@ class Chaos:
 
         self._for(self._cluster.faults.pause_length or 1.0, resume)
 
+    def _suspend(self) -> None:
+        machine, cluster = self._owner(), self._cluster
+        if not machine.powered or not machine.virtual or machine.suspended is not None:
+            return
+        boot = machine.boot
+        declared = cluster.configuration.cluster.node(machine.name).watchdog.watchdog_survives_pause
+        clock_ran = declared or self._random.random() >= cluster.faults.lagging
+        cluster.met(f"standstill, the clock {'counts' if clock_ran else 'does not count'} it")
+        cluster.note(machine.name, "SUSPEND")
+        machine.suspend()
+
+        def wake() -> None:
+            if machine.powered and machine.boot == boot:
+                cluster.note(machine.name, f"WAKES, its clock {'ran' if clock_ran else 'stood still'}")
+                machine.wake(clock_ran)
+
+        self._for(cluster.faults.pause_length or 1.0, wake)
+
     def _hang(self) -> None:
         process = self._process()
         if process is None:
             return
         victim = process
+        self._cluster.met("hang of a daemon")
         self._cluster.note(repr(victim), "HANG")
         victim.hold()
 
@@ -178,6 +230,7 @@ class Chaos:
 
     def _service_stop(self) -> None:
         machine = self._owner()
+        self._cluster.met("service stop")
         self._cluster.note(machine.name, "SERVICE STOPS")
         machine.noted(REQD, ServiceStopping())
 
@@ -191,6 +244,7 @@ class Chaos:
 
         def held(feed: Callable[[], None]) -> None:
             boot = machine.boot
+            self._cluster.met("held before a feed")
             self._cluster.note(machine.name, "HELD BEFORE A FEED")
             machine.stall()
             self._schedule.after(patience - WATCHDOG_FEED, feed)
@@ -227,10 +281,23 @@ class Chaos:
 
     def _slow_disk(self) -> None:
         machine = self._machine()
+        self._cluster.met("slow disk")
         machine.slow_disk = True
 
         def heal() -> None:
             machine.slow_disk = False
+
+        self._for(3.0, heal)
+
+    def _full_disk(self) -> None:
+        machine = self._owner()
+        self._cluster.met("full disk")
+        self._cluster.note(machine.name, "DISK FULL")
+        machine.full_disk = True
+
+        def heal() -> None:
+            self._cluster.note(machine.name, "ROOM ON THE DISK")
+            machine.full_disk = False
 
         self._for(3.0, heal)
 

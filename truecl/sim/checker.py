@@ -11,12 +11,13 @@ import msgspec
 from truecl.core.contract import Event, Output, Put
 from truecl.core.instances import InstanceRecord
 from truecl.core.lockd import Lockd
+from truecl.core.netd import FAST_LEASE
 from truecl.core.raft import Role
 from truecl.core.reqd import Reqd
 from truecl.model.ids import LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
-from truecl.model.step import Instance, Step, StepKind
+from truecl.model.step import Instance, Step, StepKind, addressed
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Key
 from truecl.wire.raft import Entry
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from truecl.sim.machine import Machine
     from truecl.sim.process import Process
 
-_OVERLAP = 3.0
-"""Seconds for which S2's documented exception may last: the longest kernel lifetime at defaults, and half a second."""
 _RECORD = msgspec.msgpack.Decoder(InstanceRecord)
+_LONGEST_LEASE = 3.0
+"""Of all that are activated here."""
 _JUST = 0.5
 """Seconds after a node's user space goes on within which its guard must have acted."""
 
@@ -72,6 +73,10 @@ class Log:
             other = self._leaders.setdefault(raft.term, name)
             if other != name:
                 raise Violation(f"S3: {other} and {name} both lead term {raft.term}")
+        if raft.alone and raft.log.commit != commit and not _saved(process, raft.log.commit):
+            # Who decides alone commits with its own disk, and dies between the decision and the disk: nobody heard.
+            self._seen[name] = (process.life, raft.term, commit)
+            return
         if raft.log.commit != commit:
             self._look_at_entries(name, core, commit)
         self._seen[name] = (process.life, raft.term, raft.log.commit)
@@ -112,6 +117,11 @@ class Log:
                 raise Violation(f"S4: the generation of {app} went from {last} to {new}")
 
 
+def _saved(process: "Process", index: Index) -> bool:
+    records = process.machine.journals[LOCKD].read()
+    return index in records.get("raft.log", {}) or index in records.get("raft.snapshot", {})
+
+
 class World:
     """S1, S2, S6 and the nodes' half of S4: what the kernels have, and who was granted it."""
 
@@ -119,15 +129,21 @@ class World:
         self._cluster = cluster
         self.log = Log(self)
         self._first_start: dict[tuple[AppName, Generation], tuple[NodeName, BootId]] = {}
+        self._started_at: dict[tuple[AppName, Generation], float] = {}
         self._closed: set[tuple[NodeName, AppName, Generation]] = set()
         self._ended_expired: dict[tuple[AppName, NodeName], Generation] = {}
         """The newest generation of an application on a node that was ended by 'expired'."""
+        self._had: set[tuple[str, Generation, BootId]] = set()
         self._overlaps: dict[str, float] = {}
         """Address to since when two nodes have it, by the documented exception."""
+        lease = cluster.configuration.cluster.timing.lease
+        always_fast = lease < FAST_LEASE and not cluster.faults.reconfigurations
+        self._beyond = (1.0 if always_fast else 2.0) + _JUST
+        """Seconds that an address may be in a kernel beyond the lease: rounding, the margin, the kernel's own timer. So
+        long S2's exception may last."""
         self.starts = 0
         self.grants = 0
         self.overlaps = 0
-        self.proofs: dict[Proof, int] = {}
 
     # ---- Check ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +174,7 @@ class World:
                     self._closed.add((name, AppName(str(save.key)), record.generation))
 
     def _look_at_leases(self, process: "Process") -> None:
-        """SAFETY.md 2: no node's lease outlasts the leader's view of it, whatever their clocks do.
+        """SAFETY.md 2: no node's lease outlasts the leader's view of it, whatever their clocks do but to stand still.
 
         A leader that was deposed and does not know it may be wrong: nothing that it proposes is committed.
         """
@@ -167,9 +183,9 @@ class World:
             return
         for machine in self._cluster.machines.values():
             left = self._lease_left(machine)
-            if left > 0.0:
+            if left > 0.0 and machine.suspended is None:
                 over = process.machine.true_time(core._leases_of_term(process.machine.clock()).over(machine.name))
-                beyond = now + left / machine.rate - over
+                beyond = now + left / machine.rate - over - machine.lag
                 if beyond > 1e-6:
                     raise Violation(f"S6: {machine.name}'s lease outlasts {process}'s view of it by {beyond:.3f} s")
 
@@ -195,6 +211,8 @@ class World:
         name, app = machine.name, instance.app
         state = self.log.ledger.apps.get(app)
         grant = state.grant if state is not None else None
+        if machine.lag and instance.generation <= self._ended_expired.get((app, name), 0):
+            return  # 'expired' rests on clocks that do not stand still: its address and programs may go on for a lease
         if grant is None or (grant.node, grant.generation) != (name, instance.generation):
             raise Violation(f"S4: {name} starts {step.name} of {instance}, but the grant is {state}")
         if (name, app, instance.generation) in self._closed:
@@ -202,6 +220,7 @@ class World:
         key = (app, instance.generation)
         where = (name, machine.boot)
         first = self._first_start.setdefault(key, where)
+        self._started_at.setdefault(key, self._cluster.schedule.now)
         if first != where:
             raise Violation(f"S4: {instance} is started on {where} and was on {first}")
         for other in self._cluster.machines.values():
@@ -210,6 +229,9 @@ class World:
         held = machine.journals[REQD].read().get("instances", {}).get(app)
         if held is None or _RECORD.decode(held).generation != instance.generation:
             raise Violation(f"S4: {name} starts {step.name} of {instance} without a durable record of it")
+        for (other_app, active), generation in machine.kernel.active.items():
+            if other_app == app and generation != instance.generation:
+                raise Violation(f"S4: {name} starts {step.name} of {instance} beside {active} of {generation}")
         self.starts += 1
 
     def activated(self, machine: "Machine", key: Key, step: Step) -> None:
@@ -227,10 +249,23 @@ class World:
         for other in self._cluster.machines.values():
             if other is not machine and other.powered and address in other.kernel.addresses:
                 self._overlap(address, machine, other)
+        app = self._app_of(address)
+        state = self.log.ledger.apps.get(app)
+        if (
+            state is None
+            or state.grant is None
+            or (state.ended is not None and state.ended.proof is not Proof.RELEASED)
+        ):
+            return
+        since, now = self._started_at.get((app, state.grant.generation)), self._cluster.schedule.now
+        fresh = (address, state.grant.generation, machine.boot) not in self._had
+        self._had.add((address, state.grant.generation, machine.boot))
+        if fresh and since is not None and all(self._cluster.stranger(address, when) for when in (since, now)):
+            raise Violation(f"S2: {machine.name} took {address}, which a stranger has had since before its start")
 
     def address_until(self, machine: "Machine", address: str, lifetime: int) -> None:
         """SAFETY.md 7: the kernel's lifetime is the rest of the lease, rounded up, and a second at most on top."""
-        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + 2.0 + _JUST:
+        if REQD in machine.processes and lifetime > max(self._lease_left(machine), 0.0) + self._beyond:
             raise Violation(f"S2: {machine.name} has {address} for {lifetime} s, far longer than its lease")
 
     # ---- the ledger moved on ----------------------------------------------------------------------------------------
@@ -245,13 +280,19 @@ class World:
                 self._ended(app, state.ended)
 
     def _ended(self, app: AppName, ended: Ended) -> None:
-        self.proofs[ended.proof] = self.proofs.get(ended.proof, 0) + 1
+        self._cluster.met(f"proof: {ended.proof}")
         if ended.proof is Proof.EXPIRED:
             config = self._cluster.configuration.app(app)
             if config is not None and config.volumes:
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
             self._ended_expired[app, ended.node] = ended.generation
-            self._expired(app, ended)
+            timing = self._cluster.configuration.cluster.timing
+            if config is not None and addressed(config):
+                # What leads to it is gone (looked at below); the guard has the rest of its time for the programs.
+                rest = timing.stop_allowance - timing.address_allowance
+                self._cluster.schedule.after(rest, self._expired, app, ended)
+            else:
+                self._expired(app, ended)
         self._gone(self._cluster.machines[ended.node], app, f"S6: {app} ended as {ended}, while", ended.generation)
 
     def _expired(self, app: AppName, ended: Ended) -> None:
@@ -284,7 +325,7 @@ class World:
     # ---- S2's exception ---------------------------------------------------------------------------------------------
 
     def _overlap(self, address: str, machine: "Machine", other: "Machine") -> None:
-        app = next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))
+        app = self._app_of(address)
         if not (self._excepted(app, other) or self._excepted(app, machine)):
             raise Violation(f"S2: {address} is configured on {other.name} and on {machine.name}")
         self._overlaps.setdefault(address, self._cluster.schedule.now)
@@ -296,7 +337,9 @@ class World:
             have = [each.name for each in self._cluster.machines.values() if self._has(each, address)]
             if len(have) < 2:
                 del self._overlaps[address]
-            elif now - since > _OVERLAP:
+            elif any(self._cluster.machines[name].suspended is not None for name in have):
+                self._overlaps[address] = now  # who stands still answers nobody: it counts from when it goes on
+            elif now - since > self._beyond + max(self._lags(self._cluster.machines[name]) for name in have):
                 raise Violation(f"S2: {address} has been configured on {have} for {now - since:.2f} s")
 
     def _has(self, machine: "Machine", address: str) -> bool:
@@ -305,7 +348,11 @@ class World:
     def _excepted(self, app: AppName, machine: "Machine") -> bool:
         """Taken from there on 'expired', and that node's guard stands still or has just begun to go on."""
         taken = (app, machine.name) in self._ended_expired
-        return taken and self._cluster.schedule.now - machine.stood_still() < _JUST
+        return taken and self._cluster.schedule.now - machine.stood_still() < _JUST + self._lags(machine)
+
+    def _lags(self, machine: "Machine") -> float:
+        """A clock that stood still shows the end of a lease so much too late, but for no longer than a lease."""
+        return min(machine.lag, _LONGEST_LEASE)
 
     # ---- what is known of applications ------------------------------------------------------------------------------
 
@@ -316,6 +363,9 @@ class World:
         """
         upto = self._ended_expired.get((app, machine.name), 0)
         return all(generation <= upto for (each, _), generation in machine.kernel.active.items() if each == app)
+
+    def _app_of(self, address: str) -> AppName:
+        return next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))
 
     def _addresses(self, app: AppName) -> tuple[str, ...]:
         config = self._cluster.configuration.app(app)

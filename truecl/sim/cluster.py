@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from truecl.core.contract import Core, Event, Output, Records
+from truecl.core.contract import NOTHING, Core, Event, Output, Records
 from truecl.model.config import Configuration
 from truecl.model.ids import BootId, DaemonName, LinkName, NodeName
 from truecl.sim.faults import CALM, Faults
@@ -18,6 +18,8 @@ from truecl.sim.schedule import Schedule
 from truecl.sim.supervision import KeepAll, Supervision
 
 Assemble = Callable[[DaemonName, NodeName, Configuration, BootId, Records, Random, float], Core]
+_STRANGER = 4.0
+"""Seconds for which a stranger comes or stays away."""
 LAST = 50
 """Events kept for the story of a failure."""
 
@@ -33,6 +35,9 @@ class Drivers(Protocol):
         """Before the first event of a new life: what tools of the last one still did is over."""
 
     def died(self, process: Process) -> None: ...
+
+    def woke(self, machine: Machine, seconds: float) -> None:
+        """The whole machine stood still for so long, its kernel's timers too."""
 
     def perform(self, process: Process, order: Any) -> None: ...
 
@@ -113,6 +118,7 @@ class Cluster:
         self.configuration = configuration
         self.plan = plan
         self.assemble = assemble
+        self.seed = seed
         self.random = Random(seed)
         self.faults = faults
         self.gap = faults.gap
@@ -130,11 +136,17 @@ class Cluster:
         self.supervision: Supervision = KeepAll(self)
         self.drivers: Drivers = NoDrivers()
         self.checks: list[Check] = []
+        self.coverage: dict[str, int] = {}
+        """What was met, and how often."""
+        self.quiet: tuple[DaemonName, ...] = ()
+        """Daemons that are there and do nothing: they cost time, and nothing that is promised hangs on them."""
         self.on_power_cut: Callable[[Machine], None] | None = None
         """Told after a power cut by a fault, to see to it that somebody switches the node on again."""
 
     def build(self, daemon: DaemonName, me: NodeName, boot: BootId, records: Records, now: float) -> Core:
         seeded = Random(self.random.getrandbits(64))
+        if daemon in self.quiet:
+            return Quiet()
         return self.assemble(daemon, me, self.machines[me].configuration, boot, records, seeded, now)
 
     def note(self, who: str, what: str) -> None:
@@ -150,6 +162,15 @@ class Cluster:
     def power_on(self, machine: Machine) -> None:
         if not machine.powered:
             machine.power_on()
+
+    def stranger(self, address: str, when: float) -> bool:
+        """Has somebody else on the network this address at true time `when`? For seconds on end, or not at all."""
+        share = self.faults.conflicts
+        return share > 0.0 and Random(f"{self.seed} {address} {when // _STRANGER}").random() < share
+
+    def met(self, kind: str) -> None:
+        """Something that days are drawn for has happened (truecl.sim.coverage)."""
+        self.coverage[kind] = self.coverage.get(kind, 0) + 1
 
     # ---- what machines report ---------------------------------------------------------------------------------------
 
@@ -183,6 +204,16 @@ class Cluster:
             check.handled(process, event, output)
 
 
+class Quiet:
+    """In the place of a daemon that takes no part in what is checked."""
+
+    def start(self, now: float) -> Output:
+        return NOTHING
+
+    def handle(self, event: Event, now: float) -> Output:
+        return NOTHING
+
+
 class NoDrivers:
     """For cores that ask nothing of drivers."""
 
@@ -193,6 +224,8 @@ class NoDrivers:
     def started(self, process: Process) -> None: ...
 
     def died(self, process: Process) -> None: ...
+
+    def woke(self, machine: Machine, seconds: float) -> None: ...
 
     def perform(self, process: Process, order: Any) -> None:
         raise TypeError(f"{process} asks for {order}, and there are no drivers")

@@ -14,6 +14,7 @@ from truecl.core.contract import Do
 from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
 from truecl.core.reqd import Reqd
+from truecl.core.turns import SLOW
 from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
     ArmWatchdog,
@@ -35,9 +36,11 @@ from truecl.model.actions import (
     StepUp,
     WatchdogTrouble,
 )
-from truecl.model.config import WATCHDOG_FEED
+from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, Step, StepKind
+from truecl.sim.clerks import Clerks
+from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Address, Kernel, Key, Stuck
 from truecl.sim.process import Process
 from truecl.sim.watchdog import Device
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 WATCHDOGS = (("Simulated Hardware", "", True), (SOFTDOG, "", False), ("Virtual Device", "KVM", False))
 """Identity, what says that the machine is virtual, and whether its clock runs while the machine stands still."""
+DECLARED = ("Declared Device", "KVM", True)
+"""Where the operator says that it survives a pause, and is right: then CLOCK_BOOTTIME counts the pause as well."""
 _PAUSED = 0.02
 """How often a tool of a paused node looks whether it may go on."""
 
@@ -68,13 +73,14 @@ class Witness(Protocol):
 
 class _Work:
     """One action under way. `effect` happens once, at the latest when the work is over. `tool`: by a process of its
-    own, which outlives the daemon."""
+    own, which outlives the daemon. `up`: when it began to bring a step up, true time; None: it does something else."""
 
-    __slots__ = ("effect", "over", "process", "tool")
+    __slots__ = ("effect", "over", "process", "tool", "up")
 
-    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool) -> None:
+    def __init__(self, process: Process, effect: Callable[[], Any], tool: bool, up: float | None) -> None:
         self.process = process
         self.tool = tool
+        self.up = up
         self.effect: Callable[[], Any] | None = effect
         self.over = False
 
@@ -87,6 +93,7 @@ class SimulatedDrivers:
         self._random = cluster.random
         self._schedule = cluster.schedule
         self._witness = witness
+        self._clerks = Clerks(cluster)
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
         self._feeds: dict[NodeName, set[str]] = {}
@@ -95,8 +102,15 @@ class SimulatedDrivers:
             name: faults.fence_slow_length if self._random.random() < faults.fence_slow else 0.3
             for name in cluster.names
         }
-        kinds = (*[WATCHDOGS[0]] * 4, *WATCHDOGS[1:])
-        self._watchdogs = {name: self._random.choice(kinds) for name in cluster.names}
+        self._watchdogs = {node.name: self._drawn(node) for node in cluster.configuration.cluster.nodes}
+
+    def _drawn(self, node: NodeConfig) -> tuple[str, str, bool]:
+        """Its watchdog."""
+        if node.watchdog.watchdog_survives_pause:
+            return DECLARED
+        if self._random.random() >= self._cluster.faults.virtual:
+            return WATCHDOGS[0]
+        return self._random.choice(WATCHDOGS[1:])
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
@@ -104,9 +118,12 @@ class SimulatedDrivers:
         """Whoever switched it on saw to both of its feeds."""
         self._feeds[machine.name] = {"a", "b"}
         machine.kernel = Kernel(self._cluster.names.index(machine.name) + 1)
+        machine.virtual = self._watchdogs[machine.name] is not WATCHDOGS[0]
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
             machine.watchdog = Device(machine, *self._watchdogs[machine.name])
+        else:
+            self._cluster.met("boot without a watchdog")
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
@@ -124,6 +141,12 @@ class SimulatedDrivers:
     def died(self, process: Process) -> None:
         """What it did by itself is done or not. Its tools go on."""
         self._settle(process.machine, process.daemon, lambda work: not work.tool)
+
+    def woke(self, machine: "Machine", seconds: float) -> None:
+        """The kernel's timers go on where they were."""
+        for address, held in machine.kernel.addresses.items():
+            held.expires += seconds
+            self._schedule.at(held.expires, self._expire, machine, address, held)
 
     def _settle(self, machine: "Machine", daemon: DaemonName, chosen: Callable[[_Work], bool]) -> None:
         """These are over: each has had its effect by now, or has none any more."""
@@ -175,16 +198,22 @@ class SimulatedDrivers:
             case Announce() | Warn():
                 self._work(process, order.id, 0.0001, Outcome)
             case _:
-                raise TypeError(f"{process} asks for what no driver knows: {action!r}")
+                self._work(process, order.id, 0.002, lambda: self._clerks.work(process.machine, action))
 
     def _time(self) -> float:
         return self._random.expovariate(1.0) * self._cluster.faults.driver_time + 0.0005
 
     def _work(
-        self, process: Process, number: int, seconds: float, effect: Callable[[], Any], tool: bool = False
+        self,
+        process: Process,
+        number: int,
+        seconds: float,
+        effect: Callable[[], Any],
+        tool: bool = False,
+        up: float | None = None,
     ) -> None:
         """Have the effect after `seconds` (later on a paused node) and answer with what it returns."""
-        work = _Work(process, effect, tool)
+        work = _Work(process, effect, tool, up)
         works = self._works.setdefault((process.machine.name, process.daemon), [])
         works.append(work)
         if len(works) > 64:
@@ -207,11 +236,16 @@ class SimulatedDrivers:
     def _step(self, process: Process, number: int, action: StepUp | StepDown) -> None:
         faults, draw = self._cluster.faults, self._random.random
         change = self._up if isinstance(action, StepUp) else self._down
+        up = process.decided if isinstance(action, StepUp) else None
+        if up is not None:
+            self._take_turns(process, up)
         machine = process.machine
         key = (action.instance.app, action.step.name)
         if draw() < faults.driver_hangs:
             effect = draw() < 0.5
+            self._cluster.met("driver hangs")
             if draw() < 0.5:
+                self._cluster.met("tool stuck")
                 until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
                 stuck = Stuck(until, key, process)
                 machine.kernel.stuck.append(stuck)
@@ -223,18 +257,28 @@ class SimulatedDrivers:
                     change(machine, action)
                 return StepResult(Probe.UNKNOWN, "gave no answer in time")
 
-            self._work(process, number, action.timeout, give_up, tool=True)
+            self._work(process, number, action.timeout, give_up, True, up)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
+            self._cluster.met("driver fails")
 
             def fail() -> StepResult:
                 if effect:
                     change(machine, action)
                 return StepResult(self._truth(machine, key), "failed")
 
-            self._work(process, number, self._time(), fail, tool=True)
+            self._work(process, number, self._time(), fail, True, up)
         else:
-            self._work(process, number, self._time(), lambda: change(machine, action), tool=True)
+            self._work(process, number, self._time(), lambda: change(machine, action), True, up)
+
+    def _take_turns(self, process: Process, now: float) -> None:
+        """No more steps are brought up at a time than reqd's limit, but for slow ones (truecl.core.turns)."""
+        if not isinstance(process.core, Reqd):
+            return
+        works = self._works.get((process.machine.name, process.daemon), [])
+        young = [each for each in works if each.up is not None and not each.over and now - each.up < SLOW * 0.9]
+        if len([each for each in young if each.process is process]) >= process.core.instances.turns.limit:
+            raise Violation(f"{process} begins more than {process.core.instances.turns.limit} steps at a time")
 
     def _end_tools(self, process: Process) -> StepResult:
         """Those of earlier lives die, but for the ones that are stuck."""
@@ -296,6 +340,7 @@ class SimulatedDrivers:
 
     def _probed(self, process: Process, action: StepProbe) -> StepResult:
         if self._random.random() < self._cluster.faults.probe_fails:
+            self._cluster.met("probe fails")
             return StepResult(Probe.UNKNOWN, "the probe failed")
         return StepResult(self._truth(process.machine, (action.instance.app, action.step.name)))
 
@@ -327,6 +372,7 @@ class SimulatedDrivers:
             return
         if self._cluster.faults.program_dies == 0.0:
             return
+        self._cluster.met("program dies")
         del kernel.active[key]
         if key in kernel.watched:
             machine.noted(REQD, ProgramDied(instance, step.name, "killed by signal 11"))
@@ -391,7 +437,8 @@ class SimulatedDrivers:
         self._work(process, number, 0.00005, add)
 
     def _expire(self, machine: "Machine", address: str, held: Address) -> None:
-        if machine.kernel.addresses.get(address) is held:
+        due = machine.suspended is None and self._schedule.now >= held.expires
+        if due and machine.kernel.addresses.get(address) is held:
             del machine.kernel.addresses[address]
             self._tell_interfaces(machine)
 
@@ -407,7 +454,8 @@ class SimulatedDrivers:
         return Outcome()
 
     def _conflict(self, machine: "Machine", address: str) -> Conflict:
-        if self._random.random() < self._cluster.faults.conflicts:
+        if self._cluster.stranger(address, self._schedule.now):
+            self._cluster.met("address of a stranger")
             return Conflict(mac="02:00:00:00:00:99")
         link = self._cluster.network.links[0]
         for other in self._cluster.machines.values():
@@ -428,15 +476,27 @@ class SimulatedDrivers:
         seconds = self._random.random() * self._slow_fence[action.node] + 0.05
         refuses = self._random.random() < self._cluster.faults.fence_refuses
         effect = not refuses or self._random.random() < 0.3
+        if refuses:
+            self._cluster.met("fence refuses and cuts" if effect else "fence refuses")
 
-        def switch() -> FenceOutcome:
+        def switch() -> None:
             if effect and action.wanted is Power.OFF:
                 self._cut(victim, feed)
             elif effect and action.wanted is Power.ON:
                 self._cluster.power_on(victim)
+
+        def say() -> FenceOutcome:
             return FenceOutcome(False, "the device does not answer") if refuses else FenceOutcome(True)
 
-        self._work(process, number, seconds, switch)
+        def switch_and_say() -> FenceOutcome:
+            switch()
+            return say()
+
+        if self._random.random() < self._cluster.faults.fence_late:
+            self._schedule.after(seconds, switch)
+            self._work(process, number, seconds + self._random.random() * self._cluster.faults.fence_late_length, say)
+        else:
+            self._work(process, number, seconds, switch_and_say)
 
     def _cut(self, victim: "Machine", feed: str | None) -> None:
         feeds = self._feeds[victim.name]

@@ -39,11 +39,21 @@ class Faults:
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
     """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
+    massacres: float = 0.0
+    """kill -9 of several daemons of a node at once, mostly with their parent."""
+    quick_reboots: float = 0.0
+    """A node loses power and boots again before anybody can miss it."""
     pauses: float = 0.0
     """All user space of a node stands still, its clock and kernel do not."""
     pause_length: float = 1.0
     hangs: float = 0.0
     """The same for one daemon."""
+    suspends: float = 0.0
+    """A virtual machine stands still as a whole; its clock counts that time, or not."""
+    virtual: float = 0.35
+    """Share of nodes that are virtual machines: their watchdogs count for nothing, unless declared."""
+    lagging: float = 0.0
+    """Share of suspends after which the machine's clock knows nothing of them."""
     service_stops: float = 0.0
     """Somebody stops the service on a node in good order, and starts it again later."""
     no_watchdog: float = 0.0
@@ -66,13 +76,15 @@ class Faults:
     slow_disks: float = 0.0
     """Rate at which a node's disk becomes slow for a while."""
     slow_fsync: float = 0.05
+    full_disks: float = 0.0
+    """Rate at which a node's disk is full for a while."""
     driver_time: float = 0.02
     """Mean time of a driver's action."""
     driver_fails: float = 0.0
     driver_hangs: float = 0.0
     probe_fails: float = 0.0
     conflicts: float = 0.0
-    """Probability that a probe for an address finds a stranger that has it."""
+    """Share of the time in which a stranger on the network has a floating address."""
     program_dies: float = 0.0
     """Rate at which a running program dies."""
     fence_slow: float = 0.0
@@ -80,6 +92,11 @@ class Faults:
     fence_slow_length: float = 8.0
     fence_refuses: float = 0.0
     """Probability that one order to a fence device fails, having cut the power or not."""
+    vouches: float = 0.2
+    """Share of operators' wishes that are a word on a node without power, while there is one."""
+    fence_late: float = 0.0
+    """Probability that its word comes up to `fence_late_length` after what it did."""
+    fence_late_length: float = 3.0
 
 
 CALM = Faults()
@@ -99,8 +116,8 @@ def draw(random: Random) -> Faults:
         jitter=spread(0.00005, 0.005),
         spike=spread(0.0005, 0.03),
         spike_length=spread(0.02, 0.6),
-        loss=spread(0.001, 0.2),
-        double=spread(0.001, 0.1),
+        loss=spread(0.001, 0.3),
+        double=spread(0.001, 0.3),
         raw=random.random() < 0.4,
         cuts=spread(0.05, 0.8),
         one_way=random.random(),
@@ -112,6 +129,11 @@ def draw(random: Random) -> Faults:
         pauses=spread(0.05, 0.5),
         pause_length=spread(0.1, 6.0),
         hangs=spread(0.05, 0.3),
+        suspends=spread(0.05, 0.5),
+        lagging=random.random(),
+        virtual=random.random() * 0.7,
+        massacres=spread(0.02, 0.3),
+        quick_reboots=spread(0.02, 0.3),
         service_stops=spread(0.02, 0.2),
         no_watchdog=random.random() * 0.4,
         late_feeds=spread(0.02, 0.2),
@@ -121,6 +143,7 @@ def draw(random: Random) -> Faults:
         fsync=spread(0.0001, 0.005),
         slow_disks=spread(0.02, 0.2),
         slow_fsync=spread(0.01, 0.3),
+        full_disks=spread(0.02, 0.2),
         driver_time=spread(0.002, 0.2),
         driver_fails=spread(0.002, 0.1),
         driver_hangs=spread(0.001, 0.03),
@@ -131,6 +154,7 @@ def draw(random: Random) -> Faults:
         fence_slow_length=spread(1.0, 10.0),
         fence_refuses=spread(0.02, 0.5),
         reconfigurations=spread(0.02, 0.3),
+        fence_late=random.random() * 0.6,
     )
     none = {
         each.name: type(getattr(drawn, each.name))(0)
@@ -201,6 +225,60 @@ def retimed(faults: Faults) -> Faults:
     return replace(unfenced(faults), reconfigurations=0.5, kills=1.0)
 
 
+def duels(faults: Faults) -> Faults:
+    """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
+    return replace(
+        faults, cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+    )  # fmt: skip
+
+
+def unwatched(faults: Faults) -> Faults:
+    """As `stuck`, on nodes most of which have no watchdog."""
+    return replace(stuck(faults), no_watchdog=0.8)
+
+
+def lagging(faults: Faults) -> Faults:
+    """Virtual machines are paused, and do not know of it; masters come and go meanwhile."""
+    return replace(
+        unfenced(faults), suspends=0.8, lagging=1.0, pause_length=8.0, virtual=1.0, kills=1.0, service_stops=0.0
+    )
+
+
+def standing(faults: Faults) -> Faults:
+    """The same, and their clocks count it."""
+    return replace(lagging(faults), lagging=0.0)
+
+
+def fenced(faults: Faults) -> Faults:
+    """Devices are slow, so that nodes are back, and have more to run, before the word comes."""
+    return replace(
+        faults, power_cuts=0.5, off_length=1.0, cuts=0.5, cut_length=2.0, one_link=0.0, fence_slow=1.0,
+        fence_slow_length=6.0, fence_late=0.8, fence_late_length=5.0, fence_refuses=0.1, gap=0.0,
+    )  # fmt: skip
+
+
+def vouched(faults: Faults) -> Faults:
+    """No device answers, nodes stay off for long, and operators vouch for them."""
+    return replace(
+        faults, power_cuts=0.4, off_length=6.0, fence_refuses=1.0, vouches=1.0, cuts=0.1, pauses=0.05, gap=0.0
+    )
+
+
+def unsynced(faults: Faults) -> Faults:
+    """Daemons die as they write, and soon after their nodes lose power."""
+    return replace(elections(faults), gap=0.03, gap_power=0.0, power_cuts=0.8, off_length=0.3, slow_fsync=0.1)
+
+
+def crowded(faults: Faults) -> Faults:
+    """Strangers have the floating addresses."""
+    return replace(faults, conflicts=0.5, driver_time=0.002)
+
+
+def full(faults: Faults) -> Faults:
+    return replace(faults, full_disks=0.8, power_cuts=0.5, off_length=0.5, kills=1.0)
+
+
 def flickering(faults: Faults) -> Faults:
     """The quorum goes and comes back about as quickly as a lease ends, and answers come late."""
     return replace(
@@ -209,4 +287,21 @@ def flickering(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-AIMS = (gaps, elections, unfenced, repeated, failing, restarts, watched, retimed, flickering)
+AIMS = (
+    gaps,
+    elections,
+    unfenced,
+    repeated,
+    failing,
+    restarts,
+    watched,
+    retimed,
+    lagging,
+    standing,
+    fenced,
+    vouched,
+    unsynced,
+    full,
+    crowded,
+    flickering,
+)

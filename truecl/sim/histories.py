@@ -8,7 +8,7 @@ from truecl.core.contract import Event, Output, Told
 from truecl.model.ids import CLUSTERD, LOCKD, AppName, Index, NodeName, Term
 from truecl.model.ledger import FreeLock, Ledger, RecordBoot, SetWanted, TakeLock, Wanted
 from truecl.sim.cluster import Violation
-from truecl.sim.linear import LOCK, WISH, Call, retried, said, unexplained
+from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
 from truecl.wire.messages import Applied, Leadership, Propose, Proposed, Reply
 
 if TYPE_CHECKING:
@@ -24,10 +24,14 @@ class Histories:
         self._cluster = cluster
         self.locks: list[Call] = []
         self.wishes: list[Call] = []
-        self.term = Term(0)
+        self.executors = 0
+        """Rises whenever another clusterd, or the next life of one, may begin again what an operator asked for."""
+        self._term = Term(0)
         """The latest that any clusterd heard of."""
         self._proposed: dict[NodeName, dict[int, tuple[Index | None, tuple[Call, ...]]]] = {}
         """By the node's clusterd: number of the proposal to its log index, once known, and its calls."""
+        self._latest = Ledger()
+        """The furthest that any lockd applied."""
 
     def judge(self) -> None:
         """Raises Violation."""
@@ -46,12 +50,17 @@ class Histories:
 
     def started(self, process: "Process", output: Output) -> None:
         if process.daemon == CLUSTERD:
+            self.executors += 1
             self._forget(process.machine.name)
 
     def powered_off(self, machine: "Machine") -> None:
         self._forget(machine.name)
 
     def handled(self, process: "Process", event: Event, output: Output) -> None:
+        if process.daemon == LOCKD:
+            for told in output.tell:
+                if isinstance(told.message, Applied):
+                    self._advanced(told.message.ledger)
         if process.daemon != CLUSTERD:
             return
         open = self._proposed.setdefault(process.machine.name, {})
@@ -61,7 +70,8 @@ class Histories:
                 if message.index is not None:
                     open[message.number] = message.index, calls
             case Told(who, Leadership() as message) if who == LOCKD:
-                self.term = max(self.term, message.term)
+                self.executors += message.term > self._term
+                self._term = max(self._term, message.term)
             case Told(who, Applied(ledger)) if who == LOCKD:
                 self._applied(open, ledger)
             case _:
@@ -72,6 +82,14 @@ class Histories:
                 calls = tuple(self._calls(process.machine.name, told.message))
                 if calls:
                     open[told.message.number] = None, calls
+
+    def _advanced(self, ledger: Ledger) -> None:
+        """A term's first command, whatever it is, frees the locks of earlier terms."""
+        if ledger.term > self._latest.term:
+            for name, lock in self._latest.locks.items():
+                if name not in ledger.locks:
+                    self.locks.append(Call("the log", name, "free", lock.token, self._cluster.schedule.now))
+        self._latest = max(self._latest, ledger, key=lambda each: each.index)
 
     def _cold_start(self, name: NodeName, message: Propose) -> None:
         """What does not start by itself is stopped by the first master after all nodes were down."""
@@ -119,7 +137,7 @@ class Wish:
         self._histories = histories
         self._text = ""
         self._call = Call(who, app, verb, "", began)
-        self._term = histories.term
+        self._executors = histories.executors
         self._place = len(histories.wishes)
         histories.wishes.append(self._call)
 
@@ -132,8 +150,9 @@ class Wish:
             self._text = reply.progress.text
         if reply.code is not None:
             histories = self._histories
-            call = histories.wishes[self._place] = replace(
-                self._call, ended=now, answer=said(self._text) if self._text else None
-            )
-            if histories.term != self._term:  # the next master began it again
+            answer = said(self._text) if self._text else None
+            if answer == Said.NOTHING and reply.code == 0:
+                answer = None  # the exit code overtook the last words: it was done, and nobody heard what
+            call = histories.wishes[self._place] = replace(self._call, ended=now, answer=answer)
+            if histories.executors != self._executors:  # the next one began it again
                 histories.wishes.append(retried(call))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from truecl.core.contract import Do, Done, Event, Joined, Left, Noted, Output, Save, Send, Tell, Told
+from truecl.core.lockd import DiskFull
 from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.sim.bus import Bus
 from truecl.sim.journal import Journal, UnsyncedJournal
@@ -31,7 +32,13 @@ class Machine:
         self.powered = False
         self.stalled = 0
         """For how many reasons all of user space stands still."""
+        self.suspended: float | None = None
+        """Since when the whole machine stands still, its kernel too: a virtual machine that was paused."""
+        self.virtual = False
+        self.lag = 0.0
+        """Seconds by which standstills have put its clock back against all others, in this boot."""
         self.slow_disk = False
+        self.full_disk = False
         self.processes: dict[DaemonName, Process] = {}
         self.journals: dict[DaemonName, Journal] = {}
         self.rate = 1.0
@@ -52,7 +59,8 @@ class Machine:
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def clock(self) -> float:
-        return self._base + (self.schedule.now - self._booted_at) * self.rate
+        now = self.schedule.now if self.suspended is None else self.suspended
+        return self._base + (now - self._booted_at) * self.rate
 
     def true_time(self, local: float) -> float:
         """When this node's clock will show `local`, if it is not switched off before."""
@@ -68,6 +76,7 @@ class Machine:
         self.boots += 1
         self.boot = BootId(f"{self.name}-{self.boots}")
         self.stalled = 0
+        self.suspended, self.lag = None, 0.0
         self.slow_disk = False
         self._booted_at = self.schedule.now
         self._base = 2.0 + self.random.random() * 10.0
@@ -78,6 +87,7 @@ class Machine:
         if not self.powered:
             return
         self.powered = False
+        self.suspended = None
         self.watchdog = None
         for process in list(self.processes.values()):
             self._end(process, quietly=True)
@@ -100,6 +110,26 @@ class Machine:
         self._guard_moved = self.schedule.now
         for process in list(self.processes.values()):
             process.let_go()
+
+    def suspend(self) -> None:
+        """The whole machine stands still, as a virtual one does that is paused."""
+        self.stall()
+        self.suspended = self.schedule.now
+
+    def wake(self, clock_ran: bool) -> None:
+        """`clock_ran`: CLOCK_BOOTTIME counts the time of the standstill (as after a suspend to memory); else nothing in
+        the machine knows of it (as QEMU continues a guest). What the kernel itself times never counts it."""
+        assert self.suspended is not None
+        seconds = self.schedule.now - self.suspended
+        self.suspended = None
+        if not clock_ran or self.cluster.variant.monotonic:
+            self._base -= seconds * self.rate
+        if not clock_ran:
+            self.lag += seconds
+        self.cluster.drivers.woke(self, seconds)
+        for process in self.processes.values():
+            process.rearm()
+        self.resume()
 
     def stood_still(self) -> float:
         """True time at which this node's guard (reqd and netd) was last unable to act."""
@@ -127,7 +157,8 @@ class Machine:
             journal = self.journals[daemon] = cluster.variant.journal()
             if isinstance(journal, UnsyncedJournal) and cluster.variant.flush is not None:
                 self.schedule.after(cluster.variant.flush, self._flush, journal, cluster.variant.flush)
-        core = cluster.build(daemon, self.name, self.boot, journal.read(), self.clock())
+        journal.ballast = journal.ballast or not self.full_disk
+        core = cluster.build(daemon, self.name, self.boot, journal.open(), self.clock())
         process = self.processes[daemon] = Process(self, daemon, life, core, cluster.variant)
         for _ in range(self.stalled):
             process.hold()
@@ -144,8 +175,9 @@ class Machine:
         if process is not None:
             self._end(process, quietly=False)
 
-    def die_in_gap(self, process: Process) -> None:
+    def die_in_gap(self, process: Process, stage: str) -> None:
         """The fault aimed at the gaps of an output: take the daemon or the whole node."""
+        self.cluster.met(f"death inside an output: {stage}")
         self.cluster.note("cut", f"{process} dies inside its output")
         if self.random.random() < self.cluster.faults.gap_power:
             self.cluster.power_cut(self)
@@ -157,8 +189,13 @@ class Machine:
             return
         process.alive = False
         if process.saving:
-            if self.random.random() < 0.5:
-                self.journals[process.daemon].write(process.saving)
+            journal = self.journals[process.daemon]
+            fate = self.random.random()
+            if fate < 0.35:
+                journal.write(process.saving)
+            elif fate < 0.65:
+                self.cluster.met("death between write and sync")
+                journal.write_unsynced(process.saving)
             else:
                 self.lose(process, process.saving)
         process.inbox.clear()
@@ -202,6 +239,25 @@ class Machine:
 
     def save(self, process: Process, saves: tuple[Save, ...]) -> None:
         self.journals[process.daemon].write(saves)
+
+    def make_room(self, process: Process) -> bool:
+        """A save on a full disk: the ballast's blocks take it and some more, and the core hears of that. False: there
+        are none left."""
+        journal = self.journals[process.daemon]
+        if journal.ballast:
+            journal.ballast, journal.room = False, self.random.randint(1, 40)
+            process.deliver(Noted(DiskFull()))
+        if journal.room > 0:
+            journal.room -= 1
+            return True
+        self.cluster.met("full disk, the reserve is used up")
+        return False
+
+    def give_up(self, process: Process) -> None:
+        """A daemon ends whose save has failed."""
+        self.lose(process, process.saving)
+        process.saving = ()
+        self._end(process, quietly=False)
 
     def lose(self, process: Process, saves: tuple[Save, ...]) -> None:
         """The transaction did not become durable; what goes to the run directory may have got there."""

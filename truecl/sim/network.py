@@ -115,9 +115,11 @@ class Network:
         faults = self._cluster.faults
         random = self._random.random
         if faults.loss and random() < faults.loss:
+            self._cluster.met("message lost")
             return
         self._schedule.after(self._flight(), self._arrive, process.daemon, source, target, message)
         if faults.double and random() < faults.double:
+            self._cluster.met("message doubled")
             self._schedule.after(self._flight(), self._arrive, process.daemon, source, target, message)
 
     def _arrive(self, daemon: DaemonName, source: NodeName, target: NodeName, message: Any) -> None:
@@ -133,6 +135,7 @@ class Network:
         random = self._random
         time = faults.latency + random.expovariate(1.0) * faults.jitter
         if faults.spike and random.random() < faults.spike:
+            self._cluster.met("message late")
             time += random.random() * faults.spike_length
         return time
 
@@ -223,6 +226,7 @@ class Network:
             one, other = session.names
             ends = session.processes
             self._break(session)
+            self._cluster.met("session broken")
             self._in_order(session, ends[one], Disconnected(other))
             self._in_order(session, ends[other], Disconnected(one))
             self._try_later(session, 0.005, 0.2)

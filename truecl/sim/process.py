@@ -27,6 +27,10 @@ class Variant:
     journal: Callable[[], Journal] = Journal
     flush: float | None = None
     """Seconds between write-backs of a journal that is not synced; None: it is."""
+    careless: bool = False
+    """Goes on after a save that failed."""
+    monotonic: bool = False
+    """Reads a clock that stands still whenever the machine does."""
 
 
 PROPER = Variant()
@@ -35,7 +39,21 @@ PROPER = Variant()
 class Process:
     """A running daemon. `held` counts the reasons for which it does not take events now (fsync, hang, node pause)."""
 
-    __slots__ = ("_order", "_timer", "_wake", "alive", "core", "daemon", "held", "inbox", "life", "machine", "saving")
+    __slots__ = (
+        "_careless",
+        "_order",
+        "_timer",
+        "_wake",
+        "alive",
+        "core",
+        "daemon",
+        "decided",
+        "held",
+        "inbox",
+        "life",
+        "machine",
+        "saving",
+    )
 
     def __init__(self, machine: "Machine", daemon: DaemonName, life: int, core: Core, variant: Variant) -> None:
         self.machine = machine
@@ -47,7 +65,10 @@ class Process:
         self.held = 0
         self.inbox: deque[Event] = deque()
         self.saving: tuple[Save, ...] = ()
+        self.decided = 0.0
+        """True time of the latest event that it took: what it asks for may come later, when it has saved."""
         self._order = variant.order
+        self._careless = variant.careless
         self._wake: float | None = None
         self._timer: float | None = None
         """True time of the earliest outstanding timer in the schedule."""
@@ -78,6 +99,7 @@ class Process:
 
     def _handle(self, event: Event) -> None:
         machine = self.machine
+        self.decided = machine.schedule.now
         output = self.core.handle(event, machine.clock())
         machine.handled(self, event, output)
         if self.alive:
@@ -120,7 +142,7 @@ class Process:
                     machine.schedule.after(machine.fsync_time(), self._saved, output, position + 1, cut)
                     return
                 if limit is not None:
-                    self._die_in_gap()
+                    self._die_in_gap(stage)
                     return
             for done, item in enumerate(getattr(output, stage)):
                 if limit is not None and done >= limit:
@@ -129,30 +151,40 @@ class Process:
                 if not self.alive:
                     return
             if limit is not None:
-                self._die_in_gap()
+                self._die_in_gap(stage)
                 return
         self._arm(output.wake_at)
 
     def _saved(self, output: Output, following: int, cut: tuple[str, int] | None) -> None:
         if not self.alive:
             return
+        if self.machine.full_disk and not self.machine.make_room(self):
+            if not self._careless:
+                self.machine.give_up(self)
+                return
+            self.saving = ()
         if cut == ("save", 0):
             self.machine.lose(self, self.saving)
             self.saving = ()
-            self._die_in_gap()
+            self._die_in_gap("save")
             return
         self.machine.save(self, self.saving)
         self.saving = ()
         if cut == ("save", 1):
-            self._die_in_gap()
+            self._die_in_gap("save")
             return
         self.held -= 1
         self._stages(output, following, cut)
         if self.alive and not self.held:
             self._drain()
 
-    def _die_in_gap(self) -> None:
-        self.machine.die_in_gap(self)
+    def _die_in_gap(self, stage: str) -> None:
+        self.machine.die_in_gap(self, stage)
+
+    def rearm(self) -> None:
+        """After a standstill of the whole machine, its clock shows what it may."""
+        self._timer = None
+        self._arm(self._wake)
 
     # ---- the one timer ----------------------------------------------------------------------------------------------
 
@@ -171,9 +203,9 @@ class Process:
             return
         self._timer = None
         wake = self._wake
-        if wake is None:
-            return
         machine = self.machine
+        if wake is None or machine.suspended is not None:
+            return
         if machine.clock() < wake:
             self._arm(wake)
             return

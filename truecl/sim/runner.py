@@ -7,17 +7,18 @@ from traceback import extract_tb
 
 from msgspec import MsgspecError
 
-from truecl.core.contract import Event, Output
+from truecl.core.contract import Event, Outdated, Output
 from truecl.core.lockd import Lockd
 from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, Role
 from truecl.model.config import AppConfig
-from truecl.model.ids import CLUSTERD, LOCKD, STATD, AppName, NodeName
-from truecl.model.ledger import AppState, Ledger, Proof, Wanted
+from truecl.model.ids import CLUSTERD, LOCKD, STATD, SYNCD, AppName, NodeName
+from truecl.model.ledger import AppState, Ledger, Wanted
 from truecl.model.step import StepKind, steps_of
 from truecl.sim import scenario
 from truecl.sim.chaos import Chaos
 from truecl.sim.checker import World
 from truecl.sim.cluster import Assemble, Cluster, Story, Violation
+from truecl.sim.coverage import Coverage
 from truecl.sim.drivers import SimulatedDrivers
 from truecl.sim.faults import CALM, Faults, draw
 from truecl.sim.machine import Machine
@@ -28,13 +29,17 @@ from truecl.sim.supervision import WarmParent
 from truecl.sim.thawing import Thawing
 from truecl.wire.messages import Notes
 
+WORLDS = (
+    *[(2, False)] * 3, *[(3, False)] * 8, *[(3, True)] * 3, *[(4, False)] * 3, (4, True), *[(5, False)] * 2, (8, False),
+)  # fmt: skip
+"""Nodes, and whether the last of them is a witness."""
 CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
 """Seconds within which everything must run again once all faults are healed."""
 _CORES_RAISE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
-    CommittedConflict, JournalDamaged, ForeignJournal, MsgspecError,
+    CommittedConflict, JournalDamaged, ForeignJournal, Outdated, MsgspecError,
 )  # fmt: skip
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
@@ -56,7 +61,8 @@ class Result:
     overlaps: int = 0
     freezes: int = 0
     thaws: int = 0
-    proofs: dict[Proof, int] = field(default_factory=dict)
+    coverage: dict[str, int] = field(default_factory=dict)
+    """What was met, and how often."""
     answers: dict[int | None, int] = field(default_factory=dict)
     last: list[str] = field(default_factory=list)
     """The last events, when there is a problem."""
@@ -148,13 +154,17 @@ def run(
     What a core itself raises is a problem like a broken promise.
     """
     random = Random(f"world {seed}")
-    count = nodes if nodes is not None else random.choice((3, 3, 3, 4, 5))
+    size, witness = random.choice(WORLDS)
+    count = size if nodes is None else nodes
+    witness = witness and count > 2
     drawn = draw(random) if faults is None else faults
     if adjust is not None:
         drawn = adjust(drawn)
-    config = scenario.configuration(random, count)
+    config = scenario.configuration(random, count, witness)
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
+    if random.random() < 0.75:
+        cluster.quiet = (STATD, SYNCD)
     world = World(cluster)
     liveness = Liveness(cluster, world)
     cluster.supervision = WarmParent(cluster)
@@ -162,7 +172,7 @@ def run(
     thawing = Thawing()
     cluster.checks = [world, liveness, thawing]
     operators = scenario.Operators(cluster)
-    cluster.checks.append(operators.histories)
+    cluster.checks += [operators.histories, Coverage(cluster)]
     result = Result(seed, count)
     try:
         result.healed_after = _day(cluster, operators, liveness, bad_day)
@@ -175,7 +185,7 @@ def run(
     result.digest, result.events = story.digest, cluster.schedule.count
     result.starts, result.grants, result.overlaps = world.starts, world.grants, world.overlaps
     result.freezes, result.thaws = thawing.freezes, thawing.thaws
-    result.proofs, result.answers = world.proofs, operators.answers
+    result.answers, result.coverage = operators.answers, cluster.coverage
     result.last = story.lines() if result.problem else []
     return result
 

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from truecl.core.contract import NOTHING, Event, Output, Put
+from msgspec.structs import replace
+
+from truecl.core.contract import Put
 from truecl.core.lockd import Lockd
 from truecl.model.config import (
+    PROFILES,
     Address,
     AppConfig,
     ClusterConfig,
@@ -16,8 +19,8 @@ from truecl.model.config import (
     FileSystem,
     LinkConfig,
     NodeConfig,
+    Profile,
     Program,
-    Timing,
     Volume,
     WatchdogConfig,
 )
@@ -29,6 +32,9 @@ from truecl.wire.messages import Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
+
+TIMINGS: tuple[tuple[Profile, float], ...] = (("normal", 1.0), ("normal", 1.0), ("normal", 0.6), ("fast", 0.5))
+"""Profiles, and the lease with each."""
 
 PLAN = Plan(
     daemons=DAEMONS,
@@ -56,24 +62,33 @@ def configuration(random: Random, nodes: int, witness: bool = False) -> Configur
     uses: tuple[Literal["off", "automatic", "required"], ...] = ("off", "automatic", "automatic", "required")
     use = random.choice(uses)
     whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
-    watchdog = WatchdogConfig(use=use, timeout={0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance])
+    profile, lease = random.choice(TIMINGS)
+    timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
     fenced = random.random() < (0.6 if use == "off" else 0.3)
-    board = (FenceConfig(agent="fence_board"),)
-    feeds = tuple(FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1) for each in ("a", "b"))
+    limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
+    board = (FenceConfig(agent="fence_board", timeout=limit),)
+    feeds = tuple(
+        FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1, timeout=limit) for each in ("a", "b")
+    )
     levels = random.choice(((board,), (board,), (feeds,), (board, feeds)))
+    delays: list[float | None] = [None] * nodes
+    if nodes == 2:  # most duels have a winner, some have two
+        delays = [random.choice((None, None, 0.0)), None]
     return Configuration(
         cluster=ClusterConfig(
             name="simulated",
+            profile=profile,
             on_quorum_loss=random.choice(whens),
-            timing=Timing(lease=random.choice((1.0, 1.0, 0.6)), stop_allowance=allowance),
+            timing=replace(PROFILES[profile], lease=lease, stop_allowance=allowance),
             links=tuple(LinkConfig(name=link) for link in links),
             nodes=tuple(
                 NodeConfig(
                     name=name,
                     addresses={link: f"10.{number}.0.{place}" for number, link in enumerate(links, 1)},
                     fence=levels if fenced or random.random() < 0.2 else (),
-                    watchdog=watchdog,
+                    watchdog=WatchdogConfig(use=use, timeout=timeout, watchdog_survives_pause=random.random() < 0.12),
                     witness=witness and name == names[-1],
+                    fence_delay=delays[place - 1],
                 )
                 for place, name in enumerate(names, 1)
             ),
@@ -127,16 +142,6 @@ def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
     )
 
 
-class Quiet:
-    """In the place of a daemon that takes no part in what is checked."""
-
-    def start(self, now: float) -> Output:
-        return NOTHING
-
-    def handle(self, event: Event, now: float) -> Output:
-        return NOTHING
-
-
 def formed(cluster: "Cluster") -> None:
     """As lha_form left them: the daemons start with the node."""
     for machine in cluster.machines.values():
@@ -173,8 +178,14 @@ class Operators:
         if not self._on:
             return
         verb = self._random.choice(("start", "start", "stop", "move", "move"))
-        if self._random.random() < 0.08:
-            self._ask_for_power()
+        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
+        if dark and self._random.random() < self._cluster.faults.vouches:
+            self._vouch(dark)
+            self._next()
+            return
+        if self._random.random() < 0.06:
+            wish = self._random.choice(("off", "reboot", "on"))
+            self._ask(wish, AppName(""), self._random.choice(self._cluster.names))
             self._next()
             return
         app = self._random.choice(self._cluster.configuration.apps)
@@ -182,14 +193,8 @@ class Operators:
         self._ask(verb, app.name, node)
         self._next()
 
-    def _ask_for_power(self) -> None:
+    def _vouch(self, dark: list[NodeName]) -> None:
         """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
-        dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
-        if not dark:
-            self._ask(
-                self._random.choice(("off", "reboot", "on")), AppName(""), self._random.choice(self._cluster.names)
-            )
-            return
         cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
         lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:

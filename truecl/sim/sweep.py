@@ -27,7 +27,7 @@ def simulate(seed: int, nodes: int | None = None, mutant: str | None = None) -> 
     chosen = named(mutant)
     if chosen is None:
         return run(seed, nodes)
-    return run(seed, nodes, chosen.assemble, chosen.variant, chosen.adjust)
+    return run(seed, nodes or chosen.nodes, chosen.assemble, chosen.variant, chosen.adjust)
 
 
 def results(

@@ -74,4 +74,5 @@ class Device:
 
     def _ring(self, alarm: int) -> None:
         if alarm == self._alarm and self._machine.watchdog is self:
+            self._machine.cluster.met("watchdog reset")
             self._machine.cluster.power_cut(self._machine, "WATCHDOG RESET")

@@ -13,6 +13,7 @@ from truecl.model.actions import Power
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
+from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
 from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
@@ -57,6 +58,8 @@ class Renew(Message, frozen=True):
     """The service there is being stopped: nothing new is to be placed on it."""
     watchdog: WatchdogReport | None = None
     """None: none is configured there."""
+    level: int = 1
+    """The node's lockd adds it: the newest level of the log that it knows."""
 
 
 class Renewed(Message, frozen=True):
@@ -103,6 +106,8 @@ class Leadership(Message, frozen=True):
     term: Term
     leader: NodeName | None
     ready: bool
+    trouble: str = ""
+    """One line for the operator: why, of two nodes, this one waits or goes on alone; '': nothing to say."""
 
 
 class Nodes(Message, frozen=True):
@@ -110,12 +115,34 @@ class Nodes(Message, frozen=True):
 
     reports: dict[NodeName, tuple[BootId, tuple[InstanceReport, ...]]]
     expired: tuple[NodeName, ...]
-    """Lease, drift and stop allowance are over: 'expired' would be accepted for this node now."""
+    """Nodes whose lease, drift and stop allowance are over."""
     leaving: tuple[NodeName, ...] = ()
     watchdogs: dict[NodeName, WatchdogReport] = {}
     """What each node said of its own, where one is configured."""
     reset: tuple[Generation, ...] = ()
     """Live generations whose node's watchdog has surely reset it: 'expired + watchdog' would be accepted now."""
+    lapsed: tuple[Generation, ...] = ()
+    """Live generations for which 'expired' would be accepted now."""
+    level: int = 1
+    """The newest level of the log that all its members have said they know."""
+
+
+class Members(Message, frozen=True):
+    """To subscribers, on every change: who holds the log, by the latest appended entry on that."""
+
+    membership: Membership
+    settled: bool
+    """It is committed."""
+    caught_up: tuple[NodeName, ...] = ()
+    """While leading: the observers that have all that is committed, and answer."""
+
+
+class Reshape(Message, frozen=True):
+    """Master's clusterd: change the membership, by one node; answered by Proposed, with the reason if not."""
+
+    number: int
+    term: Term
+    membership: Membership
 
 
 class Campaign(Message, frozen=True):
@@ -124,6 +151,26 @@ class Campaign(Message, frozen=True):
 
 class StepDown(Message, frozen=True):
     """reqd to lockd: hand leadership over before this node stops."""
+
+
+class ConfirmOff(Message, frozen=True):
+    """lha_fence to lockd, in a cluster of two nodes: the operator's word that `node` is off, in place of its device's.
+
+    `alone`: and `node` did not run alone since this one last did, and will not be started until it can reach this one.
+    Needed where this node cannot know that itself. Answered by Confirmed.
+    """
+
+    node: NodeName
+    operator: str
+    alone: bool = False
+
+
+class Confirmed(Message, frozen=True):
+    """`taken`: this node goes on without the other. Otherwise `reason` says why not; `say_more`: `alone` would do."""
+
+    taken: bool
+    reason: str = ""
+    say_more: bool = False
 
 
 # ---- hbd on its node ------------------------------------------------------------------------------------------------
@@ -232,10 +279,13 @@ class Order(Message, frozen=True):
     start it."""
     watchdog: float = 0.0
     """Seconds, as in the grant."""
+    addressed: bool = False
+    """As in the grant; a node whose own configuration says otherwise does not start it."""
 
 
 class OrderFenceOff(Message, frozen=True):
-    """Master's clusterd to its own reqd: switch this node off (order `index` is committed) and verify."""
+    """Switch this node off and verify: from the master's clusterd to its own reqd (order `index` is committed), or from
+    the lockd of one of two nodes, which counts its orders itself. The answer goes to who asked."""
 
     node: NodeName
     index: Index
@@ -304,8 +354,10 @@ class InstanceProgress(Message, frozen=True):
 
 
 class Request(Message, frozen=True):
-    """An operator's wish: verb 'start', 'stop' or 'move' for an application, or 'off', 'on', 'reboot' or 'confirm' (the
-    operator vouches that it is off) for a node, with app ''. `id` is unique at its origin."""
+    """An operator's wish: verb 'start', 'stop' or 'move' for an application; with app '', 'off', 'on', 'reboot' or
+    'confirm' (the operator vouches that it is off), 'standby', 'resume', 'add' or 'remove' for a node, or 'configure'
+    for a version of the configuration that all nodes have by now; 'clear' for what failed, with the name of an
+    application or a node in `app`. `id` is unique at its origin."""
 
     id: str
     verb: str
@@ -314,6 +366,10 @@ class Request(Message, frozen=True):
     operator: str = ""
     seen: Index = Index(0)
     """For 'confirm': the log index that the operator looked at. What was granted later is not vouched for."""
+    keep: bool = False
+    """For 'standby': what runs there stays."""
+    digest: str = ""
+    """For 'configure': of that version."""
 
 
 class Reply(Message, frozen=True):
@@ -353,6 +409,8 @@ class StopDaemons(Message, frozen=True):
     daemons: tuple[DaemonName, ...]
     formed: bool = True
     """False: the cluster is dissolved, do not come back by yourself after a reboot."""
+    removed: bool = False
+    """The node is no part of the cluster any more, until a member starts its daemons again."""
 
 
 class DaemonsUp(Message, frozen=True):
@@ -368,6 +426,29 @@ class DaemonsUp(Message, frozen=True):
 
 class AskDaemons(Message, frozen=True):
     number: int
+
+
+class TakeIn(Message, frozen=True):
+    """Master's clusterd to its own reqd: have this node's daemons started, which is being added."""
+
+    node: NodeName
+
+
+class Dismiss(Message, frozen=True):
+    """Master's clusterd to its own reqd: have this node's daemons stopped, which was removed."""
+
+    node: NodeName
+
+
+class AskPart(Message, frozen=True):
+    """A command to its reqd: what part has this node in the cluster?"""
+
+
+class Part(Message, frozen=True):
+    formed: bool
+    """Its daemons are to run."""
+    removed: bool
+    """A member said that it is no part of the cluster any more."""
 
 
 # ---- reqd and its warm parent ---------------------------------------------------------------------------------------
@@ -479,6 +560,35 @@ class Compared(Message, frozen=True):
     """Node to what is wrong there; empty: all run the version `digest`."""
 
 
+class Bring(Message, frozen=True):
+    """A command to syncd: bring the version `digest` to these nodes, in the place of `base`; answered by Reply. Nodes
+    that do not answer are left behind: they follow when they are back."""
+
+    base: str
+    digest: str
+    files: dict[str, str]
+    nodes: tuple[NodeName, ...]
+
+
+class Follow(Message, frozen=True):
+    """clusterd to syncd: the log says that version `digest` is in force; get it from a node that has it."""
+
+    digest: str
+
+
+class AskVersion(Message, frozen=True):
+    number: int
+    digest: str
+
+
+class Version(Message, frozen=True):
+    """What AskVersion asks for; not answered by a node that does not have it."""
+
+    number: int
+    digest: str
+    files: dict[str, str]
+
+
 class NewConfiguration(Message, frozen=True):
     """syncd to subscribers."""
 
@@ -506,6 +616,8 @@ class NodeStatus(Message, frozen=True):
     instances: tuple[InstanceStatus, ...]
     lease_left: float = 0.0
     watchdog: WatchdogReport | None = None
+    release: str = ""
+    """Of truecl, as it runs there."""
 
 
 class AskStanding(Message, frozen=True):
@@ -536,10 +648,18 @@ class AppNote(msgspec.Struct, frozen=True):
     text: str
 
 
+class HeldNode(msgspec.Struct, frozen=True):
+    """A node that comes and goes, and gets nothing new until then (CLOCK_BOOTTIME of the master's node)."""
+
+    node: NodeName
+    until: float
+
+
 class Notes(Message, frozen=True):
-    """clusterd (master) to statd: one line for each application that is not as wanted."""
+    """clusterd (master) to statd: a line for each application that is not as wanted, and which nodes are held down."""
 
     notes: tuple[AppNote, ...]
+    held: tuple[HeldNode, ...] = ()
 
 
 class Status(Message, frozen=True):
@@ -563,6 +683,14 @@ class Status(Message, frozen=True):
     """Nodes that hbd hears and whose statd has not reported to the master for long."""
     here: NodeName = NodeName("")
     """The node on which the question was asked, whoever answered it."""
+    trouble: str = ""
+    """Of two nodes: why the one that answers waits for the other, or goes on alone; '': nothing to say."""
+    roles: dict[NodeName, str] = {}
+    """voter, observer or witness."""
+    held: dict[NodeName, float] = {}
+    """Nodes that come and go, and for how many seconds they get nothing new."""
+    refused: dict[NodeName, str] = {}
+    """Nodes with whom no session can be, and why."""
 
 
 class Note(Message, frozen=True):
@@ -665,20 +793,22 @@ class Refused(Message, frozen=True):
 
 MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
-    DaemonName("lockd"): Union[raft.RaftMessage, Renew, Renewed],
+    DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
-    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated],
+    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
 """What may come from the same daemon on another node."""
 
 LOCAL = Union[
-    Propose, Proposed, Applied, Leadership, Nodes, Campaign, StepDown, Renew, Renewed,
+    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown, ConfirmOff, Confirmed,
+    Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
-    InstanceProgress, Request, Reply, Form, Dissolve, Ready,
-    Compare, Compared, NewConfiguration, NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
+    InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
+    Compare, Compared, Bring, Follow, NewConfiguration,
+    NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
 ]  # fmt: skip
 """What may come over a local socket."""

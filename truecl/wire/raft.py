@@ -10,7 +10,7 @@ from typing import Union
 
 import msgspec
 
-from truecl.model.ids import Index, Term
+from truecl.model.ids import BootId, Index, Term
 from truecl.model.membership import Membership
 
 MAX_PAYLOAD = 256 * 1024
@@ -132,3 +132,18 @@ class TimeoutNow(msgspec.Struct, frozen=True, tag=True, array_like=True):
 RaftMessage = Union[
     PreVote, PreVoteAnswer, Vote, VoteAnswer, Append, AppendAnswer, SnapshotPart, SnapshotAnswer, TimeoutNow
 ]
+
+
+class Letter(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What two voters put every message in (SAFETY.md section 1): who wrote it to whom, each in which life.
+
+    A life begins with each start of a lockd; one that was written to an earlier life acknowledges nobody now.
+    """
+
+    life: BootId
+    """Of the sender's lockd."""
+    to: BootId
+    """The receiver's, as far as the sender has heard of it; '' before that."""
+    counts: bool
+    """The sender's latest appended membership counts the receiver as an elector."""
+    message: RaftMessage

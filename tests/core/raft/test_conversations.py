@@ -3,6 +3,8 @@
 A block is comment lines (#), one command, '----', what it led to, an empty line. Commands:
 
     nodes a b c [observers d] [detached e]   voters, observers; detached: a node with an empty membership
+    join N [knows VOTERS...]                 a node that starts now, with an empty membership, or a founder's
+    reshape N VOTERS... [observers O...]     N's user wants this membership
     campaign N | transfer N M | died N M     N stands; N hands over to M; N's hbd says that M is dead
     propose N TEXT... | round N              N's user proposes, starts a round
     deliver [FROM>TO]... | drop [FROM>TO]... all of that is on the way now (not what comes of it); N>* and *>N too
@@ -126,6 +128,16 @@ class Script:
             self.cluster.nodes[name] = Node(name, Membership() if name in groups["detached"] else membership)
         for name in self.cluster.nodes:
             self.cluster.restart(name)
+
+    def do_join(self, name: str, *words: str) -> None:
+        self.cluster.add(name, Membership(tuple(NodeName(word) for word in words[1:])))
+
+    def do_reshape(self, name: str, *words: str) -> None:
+        place = words.index("observers") if "observers" in words else len(words)
+        voters, observers = (tuple(NodeName(word) for word in part) for part in (words[:place], words[place + 1 :]))
+        raft, now, carry_out = self.on(name)
+        self.lines.append(raft.reshape(Membership(voters, observers), now) or f"{name} does so")
+        carry_out()
 
     def do_campaign(self, name: str) -> None:
         raft, now, carry_out = self.on(name)

@@ -7,7 +7,7 @@ from raft_cluster import CLUSTER, Cluster, copy_records
 from truecl.core.contract import Event, Noted, Output, Received, Send, Told
 from truecl.core.lockd import DiskFull, Lockd
 from truecl.model.config import ClusterConfig, Configuration, LinkConfig, NodeConfig, Timing
-from truecl.model.ids import REQD, LinkName, NodeName
+from truecl.model.ids import REQD, BootId, LinkName, NodeName
 from truecl.model.membership import Membership
 from truecl.wire.messages import Campaign, Note
 from truecl.wire.raft import PreVote
@@ -31,7 +31,7 @@ def restarted(name: NodeName) -> list[NodeName]:
     cluster.raft(A).campaign(cluster.clock(A))
     cluster.carry_out(cluster.nodes[A])
     cluster.settle()
-    lockd = Lockd(name, CONFIGURATION, copy_records(cluster.nodes[name].records), Random(1))
+    lockd = Lockd(name, CONFIGURATION, copy_records(cluster.nodes[name].records), Random(1), BootId("b"))
     return [send.node for send in lockd.start(5000.0).send if isinstance(send.message, PreVote)]
 
 
@@ -45,7 +45,7 @@ def test_who_followed_waits_for_its_leader() -> None:
 
 def test_a_full_disk_makes_another_node_lead() -> None:
     """While this one can still say so: not when it has died of it and leases run out."""
-    lockds = {name: Lockd(name, CONFIGURATION, {}, Random(str(name))) for name in NAMES}
+    lockds = {name: Lockd(name, CONFIGURATION, {}, Random(str(name)), BootId("b")) for name in NAMES}
     flights: list[tuple[NodeName, Send]] = []
 
     def feed(name: NodeName, event: Event, now: float) -> Output:

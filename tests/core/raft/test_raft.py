@@ -191,11 +191,21 @@ def test_a_shorter_log_gets_no_vote() -> None:
         assert raft.take().sends[0].message == VoteAnswer(term, granted, 9.0)
 
 
-def test_a_node_votes_even_if_it_is_no_voter_yet() -> None:
-    raft = Raft(A, CLUSTER, Membership(), {}, Random(1), Timing())
+@pytest.mark.parametrize(
+    ("own", "last_index", "granted"),
+    [
+        (Membership(voters=(B, C), observers=(A,)), 2, True),
+        (Membership(voters=(B, C), observers=(A,)), 1, False),
+        (Membership(voters=(A, B, C)), 1, True),
+        (Membership(), 5, False),
+    ],
+    ids=["a log that is ahead may make it a voter", "one that is not cannot", "a voter", "nothing is known yet"],
+)
+def test_whom_a_node_votes_for_that_may_be_no_voter_yet(own: Membership, last_index: int, granted: bool) -> None:
+    raft = Raft(A, CLUSTER, own, {}, Random(1), Timing())
     raft.start(0.0)
-    raft.receive(B, Vote(Term(2), Index(5), Term(1), False), 3.0)
-    assert raft.take().sends[0].message == VoteAnswer(Term(2), True, 3.0)
+    raft.receive(B, Vote(Term(2), Index(last_index), Term(1), False), 3.0)
+    assert raft.take().sends[0].message == VoteAnswer(Term(2), granted, 3.0)
 
 
 def test_a_pre_vote_changes_nothing_durable() -> None:

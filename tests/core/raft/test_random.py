@@ -29,7 +29,7 @@ class Checker:
         """(term, true time of the start) of rounds that a quorum acknowledged"""
         self.bounds: list[tuple[int, float, float]] = []
         """(term, true time, when it was elected) of every leader's lease bound"""
-        self.elections = self.snapshots = 0
+        self.elections = self.snapshots = self.reshapes = 0
         cluster.observers.append(self)
 
     def begin_round(self, name: NodeName) -> None:
@@ -37,6 +37,31 @@ class Checker:
         number = raft.start_round(self.cluster.clock(name))
         if number:
             self.rounds[name, raft.term, number] = self.cluster.now
+
+    def reshape(self, random: Random, name: NodeName, names: list[NodeName]) -> None:
+        """Some change at random, one node at a time or not."""
+        raft = self.cluster.raft(name)
+        before = raft.membership
+        voters, observers = list(before.voters), list(raft.membership.observers)
+        for _ in range(random.choice([1, 1, 1, 2])):
+            node = random.choice(names)
+            if node in voters:
+                voters.remove(node)
+                observers.append(node)
+            elif node in observers:
+                observers.remove(node)
+                if random.random() < 0.7 and len(voters) < 7:
+                    voters.append(node)
+            else:
+                observers.append(node)
+        if len(before.voters) == 2 and len(voters) != 2 and not before.together:
+            voters, observers, together = list(before.voters), list(before.observers), True
+        else:
+            together = len(voters) == 2
+        problem = raft.reshape(Membership(tuple(voters), tuple(observers), None, together), self.cluster.clock(name))
+        if not problem:
+            self.reshapes += 1
+            assert len({*before.voters} ^ {*raft.membership.voters}) <= 1
 
     def __call__(self, node: Node, step: Step) -> None:
         raft = node.raft
@@ -51,7 +76,8 @@ class Checker:
             if raft.term not in self.leaders:
                 self.elections += 1
                 self.check_complete(raft.log)
-                age = self.cluster.clock(node.name) - raft.lease_bound
+                rate = 1 + self.cluster.skew.get(node.name, 0.0)
+                age = (self.cluster.clock(node.name) - raft.lease_bound) / rate
                 self.bounds.append((raft.term, self.cluster.now - age, self.cluster.now))
                 for term, started in self.completed:
                     self.check_bound(term, started, *self.bounds[-1])
@@ -103,13 +129,21 @@ def play(seed: int, events: int) -> Checker:
     random = Random(seed)
     voters = random.choice([1, 2, 3, 3, 4, 5, 5, 7])
     observers = random.choice([0, 0, 1, 2])
-    names = [NodeName(f"n{number}") for number in range(voters + observers)]
-    membership = Membership(tuple(names[:voters]), tuple(names[voters:]))
+    later = random.choice([0, 0, 1, 2, 3])
+    names = [NodeName(f"n{number}") for number in range(voters + observers + later)]
+    founders = names[: voters + observers]
+    membership = Membership(tuple(names[:voters]), tuple(founders[voters:]))
+    unborn = random.sample(names[:voters], random.randint(0, (voters - 1) // 2))
+    """Founders that start for the first time when others were added, and think that all of them are voters."""
     cluster = Cluster(seed, Timing(drift=DRIFT), encode=random.random() < 0.3)
     cluster.skew = {name: random.choice([-1, 0, 1]) * DRIFT / (2 * STALE) for name in names}
     checker = Checker(cluster)
     for name in names:
-        cluster.add(name, membership if random.random() < 0.9 or name in membership.voters else Membership())
+        if name in unborn:
+            cluster.nodes[name] = Node(name, Membership(tuple(names[:7])))
+        else:
+            founds = name in membership.voters or (name in founders and random.random() < 0.9)
+            cluster.add(name, membership if founds else Membership())
     loss, double, reorder = random.choice([0, 0.05, 0.3]), random.choice([0, 0.1]), random.choice([0, 0.3, 0.9])
     cuts: dict[tuple[NodeName, NodeName], float] = {}
     for number in range(events):
@@ -117,7 +151,7 @@ def play(seed: int, events: int) -> Checker:
         node = cluster.nodes[name]
         dice = random.random()
         if node.raft is None:
-            if dice < 0.1:
+            if dice < 0.1 and (node.lives or checker.committed):
                 cluster.restart(name)
         elif dice < 0.003:
             cluster.crash(name)
@@ -130,6 +164,11 @@ def play(seed: int, events: int) -> Checker:
         elif dice < 0.095:
             node.raft.peer_died(random.choice(names), cluster.clock(name))
             cluster.carry_out(node)
+        elif dice < 0.0965:
+            leading = [each for each in cluster.nodes.values() if each.raft and each.raft.role is Role.LEADER]
+            node = random.choice(leading or [node])
+            checker.reshape(random, node.name, names)
+            cluster.carry_out(node, random.choice(["save", "send"]) if random.random() < 0.05 else "")
         elif dice < 0.098:
             node.raft.transfer(random.choice(names), cluster.clock(name))
             cluster.carry_out(node)
@@ -181,7 +220,8 @@ def test_safety_under_faults_and_progress_after(seed: int) -> None:
     index = raft.propose((b"after",), cluster.clock(NodeName(leader)))
     cluster.carry_out(cluster.nodes[NodeName(leader)])
     cluster.run(1.0, 0.02)
-    for node in cluster.nodes.values():
+    for name in raft.membership.nodes:
+        node = cluster.nodes[name]
         assert (index, b"after") in node.state, f"{node.name} lags"
         assert node.state == cluster.nodes[NodeName(leader)].state
     checker.check_matching()
@@ -194,6 +234,7 @@ def test_the_faults_reach_what_they_aim_at() -> None:
     assert sum(len(checker.completed) for checker in played) > 100
     assert sum(len(checker.committed) for checker in played) > 500
     assert sum(checker.snapshots for checker in played) > 5
+    assert sum(checker.reshapes for checker in played) > 30
 
 
 def test_same_seed_same_history() -> None:

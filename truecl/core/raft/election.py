@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from truecl.core.quorum import has_quorum
+from truecl.core.quorum import electors, has_quorum
 from truecl.model.ids import NodeName
 from truecl.model.membership import Membership
 
@@ -26,7 +26,7 @@ class Tally:
 
     def count(self, node: NodeName, granted: bool, acknowledged: float) -> None:
         """`acknowledged`: when, at the latest, that voter last acknowledged a leader (in real votes)."""
-        if node in self._granted or node in self._refused or node not in self._membership.voters:
+        if node in self._granted or node in self._refused or node not in electors(self._membership):
             return
         if granted:
             self._granted[node] = acknowledged
@@ -40,7 +40,7 @@ class Tally:
     @property
     def lost(self) -> bool:
         """Whether those that have not refused are too few to win."""
-        left = [voter for voter in self._membership.voters if voter not in self._refused]
+        left = [voter for voter in electors(self._membership) if voter not in self._refused]
         return not has_quorum(self._membership, left)
 
     @property
@@ -54,13 +54,13 @@ class Tally:
 
 def rank(membership: Membership, me: NodeName, dead: Collection[NodeName]) -> int:
     """This voter's place in the succession: how many living voters go first."""
-    living = [voter for voter in membership.voters if voter not in dead]
+    living = [voter for voter in electors(membership) if voter not in dead]
     return living.index(me)
 
 
 def precedes(membership: Membership, node: NodeName, me: NodeName) -> bool:
     """Whether `node` is a voter before `me` in the succession."""
-    for voter in membership.voters:
+    for voter in electors(membership):
         if voter in (node, me):
             return voter == node
     return False

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from truecl.core.raft.journal import Loaded, StoredSnapshot, Writer
-from truecl.model.ids import Index, Term
+from truecl.core.raft.journal import BIRTH_INDEX, Loaded, StoredSnapshot, Writer
+from truecl.model.ids import Index, NodeName, Term
 from truecl.model.membership import Membership
 from truecl.wire.raft import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Entry, EntryKind
 
@@ -58,6 +58,25 @@ class Log:
     def membership(self) -> Membership:
         """The latest *appended* one: it is in force before it is committed."""
         return self._memberships[-1][1] if self._memberships else self.snapshot.membership
+
+    @property
+    def born(self) -> bool:
+        """Whether any leader wrote into it."""
+        return self.last_index > BIRTH_INDEX
+
+    @property
+    def settled(self) -> bool:
+        """Whether the membership in force is committed."""
+        return not self._memberships or self._memberships[-1][0] <= self.commit
+
+    @property
+    def leaving(self) -> tuple[Index, tuple[NodeName, ...]]:
+        """The voters that the membership in force, not committed yet, makes voters no more; and where it stands."""
+        if self.settled:
+            return self.last_index, ()
+        at, membership = self._memberships[-1]
+        before = self.membership_at(Index(at - 1))
+        return at, tuple(voter for voter in before.voters if voter not in membership.voters)
 
     def membership_at(self, index: Index) -> Membership:
         """In force once entry `index` (not before the snapshot) is applied."""

@@ -23,12 +23,15 @@ from random import Random
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from truecl.core.contract import Records
+from truecl.core.quorum import electors, has_quorum
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
 from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
 from truecl.core.raft.progress import Progress
+from truecl.core.raft.reshape import not_one_step, promoted
 from truecl.core.raft.roles import Roles
 from truecl.core.raft.step import Change, Committed, Role, Snapshot, Step
 from truecl.core.raft.tenure import Tenure
@@ -118,8 +121,12 @@ class Raft(Roles):
         return self._tenure.round + 1 if self._tenure is not None else 0
 
     @property
-    def is_voter(self) -> bool:
-        return self.me in self.log.membership.voters
+    def other(self) -> NodeName | None:
+        """Of exactly two voters, of which this node is one, the other."""
+        voters = self.log.membership.voters
+        if len(voters) != 2 or self.me not in voters:
+            return None
+        return voters[0] if voters[1] == self.me else voters[1]
 
     @property
     def transferring(self) -> bool:
@@ -138,7 +145,7 @@ class Raft(Roles):
         self._now = self._heard_at = self.acknowledged_at = now
         self._draw_patience()
         self._deadline = now + self._patience
-        if self.log.membership.voters == (self.me,):
+        if self.alone:
             self.campaign(now)
 
     def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
@@ -213,7 +220,7 @@ class Raft(Roles):
         self._now = now
         if self._tenure is not None:
             return
-        if self.is_voter:
+        if self.is_elector:
             self._become_pre_candidate()
         else:
             self._deadline = now + self._patience
@@ -221,12 +228,81 @@ class Raft(Roles):
     def transfer(self, to: NodeName, now: float) -> bool:
         """Hands the leadership over to another voter, once it has everything; given up after an election timeout.
 
-        False: this node does not lead, or `to` is no other voter.
+        False: this node does not lead, or `to` is no other elector.
         """
         self._now = now
-        if self._tenure is None or to == self.me or to not in self.log.membership.voters:
+        if self._tenure is None or to == self.me or to not in electors(self.log.membership):
             return False
         self._tenure.begin_transfer(to, now)
+        return True
+
+    def reshape(self, membership: Membership, now: float) -> str:
+        """Appends another membership, which is in force from here on. Returns why it does not; '' if it did.
+
+        Only while leading, with an entry of its own term committed (Ongaro's correction of 2015: the one before may be
+        another leader's, unfinished), after the latest change is committed, and where the voters to come can decide.
+        """
+        self._now = now
+        if self._tenure is None or not self.ready:
+            return "this node does not lead, or does not know yet what earlier leaders committed"
+        problem = self._unfit_membership(self._tenure, membership)
+        if not problem:
+            self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
+        return problem
+
+    def _unfit_membership(self, tenure: Tenure, new: Membership) -> str:
+        """Why `new` cannot be the membership from now on; '' if it can."""
+        old = self.log.membership
+        if tenure.transfer_to is not None:
+            return "the leadership is being handed over"
+        if not self.log.settled:
+            return "the change before this one is not committed yet"
+        problem = not_one_step(old, new)
+        if problem:
+            return problem
+        if self.me not in new.voters:
+            return f"{self.me} leads: another node has to lead first"
+        for node in promoted(old, new):
+            if not self.has_caught_up(node):
+                return f"{node} has not caught up with the log"
+        answering = [each.node for each in self.followers if self._now - each.heard_at < self._timing.election]
+        if not has_quorum(new, [self.me, *answering]):
+            return f"of the voters {', '.join(new.voters)} fewer than a majority would answer"
+        return ""
+
+    def has_caught_up(self, node: NodeName) -> bool:
+        """While leading: `node` answers, and has all that was committed at the latest heartbeat."""
+        return self._tenure is not None and self._tenure.has_caught_up(node, self._now)
+
+    def exclude(self, payloads: tuple[bytes, ...], now: float, lease_bound: float | None = None) -> None:
+        """The other of two voters is surely off: go on without it, as leader of a new term.
+
+        Whether it may, the caller has seen to (`truecl.core.pair`). `payloads` are commands that follow the exclusion
+        in the log. `lease_bound`: from when the leases of earlier leaders count; None: from this node's own latest
+        acknowledgement of one, as after any vote. Raises ValueError where there is nobody to exclude.
+        """
+        self._now = now
+        if self.other is None or not self.is_elector or self.alone:
+            raise ValueError(f"{self.me} cannot exclude anybody from {self.log.membership}")
+        if lease_bound is not None:
+            self.acknowledged_at = lease_bound
+        self._become_sole_leader(replace(self.log.membership, excluded=self.other), payloads)
+
+    @property
+    def caught_up(self) -> bool:
+        """Leads without the other of two voters, and that one has every entry: it can be included again."""
+        excluded = self.log.membership.excluded
+        return self.ready and any(
+            each.node == excluded and each.match == self.log.last_index for each in self.followers
+        )
+
+    def include(self, now: float) -> bool:
+        """Need the other of two voters again, from this entry on. False: it has not caught up."""
+        self._now = now
+        if not self.caught_up:
+            return False
+        membership = replace(self.log.membership, excluded=None)
+        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
         return True
 
     def peer_died(self, node: NodeName, now: float) -> None:
@@ -239,7 +315,7 @@ class Raft(Roles):
         if self.role is not Role.FOLLOWER or node != expected:
             return
         self._become_follower(self.term, None)
-        if self._reconsider() or not self.is_voter:
+        if self._reconsider() or not self.is_elector:
             return
         place = election.rank(self.log.membership, self.me, self._dead)
         wait = place * election.STAGGER * (1 + self._random.random() / 2)
@@ -287,23 +363,31 @@ class Raft(Roles):
         return Step(self._writer.take(), sends, snapshot, committed, change, completed, self._wake_at())
 
     def _hand_out(self) -> tuple[Committed, ...]:
-        log = self.log
-        if self.applied >= log.commit:
+        if self.applied >= self.log.commit:
             return ()
-        committed = []
-        for number in range(self.applied + 1, log.commit + 1):
-            entry = log.entry(Index(number))
+        committed = self._commands(self.log.commit)
+        self.applied = self.log.commit
+        return committed
+
+    def _commands(self, upto: Index) -> tuple[Committed, ...]:
+        """After those that were handed out."""
+        commands = []
+        for number in range(self.applied + 1, upto + 1):
+            entry = self.log.entry(Index(number))
             if entry.kind is EntryKind.COMMAND:
-                committed.append(Committed(Index(number), entry.term, entry.payload))
-        self.applied = log.commit
-        return tuple(committed)
+                commands.append(Committed(Index(number), entry.term, entry.payload))
+        return tuple(commands)
+
+    def not_applied(self) -> tuple[Committed, ...]:
+        """The commands of this log that were not handed out, committed or not. Another leader may replace them."""
+        return self._commands(self.log.last_index)
 
     def _wake_at(self) -> float | None:
         if self._tenure is not None:
             return self._tenure.heartbeat_at
         if self._early:
             return min(self._deadline, self._heard_at + self._timing.election)
-        return self._deadline if self.is_voter else None
+        return self._deadline if self.is_elector else None
 
     # ---- leading ----------------------------------------------------------------------------------------------------
 

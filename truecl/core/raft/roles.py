@@ -5,7 +5,10 @@ Only the `_become_...` methods change the role, the term and the vote.
 
 from random import Random
 
+import msgspec
+
 from truecl.core.contract import Records, Send
+from truecl.core.quorum import electors
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot, Writer, birth, load
 from truecl.core.raft.log import Log
@@ -78,7 +81,8 @@ class Roles:
         if leader is not None:
             self._hear_leader()
         elif led:
-            self._deadline = self._now + self._patience
+            # Who decides alone need not wait for anybody: it stands again in the newer term at once.
+            self._deadline = self._now if self.alone else self._now + self._patience
 
     def _become_pre_candidate(self) -> None:
         self._turn(Role.PRE_CANDIDATE)
@@ -109,8 +113,15 @@ class Roles:
         bound = self._tally.lease_bound
         tenure = Tenure(self.me, self.term, self.log, self._timing, bound, self._last_round, self._now)
         self._tenure = tenure
-        self.log.append([Entry(self.term, EntryKind.EMPTY, b"")])
+        self.log.append([self._first_entry()])
         self._begin_round(tenure, observers=True)
+
+    def _first_entry(self) -> Entry:
+        """Empty; but the first of all logs writes down the founding membership. So whoever knows more than how the log
+        was born knows its membership: a founder that starts late may have been told of nodes that came since."""
+        if not self.log.born:
+            return Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(self.log.membership))
+        return Entry(self.term, EntryKind.EMPTY, b"")
 
     def _turn(self, role: Role) -> None:
         if role not in TURNS[self.role]:
@@ -121,6 +132,28 @@ class Roles:
         self.term, self.voted_for = term, voted_for
         self._writer.ballot(term, voted_for)
         self._draw_patience()
+
+    # ---- of two voters ----------------------------------------------------------------------------------------------
+
+    @property
+    def alone(self) -> bool:
+        """Its latest appended membership excludes the other of two voters, or there is no other: it decides alone."""
+        return electors(self.log.membership) == (self.me,)
+
+    @property
+    def is_elector(self) -> bool:
+        return self.me in electors(self.log.membership)
+
+    def _become_sole_leader(self, membership: Membership, payloads: tuple[bytes, ...]) -> None:
+        """In a new term, by its own decree; the entry that says so is durable before anything else leaves this node."""
+        self._become_follower(self.term, None)
+        self._turn(Role.CANDIDATE)
+        self._enter(Term(self.term + 1), self.me)
+        entry = Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))
+        self.log.append([entry, *(Entry(self.term, EntryKind.COMMAND, payload) for payload in payloads)])
+        self._tally = election.Tally(membership)
+        self._tally.count(self.me, True, self.acknowledged_at)
+        self._become_leader()
 
     # ---- what turns share -------------------------------------------------------------------------------------------
 
@@ -153,7 +186,7 @@ class Roles:
         return self.leader is not None and self._now - self._heard_at < self._timing.election
 
     def _ask(self, message: PreVote | Vote) -> None:
-        for voter in self.log.membership.voters:
+        for voter in electors(self.log.membership):
             if voter != self.me:
                 self._send(voter, message)
 
@@ -163,7 +196,13 @@ class Roles:
     # ---- being asked ------------------------------------------------------------------------------------------------
 
     def _on_request(self, node: NodeName, message: PreVote | Vote) -> bool:
-        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter."""
+        """Returns whether it was granted. A node votes even if its own log does not (yet) make it a voter: see
+        `_is_current`.
+
+        What an excluded node asks changes nothing at all, its term neither: this node decides without it.
+        """
+        if node == self.log.membership.excluded:
+            return False
         asked = message.asked if isinstance(message, PreVote) else message.term
         handed_over = isinstance(message, Vote) and message.transfer
         restarted = node == self.leader  # it would not ask if it still led
@@ -177,7 +216,7 @@ class Roles:
 
     def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
         """Of two that stand at the same moment, the later in the succession gives way, so that one wins at once."""
-        granted = message.asked > self.term and self.log.is_current(message.last_index, message.last_term)
+        granted = message.asked > self.term and self._is_current(message)
         self._send(node, PreVoteAnswer(self.term, message.asked, granted))
         if granted and self.role is Role.PRE_CANDIDATE and election.precedes(self.log.membership, node, self.me):
             self._become_follower(self.term, None)
@@ -189,17 +228,25 @@ class Roles:
         if message.term > self.term:
             self._become_follower(message.term, None)
         free = self.voted_for is None and self.leader is None
-        granted = (
-            message.term == self.term
-            and (self.voted_for == node or free)
-            and self.log.is_current(message.last_index, message.last_term)
-        )
+        granted = message.term == self.term and (self.voted_for == node or free) and self._is_current(message)
         if granted and self.voted_for is None:
             self._enter(self.term, node)
         if granted and self.role is Role.FOLLOWER:
             self._deadline = self._now + self._patience
         self._send(node, VoteAnswer(self.term, granted, self._now - self.acknowledged_at))
         return granted
+
+    def _is_current(self, message: PreVote | Vote) -> bool:
+        """Whether the log of who asks is good enough for this node's vote.
+
+        Who needs a vote that this node's own log does not give it yet has a log that is ahead: it holds the entry that
+        made this node a voter. Else a founding member that never heard of any leader could win with the votes of new
+        nodes, which know no more than it does. And who waits for the first snapshot is a voter nowhere.
+        """
+        log = self.log
+        if self.me in log.membership.voters:
+            return log.is_current(message.last_index, message.last_term)
+        return log.last_index > 0 and (message.last_term, message.last_index) > (log.last_term, log.last_index)
 
     def _reconsider(self) -> bool:
         """Looks again at the requests that came too early; whether any of them was granted."""
@@ -231,5 +278,5 @@ class Roles:
             self._become_follower(self.term, None)
 
     def _on_timeout_now(self, node: NodeName, message: TimeoutNow) -> None:
-        if node == self.leader and self.me in self.log.membership.voters:
+        if node == self.leader and self.is_elector:
             self._become_candidate(True)

@@ -39,6 +39,8 @@ class Tenure:
         """Of the empty entry that the caller appends now."""
         self.round = last_round
         self.heartbeat_at = now
+        self._committed = log.commit
+        """At the latest heartbeat."""
         self.transfer_to: NodeName | None = None
         self.transfer_until = 0.0
         self._transfer_sent = False
@@ -54,6 +56,7 @@ class Tenure:
         if observers:
             self._round_to_all = True
             self.heartbeat_at = now + self._pace
+            self._committed = self._log.commit
         return self.round
 
     @property
@@ -133,14 +136,14 @@ class Tenure:
 
     def _feed(self, peer: Progress, due: bool, sends: list[Send]) -> None:
         log = self._log
-        sent = False
-        while peer.next <= log.last_index and peer.may_send:
+        last, sent = self._last_for(peer), False
+        if peer.flow is not Flow.SNAPSHOT and peer.next <= last and self._compacted(peer):
+            peer.begin_snapshot(log.snapshot)
+            peer.part_sent_at = float("-inf")
+        while peer.next <= last and peer.may_send:
             previous_term = log.term_at(Index(peer.next - 1))
-            if previous_term is None or peer.next < log.first:
-                peer.begin_snapshot(log.snapshot)
-                peer.part_sent_at = float("-inf")
-                break
-            entries = log.batch(peer.next)
+            assert previous_term is not None, "otherwise it is fed a snapshot"
+            entries = log.batch(peer.next)[: last + 1 - peer.next]
             sends.append(self._append(peer, Index(peer.next - 1), previous_term, entries))
             size = sum([len(entry.payload) for entry in entries])
             peer.sent(Index(peer.next - 1 + len(entries)), size)
@@ -154,6 +157,17 @@ class Tenure:
         if known is None or peer.flow is Flow.SNAPSHOT:
             previous, known = Index(0), Term(0)
         sends.append(self._append(peer, previous, known, ()))
+
+    def _compacted(self, peer: Progress) -> bool:
+        """Whether this log does not have any more what the peer needs next: a probe of that, if it was lost, will never
+        be answered."""
+        return peer.next < self._log.first or self._log.term_at(Index(peer.next - 1)) is None
+
+    def _last_for(self, peer: Progress) -> Index:
+        """The last entry that it may get now. A voter that is to be one no more learns so when that is committed: until
+        then others may need its vote, for a log that does not have that entry."""
+        at, leaving = self._log.leaving
+        return Index(at - 1) if peer.node in leaving else self._log.last_index
 
     def _append(self, peer: Progress, previous: Index, previous_term: Term, entries: tuple[Entry, ...]) -> Send:
         peer.commit_sent = self._log.commit
@@ -193,6 +207,13 @@ class Tenure:
                 self._peers[node] = old.get(node) or Progress(node, self.term_start, now)
         if self.transfer_to not in self._peers:
             self.end_transfer()
+
+    def has_caught_up(self, node: NodeName, now: float) -> bool:
+        """It answers, and has what was committed at the latest heartbeat: it will not hold up a commit for long."""
+        peer = self._peers.get(node)
+        if peer is None or peer.flow is not Flow.REPLICATE:
+            return False
+        return peer.match >= self._committed and now - peer.heard_at < self._timing.election
 
     def describe(self) -> tuple[Progress, ...]:
         """For status and tests; not to be changed."""

@@ -11,57 +11,47 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from truecl.core.clocks import Clocks
-from truecl.core.timeline import timelines
 from truecl.lab import sample
 from truecl.lab.bench.cluster import WEB, Cluster
+from truecl.lab.bench.failovers import Collected, Values, cutoff, paused, powercut, reelection
 from truecl.lab.bench.processes import Usage, program_pids, spent, usage
 from truecl.lab.errors import LabError
-from truecl.model.ids import NodeName
-from truecl.model.report import EventRecord
+from truecl.model.config import Profile
 
-Values = dict[str, list[float]]
 IDLE_SECONDS = 30.0
 SETTLE = 2.0
 """Seconds of quiet before processor time is measured."""
 CUT_SECONDS = 3.0
 LOAD_SECONDS = 600.0
 LOOPS_PER_CORE = 4
-PHASES = {
-    "suspected": "detected",
-    "elected": "elected",
-    "fence ordered": "fence ordered",
-    "fence confirmed": "fenced",
-    "granted": "granted",
-}
-"""Of a timeline (`truecl.core.timeline`), and their figures' names."""
 TOOK = re.compile(r"\[(\d+) ms\]")
 LOOP = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 
 
+@dataclass(frozen=True, order=True)
+class Setting:
+    """A lab: one for all cases that want the same."""
+
+    nodes: int
+    apps: int = 0
+    """How many applications without storage there are beside the sample."""
+    profile: Profile = "normal"
+    bare: bool = False
+    """The sample has no storage, and the nodes no fence devices."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """`nodes`: of its lab; `apps`: how many applications without storage there are beside the sample; `many`: False for
-    one that takes its minutes once, whatever number of runs is asked for, and only when it is named."""
+    """`many`: False for one that takes its minutes once, whatever number of runs is asked for, and only when it is
+    named."""
 
     name: str
-    nodes: int
+    setting: Setting
     run: Callable[[Cluster, int], Values]
-    apps: int = 0
     many: bool = True
-
-
-@dataclass
-class Collected:
-    """Values by figure."""
-
-    values: Values = field(default_factory=dict)
-
-    def add(self, key: str, value: float) -> None:
-        self.values.setdefault(key, []).append(value)
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
@@ -144,48 +134,6 @@ def move(cluster: Cluster, runs: int) -> Values:
 # ---- faults ---------------------------------------------------------------------------------------------------------
 
 
-def powercut(cluster: Cluster, runs: int) -> Values:
-    """Of the node that is owner and master; then it boots and joins again."""
-    found, key = Collected(), f"powercut{len(cluster.nodes)}"
-    for number in range(runs):
-        cluster.running()
-        victim = cluster.running(cluster.master())
-        time.sleep(0.5 + 0.037 * number)  # not always at the same moment of a heartbeat's period
-        _cut_power(cluster, victim, found, key)
-        cluster.lab.boot(victim)
-        cluster.whole()
-    return found.values
-
-
-def _cut_power(cluster: Cluster, victim: NodeName, found: Collected, key: str) -> None:
-    began = time.clock_gettime(time.CLOCK_BOOTTIME)
-    with cluster.lab.probe(sample.TARGET) as probing:
-        probing.wait_answer(node=victim)
-        cut_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-        cluster.lab.kill(victim)
-        cluster.wait("an answer from another node", lambda: probing.wait_answer() != victim)
-    found.add(key, probing.result.longest * 1000)
-    survivors = [node for node in cluster.nodes if node != victim]
-    cluster.wait("a master among the others", lambda: any(_leads(cluster, node) for node in survivors))
-    events = [event for node in survivors for event in cluster.events(node) if event.uptime >= began]
-    for phase, at in _phases(events, victim):
-        found.add(f"{key} {phase}", (at - cut_at) * 1000)
-
-
-def _leads(cluster: Cluster, node: NodeName) -> bool:
-    status = cluster.status(node)
-    return status is not None and status.master == node
-
-
-def _phases(events: Sequence[EventRecord], victim: NodeName) -> list[tuple[str, float]]:
-    """When each phase of the latest fail-over from it was over, by the clock that all nodes of a lab share."""
-    found = timelines(events, Clocks(events, shared=True), WEB)
-    latest = next((timeline for timeline in found if timeline.origin == victim), None)
-    if latest is None:
-        return []
-    return [(PHASES[phase.name], latest.began + phase.at) for phase in latest.phases if phase.name in PHASES]
-
-
 def death(cluster: Cluster, runs: int) -> Values:
     """kill -9 of the supervised program; a fresh instance each time, since deaths in a row make it move."""
     found = Collected()
@@ -259,24 +207,28 @@ def linkcut(cluster: Cluster, runs: int) -> Values:
 # ---- footprint ------------------------------------------------------------------------------------------------------
 
 
-def footprint(cluster: Cluster, runs: int) -> Values:
+def footprint(suffix: str) -> Callable[[Cluster, int], Values]:
     """Idle: formed, no application; then with it. Memory of every node, the greatest counts."""
-    found = Collected()
-    cluster.stopped()
-    time.sleep(SETTLE)
-    master = cluster.nodes.index(cluster.master())
-    for _ in range(runs):
-        shares, last = _shares(cluster, IDLE_SECONDS)
-        found.add("cpu master", shares[master])
-        found.add("cpu other", max(share for index, share in enumerate(shares) if index != master))
-        found.add("pss", max(each.pss for each in last))
-        found.add("pss alone", max(each.alone for each in last))
-    owner = cluster.nodes.index(cluster.running())
-    time.sleep(SETTLE)
-    for _ in range(runs):
-        shares, last = _shares(cluster, IDLE_SECONDS / 3)
-        found.add("cpu owner", shares[owner])
-    return found.values
+
+    def run(cluster: Cluster, runs: int) -> Values:
+        found = Collected()
+        cluster.stopped()
+        time.sleep(SETTLE)
+        master = cluster.nodes.index(cluster.master())
+        for _ in range(runs):
+            shares, last = _shares(cluster, IDLE_SECONDS)
+            found.add(f"cpu master{suffix}", shares[master])
+            found.add(f"cpu other{suffix}", max(share for index, share in enumerate(shares) if index != master))
+            found.add(f"pss{suffix}", max(each.pss for each in last))
+            found.add(f"pss alone{suffix}", max(each.alone for each in last))
+        owner = cluster.nodes.index(cluster.running())
+        time.sleep(SETTLE)
+        for _ in range(runs):
+            shares, last = _shares(cluster, IDLE_SECONDS / 3)
+            found.add(f"cpu owner{suffix}", shares[owner])
+        return found.values
+
+    return run
 
 
 def _usages(cluster: Cluster) -> list[Usage]:
@@ -324,18 +276,36 @@ def load(cluster: Cluster, runs: int) -> Values:
     return found.values
 
 
+_FOUR, _EIGHT = Setting(4), Setting(8)
+_SETTINGS = (("", Setting(3), Setting(3, bare=True)),
+             (" fast", Setting(3, profile="fast"), Setting(3, profile="fast", bare=True)))  # fmt: skip
+
+
+def _failovers() -> Iterator[Case]:
+    for suffix, fenced, bare in _SETTINGS:
+        name = suffix.strip()
+        yield Case(f"powercut3{name}", fenced, powercut(f"powercut3{suffix}"))
+        yield Case(f"cutoff{name}", fenced, cutoff(f"cutoff{suffix}"))
+        yield Case(f"reelection{name}", fenced, reelection(f"reelection{suffix}"))
+        yield Case(f"expired{name}", bare, powercut(f"expired{suffix}"))
+        yield Case(f"expiredcutoff{name}", bare, cutoff(f"expired cutoff{suffix}"))
+
+
 CASES: tuple[Case, ...] = (
-    Case("form4", 4, form),
-    Case("application", 4, application),
-    Case("stat", 4, stat),
-    Case("move", 4, move),
-    Case("death", 4, death),
-    Case("linkcut", 4, linkcut),
-    Case("powercut4", 4, powercut),
-    Case("footprint", 4, footprint),
-    Case("powercut3", 3, powercut),
-    Case("form8", 8, form),
-    Case("powercut8", 8, powercut),
-    Case("stat100", 8, stat_of_many, apps=100),
-    Case("load", 3, load, many=False),
+    Case("form4", _FOUR, form),
+    Case("application", _FOUR, application),
+    Case("stat", _FOUR, stat),
+    Case("move", _FOUR, move),
+    Case("death", _FOUR, death),
+    Case("linkcut", _FOUR, linkcut),
+    Case("powercut4", _FOUR, powercut("powercut4")),
+    Case("footprint", _FOUR, footprint("")),
+    Case("powercut2", Setting(2), powercut("powercut2")),
+    *_failovers(),
+    Case("paused", Setting(3, bare=True), paused),
+    Case("footprintfast", Setting(4, profile="fast"), footprint(" fast"), many=False),
+    Case("form8", _EIGHT, form),
+    Case("powercut8", _EIGHT, powercut("powercut8")),
+    Case("stat100", Setting(8, apps=100), stat_of_many),
+    Case("load", Setting(3), load, many=False),
 )

@@ -73,20 +73,20 @@ class Cluster:
 
     def master(self) -> NodeName:
         """Whom all nodes call so."""
-        status = self._whole()
+        status = self.complete()
         if status is None or status.master is None:
             raise LabError("the nodes do not agree on a master")
         return status.master
 
     def owner(self, app: AppName = WEB) -> NodeName:
         """Where the application runs."""
-        status = self._whole()
+        status = self.complete()
         state = status.ledger.apps.get(app) if status is not None else None
         if state is None or state.grant is None:
             raise LabError(f"'{app}' does not run")
         return state.grant.node
 
-    def _whole(self) -> Status | None:
+    def complete(self) -> Status | None:
         """The master's word once every node is up and reports all daemons; None before."""
         for node in self.nodes:
             status = self.status(node)
@@ -101,7 +101,7 @@ class Cluster:
         return None
 
     def phase(self, app: AppName = WEB) -> str:
-        status = self._whole()
+        status = self.complete()
         state = status.ledger.apps.get(app) if status is not None else None
         if status is None or state is None or state.grant is None:
             return ""
@@ -121,12 +121,12 @@ class Cluster:
 
     def formed(self) -> None:
         self.services_up()
-        if self._whole() is None:
+        if self.complete() is None:
             self.run(self.nodes[0], "lha_form")
             self.whole()
 
     def whole(self) -> None:
-        self.wait("all nodes and daemons up", lambda: self._whole() is not None)
+        self.wait("all nodes and daemons up", lambda: self.complete() is not None)
 
     def running(self, node: NodeName | None = None) -> NodeName:
         """The application runs (on `node`); where."""

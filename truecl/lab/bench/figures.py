@@ -19,12 +19,52 @@ class Figure:
     aim: float | None = None
 
 
+_STEPS = ("granted", "storage", "file systems", "addresses", "program")
+_FENCED = ("last sign of life", "detected", "elected", "fence ordered", "fenced", *_STEPS)
+_EXPIRED = ("last sign of life", "detected", "elected", "lease expired", *_STEPS)
+
+
+def _failover(key: str, text: str, must: float, aim: float, phases: tuple[str, ...]) -> Iterator[Figure]:
+    yield Figure(key, f"{text}: outage", "ms", must, aim)
+    for phase in phases:
+        yield Figure(f"{key} {phase}", f"  {phase} after", "ms")
+
+
 def _failovers() -> Iterator[Figure]:
-    phases = ("detected", "elected", "fence ordered", "fenced", "granted")
-    for nodes in (3, 4, 8):
-        yield Figure(f"powercut{nodes}", f"power cut of owner and master, {nodes} nodes: outage", "ms", 1500, 500)
-        for phase in phases:
-            yield Figure(f"powercut{nodes} {phase}", f"  {phase} after", "ms")
+    """With a fence device and storage, or, `expired`, with neither. The profile `fast` has half the time."""
+    for nodes in (2, 3, 4, 8):
+        text = f"power cut of owner and master, {nodes} nodes"
+        yield from _failover(f"powercut{nodes}", text, 1000, 500, _FENCED)
+    for suffix, part in (("", 1.0), (" fast", 0.5)):
+        profile = ", profile fast" if suffix else ""
+        if suffix:
+            text = f"power cut of owner and master, 3 nodes{profile}"
+            yield from _failover(f"powercut3{suffix}", text, 1000 * part, 500 * part, _FENCED)
+        text = f"owner and master cut off, 3 nodes{profile}"
+        yield from _failover(f"cutoff{suffix}", text, 1500 * part, 800 * part, _FENCED)
+        text = f"power cut, 3 nodes, address-only, on 'expired'{profile}"
+        yield from _failover(f"expired{suffix}", text, 1000, 1000 * part, _EXPIRED)
+        text = f"cut off, 3 nodes, address-only, on 'expired'{profile}"
+        yield from _failover(f"expired cutoff{suffix}", text, 1500 * part, 1000 * part, _EXPIRED)
+        yield Figure(f"expired cutoff{suffix} stopped", "  the old owner had stopped after", "ms")
+        yield Figure(f"expired cutoff{suffix} begun", "  the new owner began after", "ms")
+        yield Figure(
+            f"reelection{suffix}", f"power cut of the master alone{profile}: elected after", "ms", 400, 400 * part
+        )
+        yield Figure(f"reelection{suffix} longest", "  longest time between two answers of what ran elsewhere", "ms")
+
+    yield Figure("paused", "all of the owner's processes frozen for 10 s, address-only: outage", "ms")
+    yield Figure("paused address", "  its kernel took the address down after", "ms")
+    yield Figure("paused woken", "  awake again, its instance was gone after", "ms", 200, None)
+
+
+def _footprint(suffix: str, profile: str) -> Iterator[Figure]:
+    must = (100.0, 60.0, 2.0, 1.0) if not suffix else (None,) * 4
+    yield Figure(f"pss{suffix}", f"all daemons of a node, proportional set size{profile}", "MB", must[0], must[1])
+    yield Figure(f"pss alone{suffix}", "  with nothing shared with other nodes", "MB")
+    yield Figure(f"cpu master{suffix}", f"idle, the master's node, over 30 s{profile}", "%", must[2], must[3])
+    yield Figure(f"cpu other{suffix}", f"idle, another node, over 30 s{profile}", "%", must[2], must[3])
+    yield Figure(f"cpu owner{suffix}", "  while it runs the application", "%")
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -49,11 +89,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("linkcut longest", "  longest time between two answers", "ms"),
     Figure("move", "lha_moveapp", "ms", 1000, 300),
     Figure("move outage", "  outage", "ms", 1000, 300),
-    Figure("pss", "all daemons of a node, proportional set size", "MB", 100, 60),
-    Figure("pss alone", "  with nothing shared with other nodes", "MB"),
-    Figure("cpu master", "idle, the master's node, over 30 s", "%", 2, 1),
-    Figure("cpu other", "idle, another node, over 30 s", "%", 2, 1),
-    Figure("cpu owner", "  while it runs the application", "%"),
+    *_footprint("", ""),
+    *_footprint(" fast", ", profile fast"),
     Figure("load failovers", "4 busy loops a core, 10 minutes: false fail-overs", "", 0, 0),
     Figure("load down", "  verdicts 'node is down'", "", 0, 0),
     Figure("load terms", "  changes of master", "", 0, 0),

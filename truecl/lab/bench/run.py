@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from truecl.lab import sample
-from truecl.lab.bench.cases import CASES, Case
+from truecl.lab.bench.cases import CASES, Case, Setting
 from truecl.lab.bench.cluster import Cluster
 from truecl.lab.bench.figures import BY_KEY, Series, table
 from truecl.lab.cluster import Lab
@@ -22,6 +22,8 @@ from truecl.lab.errors import LabError
 
 LATEST = Path("bench/latest.json")
 """Under the current directory: that of the Makefile."""
+QUICK_FENCE = ("400ms", "450ms")
+"""Of two nodes: the device's timeout, and the first node's `fence_delay`, in which the second one waits."""
 SLEEP = ["/bin/sleep", "infinity"]
 
 
@@ -37,9 +39,9 @@ def chosen(only: Sequence[str]) -> list[Case]:
 def bench(only: Sequence[str], runs: int, keep: Path, name: str = "bench") -> list[Series]:
     """Measures, prints a line as each case is done and the table at the end. Raises LabError."""
     found: list[Series] = []
-    cases = sorted(chosen(only), key=lambda case: (case.nodes, case.apps))
-    for (nodes, apps), group in groupby(cases, key=lambda case: (case.nodes, case.apps)):
-        with Lab.up(nodes, name=name, provide=_provide(apps)) as lab:
+    cases = sorted(chosen(only), key=lambda case: case.setting)
+    for setting, group in groupby(cases, key=lambda case: case.setting):
+        with Lab.up(setting.nodes, name=name, provide=_provide(setting)) as lab:
             cluster = Cluster(lab)
             for case in group:
                 began = time.monotonic()
@@ -57,10 +59,15 @@ def _measured(case: Case, cluster: Cluster, runs: int) -> list[Series]:
     return [Series(key, tuple(each), at, load) for key, each in values.items() if key in BY_KEY]
 
 
-def _provide(apps: int) -> Provision:
+def _provide(setting: Setting) -> Provision:
     def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-        sample.provide(nodes, links)
-        for number in range(apps):
+        from truecl.lab import provision  # brings cryptography, which no other verb needs
+
+        provision.configure(
+            nodes, links, setting.profile, not setting.bare, *(QUICK_FENCE if setting.nodes == 2 else ())
+        )
+        sample.install(nodes, storage=not setting.bare)
+        for number in range(setting.apps):
             order = [nodes[(number + place) % len(nodes)].name for place in range(len(nodes))]
             text = yaml.safe_dump({"nodes": order, "autostart": True, "programs": {"sleep": {"run": SLEEP}}})
             for node in nodes:

@@ -6,13 +6,13 @@ from random import Random
 
 from truecl.core import assemble
 from truecl.core.contract import Core, Records
+from truecl.core.lockd import Lockd
 from truecl.core.reqd import Reqd
 from truecl.model.config import Configuration
-from truecl.model.ids import REQD, STATD, SYNCD, BootId, DaemonName, NodeName
+from truecl.model.ids import REQD, BootId, DaemonName, NodeName
 from truecl.sim.cluster import Assemble
 from truecl.sim.faults import Faults
 from truecl.sim.process import PROPER, Variant
-from truecl.sim.scenario import Quiet
 
 
 def production(
@@ -24,17 +24,17 @@ def production(
     random: Random,
     now: float,
 ) -> Core:
-    """The cores that run in production, but for the two that only report and copy files."""
-    if daemon in (STATD, SYNCD):
-        return Quiet()
+    """The cores that run in production."""
     core = assemble.build(daemon, me, configuration, boot, records, random, now)
-    return _few_turns(core, random)
+    return _small(core, random)
 
 
-def _few_turns(core: Core, random: Random) -> Core:
-    """Three applications would hardly ever wait for one another."""
+def _small(core: Core, random: Random) -> Core:
+    """Bounds that a day's few applications and entries would hardly ever reach."""
     if isinstance(core, Reqd):
         core.instances.turns.limit = random.randint(1, 3)
+    elif isinstance(core, Lockd):
+        core.compact_every, core.retained = random.choice((4, 30, 1000)), random.choice((0, 5, 1000))
     return core
 
 
@@ -48,10 +48,14 @@ class Mutant:
     assemble: Assemble = production
     adjust: Callable[[Faults], Faults] | None = None
     """Aims the faults at the gap that the mutant opens."""
+    nodes: int | None = None
+    """In clusters of this size; None: drawn."""
+    budget: int = 24
+    """Seeds, from 0 on, within which it must be caught."""
 
 
-def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
-    """The production cores, but `daemon`'s from `build`, with the same arguments."""
+def instead(daemon: DaemonName, build: Callable[..., Core], others: Assemble = production) -> Assemble:
+    """The production cores (or `others`), but `daemon`'s from `build`, with the same arguments."""
 
     def assembled(
         which: DaemonName,
@@ -63,14 +67,14 @@ def instead(daemon: DaemonName, build: Callable[..., Core]) -> Assemble:
         now: float,
     ) -> Core:
         if which == daemon:
-            return _few_turns(build(me, configuration, boot, records, random, now), random)
-        return production(which, me, configuration, boot, records, random, now)
+            return _small(build(me, configuration, boot, records, random, now), random)
+        return others(which, me, configuration, boot, records, random, now)
 
     return assembled
 
 
-def with_part(name: str, kind: type) -> Assemble:
-    """reqd with another class of its part `name`."""
+def with_part(name: str, kind: type, others: Assemble = production) -> Assemble:
+    """reqd with another class of its part `name`, and the cores of `others`."""
 
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
@@ -78,4 +82,4 @@ def with_part(name: str, kind: type) -> Assemble:
         getattr(core, name).__class__ = kind
         return core
 
-    return instead(REQD, build)
+    return instead(REQD, build, others)

@@ -1,7 +1,7 @@
 """Leaves rules out of how a host carries a core's outputs out."""
 
 from truecl.sim import faults
-from truecl.sim.journal import UnsyncedJournal
+from truecl.sim.journal import BelievingJournal, UnsyncedJournal
 from truecl.sim.mutants.build import Mutant
 from truecl.sim.process import Variant
 
@@ -9,4 +9,8 @@ MUTANTS = (
     Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=faults.gaps),
     Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=faults.gaps),
     Mutant("skip fsync", "DESIGN.md 5", Variant(journal=UnsyncedJournal, flush=5.0)),
-)
+    Mutant("believe a journal that is not synced", "DESIGN.md 5", Variant(journal=BelievingJournal),
+           adjust=faults.unsynced),
+    Mutant("go on after a save that failed", "DESIGN.md 5", Variant(careless=True), adjust=faults.full),
+    Mutant("read a clock that stands still", "SAFETY.md 2", Variant(monotonic=True), adjust=faults.standing),
+)  # fmt: skip

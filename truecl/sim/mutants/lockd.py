@@ -2,7 +2,7 @@
 
 from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
-from truecl.model.ids import LOCKD, NodeName
+from truecl.model.ids import LOCKD, AppName, Generation, NodeName
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
@@ -16,7 +16,7 @@ class AnswersWithoutARound(Lockd):
 
 
 class ForgetsMargins(Leases):
-    def surely_over(self, node: NodeName) -> float:
+    def surely_over(self, node: NodeName, addressed: bool = False) -> float:
         return self._answered.get(node, self._bound) + max(each.lease for each in self._timings)
 
 
@@ -32,6 +32,34 @@ class TwoTimeouts(Leases):
         return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
 
 
+class CountsAnOlderRound(Leases):
+    """One that was under way when the request came."""
+
+    def requested(self, request: Renew, next_round: int, now: float) -> None:
+        super().requested(request, next_round - 1, now)
+
+
+class CountsTheFirstAnswer(Leases):
+    def completed(self, round: int) -> tuple[Renew, ...]:
+        before = dict(self._answered)
+        answers = super().completed(round)
+        self._answered |= before
+        return answers
+
+
+class RevokesNothing(Leases):
+    def revoke(self, node: NodeName, app: AppName, generation: Generation) -> None:
+        """The old owner is renewed all the same."""
+
+
+class BelievesLateReports(Lockd):
+    def _take_report(self, message: Renew) -> bool:
+        self._boots.pop(message.node, None)
+        self._numbers.pop(message.node, None)
+        self._old_boots.pop(message.node, None)
+        return super()._take_report(message)
+
+
 def with_leases(kind: type[Leases]) -> type[Lockd]:
     class Other(Lockd):
         def _leases_of_term(self, now: float) -> Leases:
@@ -44,32 +72,23 @@ def with_leases(kind: type[Leases]) -> type[Lockd]:
 
 def with_lockd(lockd: type[Lockd]) -> Assemble:
     return instead(LOCKD, lambda me, configuration, boot, records, random, now: lockd(
-        me, configuration, records, random))  # fmt: skip
+        me, configuration, records, random, boot))  # fmt: skip
 
 
 MUTANTS = (
-    Mutant(
-        "answer a lease without a round",
-        "SAFETY.md 2",
-        assemble=with_lockd(AnswersWithoutARound),
-        adjust=faults.unfenced,
-    ),
-    Mutant(
-        "forget drift and stop allowance",
-        "SAFETY.md 2",
-        assemble=with_lockd(with_leases(ForgetsMargins)),
-        adjust=faults.unfenced,
-    ),
-    Mutant(
-        "accept one timeout of a watchdog",
-        "SAFETY.md 3",
-        assemble=with_lockd(with_leases(OneTimeout)),
-        adjust=faults.watched,
-    ),
-    Mutant(
-        "accept two timeouts of a watchdog",
-        "SAFETY.md 3",
-        assemble=with_lockd(with_leases(TwoTimeouts)),
-        adjust=faults.watched,
-    ),
-)
+    Mutant("answer a lease without a round", "SAFETY.md 2", assemble=with_lockd(AnswersWithoutARound),
+           adjust=faults.unfenced),
+    Mutant("count a round that was under way", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsAnOlderRound)),
+           adjust=faults.unfenced),
+    Mutant("count a lease from its first answer", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsTheFirstAnswer)),
+           adjust=faults.unfenced),
+    Mutant("renew whose end is proposed", "SAFETY.md 2", assemble=with_lockd(with_leases(RevokesNothing)),
+           adjust=faults.lagging),
+    Mutant("believe late reports", "SAFETY.md 2", assemble=with_lockd(BelievesLateReports), adjust=faults.repeated),
+    Mutant("forget drift and stop allowance", "SAFETY.md 3", assemble=with_lockd(with_leases(ForgetsMargins)),
+           adjust=faults.unfenced),
+    Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(OneTimeout)),
+           adjust=faults.watched),
+    Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(TwoTimeouts)),
+           adjust=faults.watched),
+)  # fmt: skip

@@ -7,13 +7,14 @@ from msgspec.structs import replace
 from truecl.core.contract import Core, Records
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Raft, Role
+from truecl.core.raft.election import Tally
 from truecl.core.raft.tenure import Tenure
 from truecl.model.config import Configuration
 from truecl.model.ids import LOCKD, BootId, Index, NodeName, Term
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
-from truecl.wire.raft import PreVote, RaftMessage, Vote, VoteAnswer
+from truecl.wire.raft import Append, PreVote, RaftMessage, Vote, VoteAnswer
 
 
 class VotesTwice(Raft):
@@ -59,10 +60,70 @@ class ForgetsOthersLeases(Raft):
             self._tenure.lease_bound = self._now - 1e6
 
 
+class CommitsEarlierTerms(Raft):
+    """By counting its copies, whatever term an entry is of (the paper's figure 8)."""
+
+    def _advance_commit(self, tenure: Tenure) -> None:
+        start, tenure.term_start = tenure.term_start, Index(0)
+        super()._advance_commit(tenure)
+        tenure.term_start = start
+
+
+class IgnoresWhatPrecedes(Raft):
+    def _on_append(self, node: NodeName, message: Append) -> None:
+        known = self.log.term_at(message.previous_index)
+        super()._on_append(node, message if known is None else replace(message, previous_term=known))
+
+
+class HeedsThePast(Raft):
+    def receive(self, node: NodeName, message: RaftMessage, now: float) -> None:
+        if isinstance(message, Append) and message.term < self.term and self.leader in (None, node):
+            message = replace(message, term=self.term)
+        super().receive(node, message, now)
+
+
+class NeverWaits(Raft):
+    @property
+    def ready(self) -> bool:
+        return self._tenure is not None
+
+
+class ForgetsAtRestart(Raft):
+    def start(self, now: float) -> None:
+        super().start(now)
+        self.acknowledged_at = now - 1e6
+
+
+class ForgetsInANewTerm(Raft):
+    def _enter(self, term: Term, voted_for: NodeName | None) -> None:
+        super()._enter(term, voted_for)
+        self.acknowledged_at = self._now - 1e6
+
+
+class OwnRoundsDoNotCount(Raft):
+    def _begin_round(self, tenure: Tenure, observers: bool) -> int:
+        before = self.acknowledged_at
+        number = super()._begin_round(tenure, observers)
+        self.acknowledged_at = before
+        return number
+
+
+class _EarliestTally(Tally):
+    @property
+    def lease_bound(self) -> float:
+        return min(self._granted.values())
+
+
+class TakesTheEarliest(Raft):
+    def _stand(self) -> None:
+        super()._stand()
+        self._tally.__class__ = _EarliestTally
+
+
 def with_raft(raft: type[Raft]) -> Assemble:
     def build(me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random,
               now: float) -> Core:  # fmt: skip
-        core = Lockd(me, configuration, records, random)
+        core = Lockd(me, configuration, records, random, boot)
         core.raft.__class__ = raft
         return core
 
@@ -74,10 +135,20 @@ MUTANTS = (
     Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections),
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
-    Mutant(
-        "forget leases of earlier leaders",
-        "SAFETY.md 2",
-        assemble=with_raft(ForgetsOthersLeases),
-        adjust=faults.unfenced,
-    ),
-)
+    Mutant("commit entries of earlier terms", "SAFETY.md 1", assemble=with_raft(CommitsEarlierTerms),
+           adjust=faults.elections),
+    Mutant("append to whatever precedes", "SAFETY.md 1", assemble=with_raft(IgnoresWhatPrecedes),
+           adjust=faults.elections),
+    Mutant("heed a leader of the past", "SAFETY.md 1", assemble=with_raft(HeedsThePast), adjust=faults.elections),
+    Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),
+           adjust=faults.elections),
+    Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=with_raft(ForgetsOthersLeases),
+           adjust=faults.unfenced),
+    Mutant("forget acknowledged leases at a restart", "SAFETY.md 2", assemble=with_raft(ForgetsAtRestart),
+           adjust=faults.unfenced),
+    Mutant("forget acknowledged leases in a new term", "SAFETY.md 2", assemble=with_raft(ForgetsInANewTerm),
+           adjust=faults.unfenced),
+    Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced),
+    Mutant("take the earliest acknowledgement", "SAFETY.md 2", assemble=with_raft(TakesTheEarliest),
+           adjust=faults.unfenced),
+)  # fmt: skip

@@ -27,16 +27,8 @@ class BelievesAnOlderBoot(Watchdog):
 
 MUTANTS = (
     Mutant("feed after a lapse", "SAFETY.md 3", assemble=with_part("_watchdog", FeedsAfterALapse), adjust=faults.stuck),
-    Mutant(
-        "count any watchdog as hardware",
-        "SAFETY.md 3",
-        assemble=with_part("_watchdog", CountsAny),
-        adjust=faults.watched,
-    ),
-    Mutant(
-        "believe a watchdog of an older boot",
-        "SAFETY.md 3",
-        assemble=with_part("_watchdog", BelievesAnOlderBoot),
-        adjust=faults.watched,
-    ),
-)
+    Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=with_part("_watchdog", CountsAny),
+           adjust=faults.watched),
+    Mutant("believe a watchdog of an older boot", "SAFETY.md 3", assemble=with_part("_watchdog", BelievesAnOlderBoot),
+           adjust=faults.unwatched),
+)  # fmt: skip

@@ -1,0 +1,131 @@
+"""Nodes that come and go: what is written into the log, when they are held down, and for how long."""
+
+from msgspec.structs import replace
+
+from tests.core.test_clusterd import BOOTS, CONFIGURATION, FENCED, N1, N2, N3, RECORDED, Master
+from truecl.core.contract import Joined
+from truecl.core.flapping import FIRST_HOLD, FREE_LOSSES, LONGEST_HOLD, QUIET, hold
+from truecl.model.ids import STATD, BootId, Term
+from truecl.model.ledger import Losses, Presence, RaiseLevel
+from truecl.wire.messages import HeldNode, Notes
+
+
+def master_of_three() -> Master:
+    return Master(*RECORDED, RaiseLevel(2))
+
+
+def loses(master: Master, times: int = 1) -> None:
+    """n2 falls silent and comes back, so often."""
+    for _ in range(times):
+        master.hear(N2)
+        master.expired = (N2,)
+        master.report()
+        master.commit()
+        assert master.ledger.losses[N2].presence is Presence.AWAY
+        master.wait(1.0)
+        master.hear()
+        master.expired = ()
+        master.report()
+        master.commit()
+
+
+def held(master: Master) -> dict[str, float]:
+    return master.core._flapping.held()
+
+
+def test_the_first_losses_are_free_then_the_hold_doubles_up_to_its_bound() -> None:
+    assert [hold(count) for count in range(FREE_LOSSES + 1)] == [0.0] * (FREE_LOSSES + 1)
+    holds = [hold(FREE_LOSSES + 1 + more) for more in range(30)]
+    assert holds[:4] == [FIRST_HOLD, 2 * FIRST_HOLD, 4 * FIRST_HOLD, 8 * FIRST_HOLD]
+    assert holds[-1] == LONGEST_HOLD and holds == sorted(holds)
+
+
+def test_a_node_that_comes_and_goes_is_held_down_when_it_is_back_and_not_for_ever() -> None:
+    master = master_of_three()
+    loses(master, FREE_LOSSES)
+    assert master.ledger.losses[N2] == Losses(FREE_LOSSES, Presence.BACK) and not held(master)
+    loses(master)
+    assert master.ledger.losses[N2] == Losses(FREE_LOSSES + 1, Presence.HELD)
+    assert held(master) == {N2: master.now + FIRST_HOLD}
+    master.wait(FIRST_HOLD + 0.2)
+    master.commit()
+    assert master.ledger.losses[N2].presence is Presence.BACK and not held(master)
+    loses(master)
+    assert held(master) == {N2: master.now + 2 * FIRST_HOLD}
+
+
+def test_the_operator_is_told_who_is_held_down_and_until_when() -> None:
+    master = master_of_three()
+    loses(master, FREE_LOSSES + 1)
+    until = master.now + FIRST_HOLD
+    master.wait(0.2)
+    (told,) = [tell.message for tell in master.feed(Joined(STATD)).tell if tell.who == STATD][:1]
+    assert told == Notes((), (HeldNode(N2, until),))
+
+
+def test_another_master_goes_on_from_the_log_and_counts_the_time_anew() -> None:
+    master = master_of_three()
+    loses(master, FREE_LOSSES + 1)
+    master.wait(FIRST_HOLD / 2)
+    master.restart()
+    assert held(master) == {N2: master.now + FIRST_HOLD}
+    assert master.ledger.losses[N2].count == FREE_LOSSES + 1
+
+
+def test_a_master_that_finds_a_node_gone_does_not_count_the_same_loss_twice() -> None:
+    master = master_of_three()
+    master.hear(N2)
+    master.report()
+    master.commit()
+    assert master.ledger.losses[N2].count == 1
+    master.lead(ready=False, leader=N3)
+    master.term = Term(2)
+    master.lead()
+    master.commit()
+    assert master.ledger.losses[N2] == Losses(1, Presence.AWAY)
+
+
+def test_an_hour_of_quiet_forgets() -> None:
+    master = master_of_three()
+    loses(master)
+    master.wait(QUIET + 1.0, step=100.0)
+    master.commit()
+    assert master.ledger.losses == {}
+
+
+def test_a_node_that_left_in_good_order_was_not_lost() -> None:
+    master = master_of_three()
+    view = master.core.situation.view
+    gone = tuple(replace(node, alive=False, left=node.node == N2) for node in view.nodes if node.node == N2)
+    master.core.situation.hear(replace(view, nodes=gone))
+    master.report()
+    master.commit()
+    assert master.ledger.losses == {}
+
+
+def test_nothing_of_it_is_written_before_all_nodes_know_these_commands() -> None:
+    master = Master(*RECORDED)
+    master.hear(N2)
+    master.report()
+    master.commit()
+    assert master.ledger.level == 1 and master.ledger.losses == {}
+
+
+def test_a_reboot_faster_than_the_detection_is_no_loss() -> None:
+    """hbd tells of the new boot, and the node was never lost: what ran there failed, and counts as that."""
+    master = master_of_three()
+    master.boots[N2] = BootId("b2")
+    master.hear(boots={N2: BootId("b2")})
+    master.report()
+    master.commit()
+    assert master.ledger.losses == {} and BOOTS[N2] != "b2"
+
+
+def test_a_node_that_is_no_part_of_the_cluster_any_more_is_forgotten() -> None:
+    master = master_of_three()
+    loses(master)
+    nodes = tuple(node for node in CONFIGURATION.cluster.nodes if node.name != N2)
+    master.core.situation.configuration = replace(FENCED, cluster=replace(CONFIGURATION.cluster, nodes=nodes))
+    master.report(N1, N3)
+    master.commit()
+    assert master.ledger.losses == {}
