@@ -20,13 +20,13 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from truecl import __version__
-from truecl.core.contract import EXIT_OUTDATED, Outdated
+from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED, Outdated
 from truecl.model.config import Configuration
 from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.runtime import locks, priority
 from truecl.runtime.clock import BootClock, Clock, Reactor, new_reactor
 from truecl.runtime.credentials import Credentials
-from truecl.runtime.host import EXIT_DEFECT, EXIT_JOURNAL
+from truecl.runtime.host import EXIT_DEFECT
 from truecl.runtime.journal import JournalFault
 from truecl.runtime.line import ParentLink
 from truecl.runtime.log import Log, LogFile, take_twisted, to_stderr
