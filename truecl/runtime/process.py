@@ -315,14 +315,15 @@ def claim(path: Path, taken: str, patience: float, note: str = __version__) -> i
         raise CannotStart(f"{path}: {error.strerror}") from error
 
 
-def boot_id(run: Path) -> BootId:
-    """This start of the node: made by whoever asks first, the same until a reboot empties the run directory.
+def boot_id(run: Path, kernel: Path = Path("/proc/sys/kernel/random/boot_id")) -> BootId:
+    """This start of the node: made by whoever asks first, the same until a reboot.
 
-    Not the kernel's own, which nodes in namespaces share. Raises CannotStart.
+    Not the kernel's own, which nodes in namespaces share. But one that was made under another kernel is none: what a
+    run directory keeps that outlived its boot (a lease above all) would count again. Raises CannotStart.
     """
-    path = run / "boot_id"
     fresh = run / f".boot_id.{os.getpid()}"
     try:
+        path = run / f"boot_id.{kernel.read_text(encoding='ascii').strip()}"
         if not path.exists():
             fresh.write_text(os.urandom(8).hex(), encoding="utf-8")
             try:
@@ -333,7 +334,7 @@ def boot_id(run: Path) -> BootId:
                 fresh.unlink()
         return BootId(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotStart(f"{path}: {error}") from error
+        raise CannotStart(f"boot id in {run}: {error}") from error
 
 
 _LIBRARY = ctypes.CDLL(None, use_errno=True)
