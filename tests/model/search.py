@@ -25,6 +25,7 @@ def search(
                 came[after] = (state, name)
                 todo.append(after)
         assert len(came) <= limit, "too many states"
+    print(f"{len(came):,} states, none of them wrong")
     return len(came), None
 
 
