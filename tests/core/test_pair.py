@@ -6,10 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from truecl.core.contract import Joined, Left, Received
+from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.model.config import ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Index, LinkName, NodeName, Term
-from truecl.model.ledger import EndGrant, GiveGrant, Proof, SetWanted, Wanted
+from truecl.model.ledger import Configure, EndGrant, GiveGrant, Proof, SetWanted, Wanted
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import (
     Campaign,
@@ -21,6 +22,7 @@ from truecl.wire.messages import (
     OrderFenceOff,
     Propose,
     Renew,
+    Renewed,
     Subscribe,
     View,
 )
@@ -89,6 +91,23 @@ def test_a_current_node_fences_names_what_it_knows_and_leads_alone() -> None:
     assert grant is not None
     assert n2.ledger.fences[N1].generations == (grant.generation,)
     assert "without n1" in n2.pair.trouble()
+
+
+def test_who_led_and_goes_on_alone_answers_for_leases_at_once() -> None:
+    """Its own lease is nearly over by then, and nobody else is to be asked."""
+    duo = Duo()
+    term = duo.lockd("n1").raft.term
+    duo.tell("n1", CLUSTERD, Propose(1, term, (Configure("", lease_timing(CONFIGURATION.cluster.timing)),)))
+    duo.tell("n1", REQD, Renew(N1, BOOT, 1, ()))
+    duo.wait(0.5)
+    duo.cut = {N2}
+    duo.tell("n1", HBD, View((NodeView(N2, BOOT, False, ()),)))
+    duo.wait(0.5)
+    (order,) = duo.heard("n1", REQD, OrderFenceOff)
+    duo.tell("n1", REQD, FenceResult(N2, order.index, True))
+    assert duo.lockd("n1").raft.alone and duo.lockd("n1").raft.ready
+    duo.tell("n1", REQD, Renew(N1, BOOT, 2, ()))
+    assert [each.number for each in duo.heard("n1", REQD, Renewed)] == [1, 2]
 
 
 def test_anything_from_the_other_voids_the_order() -> None:

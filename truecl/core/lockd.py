@@ -326,6 +326,7 @@ class Lockd:
         if self._leases is None or self._leases_term != self.raft.term:
             assert bound is not None, "asked only while leading"
             self._leases, self._leases_term = Leases(self.ledger.timings, bound, now), self.raft.term
+            self._named.clear()  # who leads alone from now on led before: the first request of each node gets a round
         return self._leases
 
     def _answer(self, completed_round: int) -> None:

@@ -268,8 +268,9 @@ class AddressState(Message, frozen=True):
     interface: str = ""
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
-    retrying: bool = False
-    """Not held, but netd tries to configure it again: no answer to a ReleaseAddress that is on its way."""
+    refused: bool = False
+    """It could not be held, or not yet again, and the kernel may have it all the same: no answer to a ReleaseAddress
+    that is on its way."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
