@@ -16,14 +16,15 @@ TEST_PACKAGES := fence-agents
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint bench faults soak install clean root packages test-packages user
+.PHONY: help setup demo test test-fast lint bench faults soak install clean root packages test-packages vm-packages user
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup      virtual environment, missing Debian packages, user truecl (root)"
 	@echo "make demo       a cluster of four nodes on this machine does its whole job (root)"
 	@echo "make test       all tests (root)"
-	@echo "make test-fast  the tests that need neither root nor the lab"
+	@echo "make vm-packages  what 'lha_lab up --vm' needs: a kernel, LVM, DRBD's tools; unpacked, not installed (root)"
+	@echo "make test-fast  the tests that need neither root, the lab nor minutes"
 	@echo "make lint       ruff, mypy, the layer contract"
 	@echo "make bench      figures, kept in bench/ as JSON (root)"
 	@echo "make faults     200 random faults against real daemons, watched from outside (root)"
@@ -53,6 +54,9 @@ packages:
 test-packages: packages
 	$(call install_missing,$(TEST_PACKAGES))
 
+vm-packages: setup
+	@$(RUN)/python -m truecl.lab.vm.packages
+
 user:
 	@getent passwd truecl >/dev/null || \
 		{ echo "adding user truecl"; useradd --system --user-group --no-create-home --shell /usr/sbin/nologin truecl; }
@@ -71,7 +75,7 @@ test: setup test-packages
 	@$(RUN)/python -m pytest
 
 test-fast: $(VENV)/.installed
-	@$(RUN)/python -m pytest -m "not root and not lab"
+	@$(RUN)/python -m pytest -m "not root and not lab and not sweep"
 
 lint: $(VENV)/.installed
 	@$(RUN)/ruff check .

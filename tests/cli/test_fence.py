@@ -1,14 +1,25 @@
 """lha_fence from options to exit code."""
 
 import json
+from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from tests.cli.told import SILENT, Told, status
 from truecl.cli.fence import main
 from truecl.model.actions import Power
-from truecl.model.ids import NodeName
-from truecl.wire.messages import AskFences, AskStatus, FencesSeen, FenceView, Reply, Request
+from truecl.model.ids import Index, NodeName
+from truecl.wire.messages import (
+    AskFences,
+    AskStatus,
+    Confirmed,
+    ConfirmOff,
+    FencesSeen,
+    FenceView,
+    Reply,
+    Request,
+)
 
 N1, N2 = NodeName("slack10s1"), NodeName("slack10s2")
 SEEN = FencesSeen(1, N1, N2, (FenceView(0, "fence_ipmilan", Power.ON, ""),))
@@ -48,3 +59,42 @@ def test_how_it_ends(
 ) -> None:
     assert main(arguments, told) == code
     assert text in capsys.readouterr().err
+
+
+ALONE = replace(status(), state="NO QUORUM", master=None)
+
+
+def typing(*lines: str) -> Callable[[], str]:
+    rest = iter(lines)
+    return lambda: next(rest)
+
+
+def test_without_a_master_the_word_goes_to_the_log_of_this_node(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(statd=[[ALONE]], lockd=[[Confirmed(False, seen=Index(30))], [Confirmed(True)]])
+    assert main([N2, "--confirm"], told, typing(f"{N2}\n")) == 0
+    question, word = told.sent[1:]
+    assert (question.seen, word) == (None, ConfirmOff(N2, question.operator, Index(30)))
+    assert "Confirmed off by" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "code"), [("all true\n", 0), ("yes\n", 1), ("", 1)])
+def test_a_node_that_cannot_know_asks_for_more_whatever_the_options(typed: str, code: int) -> None:
+    told = Told(statd=[[ALONE]], lockd=[[Confirmed(False, "", True, Index(30))], [Confirmed(True)]])
+    assert main([N2, "--confirm", "--yes"], told, typing(typed)) == code
+    words = [each for each in told.sent if isinstance(each, ConfirmOff) and each.seen is not None]
+    assert [each.alone for each in words] == [True] * (1 - code)
+
+
+def test_what_stands_against_the_word_is_said_before_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(statd=[[ALONE]], lockd=[[Confirmed(False, f"{N2} is heard, or was a moment ago: it is not off")]])
+    assert main([N2, "--confirm"], told, typing()) == 1
+    assert "it is not off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lockd", [[], [[Confirmed(False, "the master takes that word", pair=False)]]])
+def test_where_a_master_takes_the_word_it_goes_there(lockd: list[list[Confirmed]]) -> None:
+    """There is one, or there are more than two votes."""
+    seen = ALONE if lockd else status()
+    told = Told(statd=[[seen]], lockd=lockd, clusterd=[[Reply("id", code=0)]])
+    assert main([N2, "--confirm"], told, typing(f"{N2}\n")) == 0
+    assert isinstance(told.sent[-1], Request)

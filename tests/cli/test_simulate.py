@@ -20,16 +20,18 @@ from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
 pytestmark = pytest.mark.usefixtures("utc")
 WALL = 1_795_693_000.0
-SMALL, DEVICELESS, PAIR, FENCING = (
-    TESTDATA / f"simulate_{name}.json" for name in ("small", "deviceless", "pair", "fencing")
+SMALL, DEVICELESS, PAIR, PAIR_DEVICELESS, FENCING = (
+    TESTDATA / f"simulate_{name}.json" for name in ("small", "deviceless", "pair", "pair_deviceless", "fencing")
 )
 """Three nodes, n1 the master with 'db' (storage, n1 and n2) and 'web' (an address); the same without fence devices; the
-same of two nodes; the same with n1 being fenced by n2."""
+same of two nodes; those without fence devices; the first with n1 being fenced by n2."""
 CASES: dict[str, tuple[Path, list[str]]] = {
     "node": (SMALL, ["-N", "n1"]),
     "follower": (SMALL, ["-N", "n3"]),
     "no_device": (DEVICELESS, ["-N", "n1"]),
-    "no_quorum": (PAIR, ["-N", "n2"]),
+    "no_quorum": (PAIR_DEVICELESS, ["-N", "n2"]),
+    "of_two_the_owner": (PAIR, ["-N", "n1"]),
+    "of_two_the_other": (PAIR, ["-N", "n2"]),
     "no_other_node": (SMALL, ["-A", "only"]),
     "app": (SMALL, ["-A", "db"]),
     "app_elsewhere": (SMALL, ["-A", "db", "-N", "n2"]),

@@ -3,7 +3,8 @@ import pytest
 
 from truecl.config.law import breaches
 from truecl.config.reader import read
-from truecl.model.config import PROFILES, Profile, Timing
+from truecl.model.config import PROFILES, ClusterConfig, FenceConfig, FenceLevel, NodeConfig, Profile, Timing
+from truecl.model.ids import NodeName
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -73,3 +74,47 @@ def test_a_watchdog_leaves_time_for_the_forced_stop(watchdog: str, says: str) ->
     configuration, problems = read({"cluster.yaml": text})
     assert (configuration is not None) == (says == "")
     assert not says or (len(problems) == 1 and says in str(problems[0])), problems
+
+
+@pytest.mark.parametrize(
+    ("delays", "third", "says"),
+    [
+        (("", ""), "", ""),
+        (("", "8s"), "", ""),
+        (("8s", ""), "", ""),
+        (("8s", "1600ms"), "", ""),
+        (("8s", "2s"), "", "each other off at the same time; expected a fence_delay of n1 above 8.3s"),
+        (("6s", ""), "", "each other off at the same time; expected a fence_delay of n1 above 6.3s"),
+        (("", "0s"), "", ""),
+        (("0s", "0s"), "", "expected a fence_delay of"),
+        (("0s", "0s"), "  n3: {lan: 10.0.0.3}\n", ""),
+    ],
+)  # fmt: skip
+def test_of_two_nodes_one_is_off_before_the_other_is_asked_for(delays: tuple[str, str], third: str, says: str) -> None:
+    """The worst time of the device: its delay and both attempts of each level, one after the other."""
+    text = "cluster: c\nlinks: [lan]\nnodes:\n"
+    for number, delay in enumerate(delays, 1):
+        fence = "[{agent: fence_a, timeout: 1s, retries: 1, delay: 1s}, {agent: fence_b, timeout: 3s}]"
+        text += f"  n{number}:\n    lan: 10.0.0.{number}\n    fence: {fence}\n"
+        text += f"    fence_delay: {delay}\n" if delay else ""
+    configuration, problems = read({"cluster.yaml": text + third})
+    assert (configuration is not None) == (says == ""), problems
+    assert not says or (len(problems) == 1 and says in str(problems[0])), problems
+
+
+def test_the_first_of_two_nodes_is_waited_for_unless_the_operator_chose() -> None:
+    device = ((FenceConfig(agent="f", timeout=5.0, retries=1, delay=1.0),),)
+
+    def delays(one: float | None, two: float | None, fence: tuple[FenceLevel, ...] = device) -> tuple[float, float]:
+        nodes = (
+            NodeConfig(name=NodeName("n1"), addresses={}, fence=device, fence_delay=one),
+            NodeConfig(name=NodeName("n2"), addresses={}, fence=fence, fence_delay=two),
+        )
+        cluster = ClusterConfig(name="c", links=(), nodes=nodes)
+        return cluster.fence_delay(NodeName("n1")), cluster.fence_delay(NodeName("n2"))
+
+    assert delays(None, None) == (12.0, 0.0)
+    assert delays(None, 30.0) == (0.0, 30.0)
+    assert delays(None, 0.0) == (12.0, 0.0)
+    assert delays(40.0, None) == (40.0, 0.0)
+    assert delays(None, None, ()) == (0.0, 0.0), "who has no device cannot be switched off"

@@ -66,7 +66,8 @@ def test_fenced_ends_only_what_a_confirmed_order_named() -> None:
     cancelled = after(
         *START, OrderFence(N1, (Generation(2),)), CancelFence(N1, Index(3)), ConfirmFence(N1, Index(3)), end
     )
-    for ledger in (unconfirmed, other, late, cancelled):
+    older = after(*START, OrderFence(N1, ()), OrderFence(N1, (Generation(2),)), ConfirmFence(N1, Index(3)), end)
+    for ledger in (unconfirmed, other, late, older, cancelled):
         assert ledgers.granted_to(ledger, N1) == ((WEB, Generation(2)),)
     proven = after(*START, OrderFence(N1, (Generation(2),)), ConfirmFence(N1, Index(3)), end)
     assert ledgers.granted_to(proven, N1) == ()

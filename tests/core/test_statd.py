@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.core.same_daemon import Nodes, configuration
 from truecl.core import chronicle
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
-from truecl.core.contract import Joined, Left, Received
+from truecl.core.contract import Connected, Joined, Left, Received, Rejected
 from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
@@ -20,6 +20,7 @@ from truecl.wire.messages import (
     AskLog,
     AskStanding,
     AskStatus,
+    HeldNode,
     InstanceStatus,
     Leadership,
     LinkView,
@@ -101,6 +102,33 @@ def granted(node: NodeName = N2, generation: int = 4, index: int = 4) -> Ledger:
 
 
 # ---- lha_stat -------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_whose_formats_do_not_meet_is_named_until_a_session_is_made() -> None:
+    bench = Bench()
+    bench.lead(N1)
+    bench.view("n1", ("n1", "n2", "n3"))
+    bench.feed("n1", Rejected(N3, "n3 speaks formats 4 to 5, this node 1 to 3: upgrade this node"))
+    assert bench.status("n1").refused == {N3: "n3 speaks formats 4 to 5, this node 1 to 3: upgrade this node"}
+    assert "n3 speaks formats 4 to 5, this node 1 to 3: upgrade this node" in bench.texts()
+    bench.feed("n1", Connected(N3))
+    assert bench.status("n1").refused == {}
+
+
+def test_the_master_s_statd_tells_for_how_long_a_node_is_held_down() -> None:
+    bench = Bench()
+    bench.lead(N1)
+    for node in (N1, N2, N3):
+        bench.view(node, ("n1", "n2", "n3"))
+    bench.tell("n1", "clusterd", Notes((), (HeldNode(N3, bench.now + 10.0),)))
+    bench.wait(4.0)
+    assert bench.status("n1").held == {N3: pytest.approx(6.0)}
+    assert bench.status("n2").held == {N3: pytest.approx(6.0, abs=0.7)}
+    bench.wait(60.0)
+    assert bench.status("n1").held == {N3: 0.0}
+    bench.tell("n1", "clusterd", Notes(()))
+    assert bench.status("n1").held == {}
+    assert bench.status("n1").roles == {N1: "voter", N2: "voter", N3: "voter"}
 
 
 def test_every_node_gives_the_masters_word() -> None:

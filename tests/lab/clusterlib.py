@@ -271,17 +271,25 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def running(suffix: str, apps: Mapping[str, App], *, form: bool = True, **options: Any) -> Iterator[Cluster]:
-    """Three nodes with truecl's service and these applications, formed from n1."""
+def running(
+    suffix: str,
+    apps: Mapping[str, App],
+    *,
+    count: int = 3,
+    form: bool = True,
+    configure: Callable[[Sequence[LabNode], Sequence[str]], None] = provision.configure,
+    **options: Any,
+) -> Iterator[Cluster]:
+    """Nodes with truecl's service and these applications, formed from n1."""
 
     def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
-        provision.configure(nodes, links)
+        configure(nodes, links)
         for image in dict.fromkeys(images(apps)):
             if not image.startswith("missing"):
                 make_image(nodes[0].shared / image)
         write_apps(nodes, apps)
 
-    with Lab.up(3, name=lab_name(suffix), **({"provide": provide} | options)) as lab:
+    with Lab.up(count, name=lab_name(suffix), **({"provide": provide} | options)) as lab:
         cluster = Cluster(lab)
         if form:
             cluster.form()

@@ -14,7 +14,7 @@ from truecl.lab.cluster import Lab
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Three bare nodes, one lab for a module's tests; each leaves it whole."""
     name = lab_name(Path(request.node.nodeid).stem.replace("test_", "").replace("_", "-"))
-    with Lab.up(3, name=name, bare=True) as made:
+    with Lab.up(3, name=name, bare=True, vm=request.config.getoption("--vm")) as made:
         yield made
 
 

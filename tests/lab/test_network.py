@@ -40,6 +40,7 @@ def test_a_cut_of_one_link_leaves_the_other_and_the_carrier(lab: Lab, net: Net) 
     assert lab.exec("n2", ["cat", "/sys/class/net/eth0/carrier"]).out == "1\n"
 
 
+@pytest.mark.namespaces
 def test_an_unplugged_cable_takes_the_carrier(lab: Lab, net: Net) -> None:
     lab.cut("n2", link=2, unplug=True)
     assert lab.exec("n2", ["cat", "/sys/class/net/eth1/carrier"]).out == "0\n"

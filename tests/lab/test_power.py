@@ -83,6 +83,7 @@ def test_an_application_image_loses_unsynced_data_and_is_free_for_the_next_node(
     lab.boot("n2")
 
 
+@pytest.mark.namespaces
 def test_a_file_system_that_no_mount_shows_is_cut_off_too(lab: Lab) -> None:
     """Unmounted lazily while a process holds a file open: no mount table has it, and it could still be written."""
     make_shared(lab)
@@ -103,6 +104,7 @@ def test_a_file_system_that_no_mount_shows_is_cut_off_too(lab: Lab) -> None:
     lab.boot("n1")
 
 
+@pytest.mark.namespaces
 def test_a_node_tells_its_own_loop_devices_by_the_path(lab: Lab) -> None:
     """Loop devices are the machine's: every node sees all. The same image on two nodes must not look the same."""
     make_shared(lab)
@@ -141,6 +143,7 @@ def test_a_dead_node_answers_nothing_and_boots_again(lab: Lab, net: Net) -> None
         lab.boot("n2")
 
 
+@pytest.mark.namespaces
 def test_a_paused_node_does_nothing_while_its_kernel_answers(lab: Lab, net: Net) -> None:
     count = "import time\nwhile True:\n    print(time.monotonic(), flush=True)\n    time.sleep(0.005)"
     with lab.popen("n2", ["/usr/bin/env", "python3", "-c", count], stdout=-1) as process:

@@ -45,7 +45,7 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         path = node.etc / "cluster.yaml"
         configuration = yaml.safe_load(path.read_text())
         for entry in configuration["nodes"].values():
-            entry["watchdog"] = WATCHDOG
+            entry["watchdog"] = dict(WATCHDOG)  # a copy: cluster.yaml knows no anchors
         path.write_text(yaml.safe_dump(configuration, sort_keys=False))
 
 
@@ -89,7 +89,7 @@ def boots(lab: Lab, node: str) -> int:
     return next(status.boots for status in lab.status() if status.name == node)
 
 
-# ---- what a node is -----------------------------------------------------------------------------------------------------
+# ---- what a node is --------------------------------------------------------------------------------------------------
 
 
 def test_every_node_has_a_kernel_of_its_own(lab: Lab) -> None:
@@ -120,15 +120,19 @@ def test_the_cage(lab: Lab) -> None:
     assert status["CapBnd"] == status["CapEff"] == "000000000000000f"  # chown, the two of dac, fowner
     assert (status["NoNewPrivs"], status["Cpus_allowed_list"].isdigit()) == ("1", True)
     for kind in ("mnt", "pid", "net", "ipc", "uts"):
-        assert os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+        assert Path(f"/proc/{pid}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink()
     mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     writable = {words[4] for words in mounts if "rw" in words[5].split(",")}
     assert writable == {lab.description.node("n1").directory, lab.description.shared, "/proc", "/dev/shm"}
-    assert sorted(os.listdir(f"/proc/{pid}/root/dev")) == ["null", "random", "shm", "urandom", "zero"]
-    assert os.listdir(f"/proc/{pid}/root/run/truecl-lab/{lab.paths.name}/nodes") == ["n1"]
+    assert names(f"/proc/{pid}/root/dev") == ["null", "random", "shm", "urandom", "zero"]
+    assert names(f"/proc/{pid}/root/run/truecl-lab/{lab.paths.name}/nodes") == ["n1"]
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------------
+def names(directory: str) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
 
 
 def test_a_command_has_its_input_output_errors_and_exit_code(lab: Lab) -> None:
@@ -159,7 +163,7 @@ def test_a_terminal(lab: Lab) -> None:
     assert (done.returncode, done.stdout.split()) == (3, ["/dev/pts/0", "33", "99"])
 
 
-# ---- network ------------------------------------------------------------------------------------------------------------
+# ---- network ---------------------------------------------------------------------------------------------------------
 
 
 def test_cuts(lab: Lab) -> None:
@@ -176,7 +180,7 @@ def test_cuts(lab: Lab) -> None:
         lab.cut("n1", link=1, unplug=True)
 
 
-# ---- power --------------------------------------------------------------------------------------------------------------
+# ---- power -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_paused_node_does_nothing_while_its_kernel_answers(lab: Lab) -> None:
@@ -266,7 +270,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-# ---- storage ------------------------------------------------------------------------------------------------------------
+# ---- storage ---------------------------------------------------------------------------------------------------------
 
 DRBD = """
 resource r0 {
@@ -292,14 +296,14 @@ def test_drbd_on_lvm_replicates(lab: Lab) -> None:
         shell(lab, node, "drbdadm down r0; rm /etc/drbd.d/r0.res; vgremove -qq -ff -y vg0; pvremove -qq /dev/ubdb")
 
 
-# ---- truecl -------------------------------------------------------------------------------------------------------------
+# ---- truecl ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_application_fails_over_when_its_node_loses_power(lab: Lab, cluster: Cluster) -> None:
     cluster.start("web")
-    lab.exec("client", ["curl", "-s", f"http://{sample.ADDRESS}/add?acknowledged"]).check()
     with lab.probe(sample.TARGET) as probe:
         assert probe.wait_answer(20, node="n1") == "n1"
+        lab.exec("client", ["curl", "-s", f"http://{sample.ADDRESS}/add?acknowledged"]).check()
         lab.kill("n1")
         survivor = until(lambda: next((n for n in probe_nodes(lab) if n != "n1"), ""), "another node answers", 30)
         probe.wait_answer(20, node=survivor)
@@ -319,24 +323,34 @@ def probe_nodes(lab: Lab) -> list[str]:
 
 
 def test_a_stopped_reqd_ends_in_a_reset_and_the_application_runs_elsewhere(lab: Lab, cluster: Cluster) -> None:
-    """The power switch refuses: only the watchdog can have ended it, and only its proof can have moved it."""
+    """The power switch refuses, and the node is cut off, so that it cannot report after its boot that all stopped: only
+    the watchdog can have ended it, and only its proof can have moved the application."""
     cluster.start("web", "-N", "n2")
     for node in cluster.nodes:
         lab.power(node, "refuse")
     before = boots(lab, "n2")
     try:
         shell(lab, "n2", "pkill -STOP -x reqd")
-        until(lambda: boots(lab, "n2") == before + 1, "n2 was reset", 60)
-        cluster.wait_app("web", at="n1", seconds=90, status="UP")
-        assert cluster.app("web")["node"] != "n2"
+        lab.cut("n2")
+        until(lambda: boots(lab, "n2") > before or runs_at(cluster, "n1", "n3"), "n2 was reset", 60)
+        assert boots(lab, "n2") == before + 1
+        until(lambda: runs_at(cluster, "n1", "n3"), "the application runs elsewhere", 90)
+        assert shell(lab, "n2", "grep -c /srv/web /proc/mounts || true") == "0\n"
     finally:
         for node in cluster.nodes:
             lab.power(node, "ok")
+        lab.heal()
     cluster.wait_up(seconds=60)
     cluster.stop("web")
+
+
+def runs_at(cluster: Cluster, *nodes: str) -> bool:
+    row = cluster.app("web")
+    return row["status"] == "UP" and row["node"] in nodes
 
 
 def test_the_lab_tells_what_it_is(lab: Lab) -> None:
     command = [sys.executable, "-m", "truecl.cli.lab", "list", "--json", "--name", lab.paths.name]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert said["kind"] == "kernels"
     assert [(node["name"], node["state"]) for node in said["nodes"]] == [("n1", "on"), ("n2", "on"), ("n3", "on")]

@@ -202,7 +202,12 @@ def test_versions_that_do_not_meet_are_refused_with_a_reason(node: Node) -> None
     node.bus(HBD)
     with raw(node) as connection:
         connection.send(LOCAL_HELLO.encode(LocalHello("lha_stat", "command", 7, 9)))
-        node.until(lambda: (data := heard(connection)) is not None and b"speaks versions 7 to 9" in data)
+        node.until(
+            lambda: (
+                (data := heard(connection)) is not None
+                and b"lha_stat speaks formats 7 to 9, hbd 1 to 1: upgrade hbd" in data
+            )
+        )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from turning import turn_until
 
-from truecl.core.contract import Connected, Disconnected, Event, Received
+from truecl.core.contract import Connected, Disconnected, Event, Received, Rejected
 from truecl.model.ids import LOCKD, BootId, LinkName, NodeName
 from truecl.runtime.authority import Pair, issue, new_authority
 from truecl.runtime.clock import BootClock, Reactor, new_reactor
@@ -42,6 +42,9 @@ class Note(msgspec.Struct, frozen=True, tag=True, array_like=True):
     text: str = ""
 
 
+NEW = 1_000_000
+"""Notes from this number on are of format 2."""
+
 AUTHORITY, OTHER_AUTHORITY = new_authority("prod", time.time()), new_authority("prod", time.time())
 PAIRS = {name: issue(AUTHORITY, "prod", name, time.time()) for name in (A, B, NodeName("c"))}
 
@@ -65,12 +68,13 @@ class Node:
     credentials: Credentials
     boot: str = "1"
     cluster: str = "prod"
+    versions: tuple[int, int] = (1, 1)
     events: list[Event] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.mesh = Mesh(
-            Identity(self.cluster, self.name, LOCKD, BootId(self.boot)),
+            Identity(self.cluster, self.name, LOCKD, BootId(self.boot), self.versions),
             ADDRESSES[self.name],
             ADDRESSES,
             self.port,
@@ -81,6 +85,7 @@ class Node:
             clock=BootClock(),
             random=Random(7),
             log=Log(self.name, "lockd", self.lines.append, BootClock()),
+            since=lambda message: 2 if message.number >= NEW else 1,
         )
 
     @property
@@ -356,3 +361,35 @@ def test_a_taken_port_is_said_with_its_place(cluster: Cluster) -> None:
     said = f"lockd cannot listen at 127.71.2.1 port {cluster.port}"
     with socket.create_server((ADDRESSES[A][TWO], cluster.port)), pytest.raises(AddressTaken, match=said):
         cluster.node(A)
+
+
+# ---- releases ------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_other_release_does_not_know_is_left_out_and_the_rest_arrives(cluster: Cluster) -> None:
+    newer, older = cluster.node(A, versions=(1, 2)), cluster.node(B)
+    for number in (1, NEW, 2):  # they wait for the connection
+        newer.mesh.send(B, Note(number))
+    cluster.until(lambda: older.messages == [1, 2])
+    for number in (NEW + 1, 3):  # it is there
+        newer.mesh.send(B, Note(number))
+    cluster.until(lambda: older.messages == [1, 2, 3])
+    assert newer.mesh.dropped(B) == 2
+    assert newer.logged("b speaks format 1; a message of format 2 is left out")
+
+
+def test_between_equal_releases_nothing_is_left_out(cluster: Cluster) -> None:
+    one, two = cluster.node(A, versions=(1, 2)), cluster.node(B, versions=(1, 3))
+    one.mesh.send(B, Note(NEW))
+    cluster.until(lambda: two.messages == [NEW])
+
+
+def test_both_cores_hear_once_that_their_formats_do_not_meet(cluster: Cluster) -> None:
+    newer, older = cluster.node(A, versions=(4, 5)), cluster.node(B, versions=(1, 3))
+    for _ in range(3):
+        newer.mesh.send(B, Note(1))
+        cluster.until(lambda: older.events and newer.events)
+    older.mesh.send(A, Note(2))
+    cluster.until(lambda: newer.mesh.refused > 0 and older.mesh.refused > 1)
+    assert newer.events == [Rejected(B, "b speaks formats 1 to 3, this node 4 to 5: upgrade b")]
+    assert older.events == [Rejected(A, "a speaks formats 4 to 5, this node 1 to 3: upgrade this node")]

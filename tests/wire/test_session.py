@@ -1,5 +1,6 @@
 """The hello: every field that can be wrong is refused, in every state, whatever the bytes."""
 
+from dataclasses import replace
 from itertools import product
 
 import msgspec
@@ -16,6 +17,7 @@ from truecl.wire.session import (
     Hello,
     Identity,
     Input,
+    NoCommonFormat,
     Refusal,
     Role,
     Session,
@@ -171,3 +173,49 @@ def test_versions_of_the_wire() -> None:
     old.put(HELLO.encode(Identity("prod", B, HBD, BootId("y"), (1, 3)).hello()))
     assert isinstance(old.take(), Hello)
     assert old.version == 3
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "text"),
+    [
+        ((1, 3), (4, 5), "b speaks formats 4 to 5, this node 1 to 3: upgrade this node"),
+        ((4, 5), (1, 3), "b speaks formats 1 to 3, this node 4 to 5: upgrade b"),
+    ],
+)
+def test_both_sides_say_which_of_them_is_to_be_upgraded(
+    own: tuple[int, int], theirs: tuple[int, int], text: str
+) -> None:
+    """The client by the refusal, which carries what the server speaks."""
+    here = Session(Role.CLIENT, _speaking(OWN, own), MEMBERS, "b", expected=B)
+    there = Session(Role.SERVER, _speaking(PEER, theirs), MEMBERS, "a")
+    there.put(here.greet())
+    with pytest.raises(NoCommonFormat) as refused:
+        there.take()
+    assert refused.value.node == A
+    here.put(there.refusal(str(refused.value)))
+    with pytest.raises(NoCommonFormat, match=text) as told:
+        here.take()
+    assert told.value.node == B
+
+
+@pytest.mark.parametrize(("own", "theirs", "agreed"), [((1, 3), (2, 5), 3), ((2, 5), (1, 3), 3), ((1, 1), (1, 9), 1)])
+def test_the_newest_common_format_is_spoken(own: tuple[int, int], theirs: tuple[int, int], agreed: int) -> None:
+    here = Session(Role.CLIENT, _speaking(OWN, own), MEMBERS, "b", expected=B)
+    there = Session(Role.SERVER, _speaking(PEER, theirs), MEMBERS, "a")
+    there.put(here.greet())
+    there.take()
+    here.put(there.answer())
+    here.take()
+    assert (here.version, there.version) == (agreed, agreed)
+
+
+def test_an_older_server_s_refusal_says_no_formats_and_is_taken_as_it_is() -> None:
+    here = client()
+    here.put(Codec(Refusal, MAX_HELLO).encode(Refusal("busy")))
+    with pytest.raises(SessionRefused, match="b refused this node: busy") as refused:
+        here.take()
+    assert not isinstance(refused.value, NoCommonFormat)
+
+
+def _speaking(identity: Identity, versions: tuple[int, int]) -> Identity:
+    return replace(identity, versions=versions)

@@ -10,7 +10,18 @@ import msgspec
 from truecl.cli.options import Dial, parser, run
 from truecl.cli.output import Output
 from truecl.cli.table import table
-from truecl.commands.fence import TIMEOUT, Answer, Answers, judged, look, status_of, test, wish
+from truecl.commands.fence import (
+    TIMEOUT,
+    Answer,
+    Answers,
+    asked_without_master,
+    judged,
+    look,
+    status_of,
+    test,
+    vouch,
+    wish,
+)
 from truecl.commands.node import FAILED, Ended, Node, Outcome
 from truecl.model.ids import NodeName
 from truecl.wire.messages import Status
@@ -62,8 +73,13 @@ def _work(options: argparse.Namespace, node: Node, out: Output, read: Read) -> i
     if options.verb in ("test", "status"):
         return _tested(options, node, out, status)
     target = NodeName(options.node)
+    asked = asked_without_master(node, target, status, _LOOK) if options.verb == "confirm" else None
     if options.verb in _ASKED_FIRST:
         _consent(options, target, status, read)
+    if asked is not None:
+        if asked.say_more:
+            _say_more(target, status.here, read)
+        return out.end(vouch(node, target, asked, _LOOK))
     return out.drive(wish(node, options.verb, target, status, options.timeout, options.wait))
 
 
@@ -81,6 +97,24 @@ def _consent(options: argparse.Namespace, target: NodeName, status: Status, read
         sys.stderr.write("\n")
     if typed.strip() != target:
         raise Ended(FAILED, f"nothing was done: that was not '{target}'")
+
+
+def _say_more(target: NodeName, here: NodeName, read: Read) -> None:
+    """Always asked: no option stands for these words. Raises Ended."""
+    sys.stderr.write(
+        f"lha_fence: {here} cannot know whether {target} went on alone since the two last met. If it did, what\n"
+        f"happened since is lost, and may be destroyed. Go on only if all of this is true:\n"
+        f"  - {target} is off;\n"
+        f"  - {target} did not run alone since {here} last did;\n"
+        f"  - {target} will not be started until it can reach {here}.\n"
+        f"Type 'all true' to go on: "
+    )
+    sys.stderr.flush()
+    typed = read()
+    if not typed.endswith("\n"):
+        sys.stderr.write("\n")
+    if typed.strip() != "all true":
+        raise Ended(FAILED, "nothing was done: that was not 'all true'")
 
 
 def _tested(options: argparse.Namespace, node: Node, out: Output, status: Status) -> int:

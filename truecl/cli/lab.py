@@ -263,7 +263,8 @@ def run_list(given: argparse.Namespace) -> int:
     if given.name != "lab" or given.name in names or not names:
         lab = Lab.open(given.name)
         if given.json:
-            print(json.dumps({"lab": given.name, "nodes": [asdict(status) for status in lab.status()]}, indent=1))
+            nodes = [asdict(status) for status in lab.status()]
+            print(json.dumps({"lab": given.name, "kind": lab.description.kind, "nodes": nodes}, indent=1))
         else:
             print_nodes(lab.status())
         return DONE

@@ -115,7 +115,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
         if node["held"]:
             yield why_held(node)
         if node["refused"]:
-            yield f"{node['name']}: {node['refused']}"
+            yield str(node["refused"])
     yield from mixed(stat)
 
 

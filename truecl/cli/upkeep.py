@@ -88,7 +88,7 @@ def _row(node: Row) -> tuple[str, ...]:
 
 
 def _refused(found: Stat) -> list[str]:
-    return [f"{node['name']}: {node['refused']}" for node in found["nodes"] if node["refused"]]
+    return [str(node["refused"]) for node in found["nodes"] if node["refused"]]
 
 
 def _failed(options: argparse.Namespace, node: Node, out: Output) -> int:

@@ -21,9 +21,9 @@ from truecl.commands.node import (
 )
 from truecl.commands.typed import ask
 from truecl.model.actions import Power
-from truecl.model.ids import CLUSTERD, REQD, STATD, AppName, NodeName
+from truecl.model.ids import CLUSTERD, LOCKD, REQD, STATD, AppName, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon
-from truecl.wire.messages import AskFences, AskStatus, FencesSeen, Request, Status
+from truecl.wire.messages import AskFences, AskStatus, Confirmed, ConfirmOff, FencesSeen, Request, Status
 from truecl.wire.plain import plain
 
 TIMEOUT = 180.0
@@ -69,6 +69,34 @@ def wish(node: Node, verb: str, target: NodeName, status: Status, timeout: float
     )  # fmt: skip
     outcome = yield from carry_out(node, CLUSTERD, plain(request), timeout, wait, repeatable=True)
     return outcome
+
+
+def asked_without_master(node: Node, target: NodeName, status: Status, timeout: float) -> Confirmed | None:
+    """Of two nodes the one that waits for the other takes the operator's word by itself: what it would have to say.
+    None: there is a master, or it needs one. Raises Ended where no word would be taken."""
+    if status.state == "UP":
+        return None
+    answer = _confirm(node, ConfirmOff(target, node.operator), timeout)
+    if answer.reason and answer.pair:
+        raise Ended(FAILED, answer.reason)
+    return answer if answer.pair else None
+
+
+def vouch(node: Node, target: NodeName, asked: Confirmed, timeout: float) -> Outcome:
+    """The word itself, with all that `asked` wanted. Raises Ended."""
+    answer = _confirm(node, ConfirmOff(target, node.operator, asked.seen, asked.say_more), timeout)
+    if not answer.taken:
+        return Outcome(FAILED, answer.reason)
+    return Outcome(DONE, f"Node '{target}' Confirmed off by {node.operator}; this node goes on without it [RC=0].")
+
+
+def _confirm(node: Node, word: ConfirmOff, timeout: float) -> Confirmed:
+    try:
+        return ask(node, LOCKD, word, Confirmed, timeout)
+    except NoAnswer as error:
+        raise Ended(UNFINISHED, f"{error}; whether it was taken: lha_stat") from error
+    except NoDaemon as error:
+        raise Ended(NO_DAEMON, str(error)) from error
 
 
 def status_of(node: Node, target: NodeName, status: Status, timeout: float) -> Answers:

@@ -23,6 +23,7 @@ from truecl.model.ledger import (
     CancelFence,
     ConfirmFence,
     EndGrant,
+    Excluded,
     GiveGrant,
     Grant,
     Ledger,
@@ -141,7 +142,7 @@ class _Model:
             raise Unknown("node", node, nodes)
         if node not in self._given.alive and node in self._given.lost:
             self._step(f"nothing new: {node} is lost already", "it is not heard")
-            return self._quorum(self._given.alive)
+            return True  # what is told here is told by a master
         self._step(f"{node} fails", "")
         alive = self._given.alive - {node}
         return self._lose(alive, alive, f"no heartbeat of it for {self._timing.detection:g} s")
@@ -197,11 +198,16 @@ class _Model:
     def _lose(self, alive: frozenset[NodeName], powered: frozenset[NodeName], why: str) -> bool:
         """All but `alive` fall silent; `powered`: who still runs what it ran. Whether a quorum is left."""
         given = self._given
+        excluded = None if self._quorum(alive) else self._excluded(powered)
+        alive = alive if excluded is None else powered - {excluded}
         gone = given.alive - alive
         self._at = self._timing.detection
         for node in sorted(gone):
             self._step(f"{node} counts as lost", why)
-        if not self._quorum(alive):
+        if excluded is not None:
+            (survivor,) = alive
+            self._go_on_alone(survivor, excluded)
+        elif not self._quorum(alive):
             self._no_quorum(alive, powered)
             return False
         reports = given.reports
@@ -209,13 +215,12 @@ class _Model:
         if me not in alive:
             me = next(node for node in given.configuration.cluster.voters if node in alive)
             up, voters = self._votes(alive)
-            self._step(
-                f"{me} becomes master", f"{up} of {voters} voters are up, and it is their first in the succession"
-            )
+            why = f"{up} of {voters} voters are up, and it is their first in the succession"
+            self._step(f"{me} becomes master", why if excluded is None else "it decides alone now")
             reports = {node: line for node, line in reports.items() if node in alive}
         trouble = given.fence_trouble if me == given.me else {}
         self._given = replace(
-            given, me=me, alive=alive, awaited=frozenset(), lost=given.lost | gone, reports=reports,
+            self._given, me=me, alive=alive, awaited=frozenset(), lost=given.lost | gone, reports=reports,
             expired=given.expired if me == given.me else frozenset(), fence_trouble=trouble,
             watchdogs={node: each for node, each in given.watchdogs.items() if node in reports},
             reset=given.reset if me == given.me else frozenset(),
@@ -231,11 +236,33 @@ class _Model:
         voters = self._given.configuration.cluster.voters
         return sum(voter in up for voter in voters), len(voters)
 
+    def _excluded(self, running: frozenset[NodeName]) -> NodeName | None:
+        """Of two voters that lost each other, which the other has switched off; None where that cannot be."""
+        cluster = self._given.configuration.cluster
+        if len(cluster.voters) != 2:
+            return None
+        one, two = cluster.voters
+        reachable = [node for node, other in ((one, two), (two, one)) if other in running and cluster.node(node).fence]
+        return min(reachable, key=cluster.fence_delay, default=None)
+
+    def _go_on_alone(self, survivor: NodeName, excluded: NodeName) -> None:
+        delay = self._given.configuration.cluster.fence_delay(excluded)
+        waits = f"; it waits {delay:g} s (fence_delay) if that one has power" if delay else ""
+        self._step(
+            f"{survivor} has {excluded} switched off", f"of two nodes one goes on alone, once the other is off{waits}"
+        )
+        self._step(f"the fence device of {excluded} confirms 'off'", "taken for granted here")
+        named = tuple(sorted(generation for _, generation in ledgers.granted_to(self._given.ledger, excluded)))
+        self._apply((Excluded(excluded, named),))
+        self._step(
+            f"{survivor} goes on without {excluded}", "the log excludes that one, until it is up and has caught up"
+        )
+
     def _no_quorum(self, alive: frozenset[NodeName], powered: frozenset[NodeName]) -> None:
         up, voters = self._votes(alive)
         self._step(
             "no quorum remains: nothing is decided any more",
-            f"{up} of {voters} voters are up, {voters // 2 + 1} are needed",
+            f"{up} of {voters} voters are up, {voters // 2 + 1} are needed" + self._why_not_alone(alive),
         )
         self._at = max(self._at, self._timing.lease)
         for node in sorted(powered):
@@ -243,6 +270,13 @@ class _Model:
                 self._step(
                     f"'{app}' is stopped on {node} by the node itself", "its lease ends, and nobody can renew it"
                 )
+
+    def _why_not_alone(self, alive: frozenset[NodeName]) -> str:
+        voters = self._given.configuration.cluster.voters
+        if len(voters) != 2 or len(alive) != 1:
+            return ""
+        other = next(node for node in voters if node not in alive)
+        return f", or that {other} is off for certain: it has no fence device, so say lha_fence {other} --confirm"
 
     def _stopped_for_good(self) -> Iterator[tuple[AppName, str]]:
         for app, state in sorted(self._given.ledger.apps.items()):

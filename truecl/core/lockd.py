@@ -18,7 +18,7 @@ from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, R
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
-from truecl.core.quorum import electors
+from truecl.core.quorum import may_lead
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.model.config import Configuration
@@ -44,6 +44,7 @@ from truecl.wire.messages import (
     Campaign,
     ConfirmOff,
     FenceResult,
+    FencesSeen,
     Leadership,
     Members,
     NewConfiguration,
@@ -170,7 +171,7 @@ class Lockd:
                 if who in (HBD, SYNCD):
                     self._out.tell(who, Subscribe())
                 elif who == REQD:
-                    self.pair.reqd_joined = True
+                    self.pair.duel.reqd_joined = True
             case Noted(DiskFull()):
                 self._disk_full(now)
             case Left(who):
@@ -180,7 +181,7 @@ class Lockd:
                     self._heard = {}
                     self.pair.blind()
                 elif who == REQD:
-                    self.pair.reqd_left()
+                    self.pair.duel.reqd_left()
             case _:
                 pass
         self.raft.wake(now)
@@ -210,7 +211,9 @@ class Lockd:
             case StepDown() if who in (REQD, CLUSTERD):
                 self._step_down(now)
             case FenceResult() if who == REQD:
-                self.pair.fenced(message, now)
+                self.pair.duel.fenced(message, now)
+            case FencesSeen() if who == REQD:
+                self.pair.duel.seen(message, now)
             case ConfirmOff():
                 self._confirm_off(who, message, now)
             case Refused():
@@ -232,7 +235,7 @@ class Lockd:
             self._out.tell(who, Refused("only root vouches for a node"))
             return
         answer = self.pair.vouch(word, now)
-        if answer.taken:
+        if answer.taken and word.seen is not None:
             text = f"{word.operator} vouches that {word.node} is off" + (
                 ", did not run alone and will not be started before it can reach this node" if word.alone else ""
             )
@@ -255,9 +258,11 @@ class Lockd:
     def _step_down(self, now: float, fit: Callable[[NodeName], bool] = lambda node: True) -> None:
         """To the elector that is furthest, in the order of succession, of those that answer and are `fit`. One attempt
         at a time: while it lasts nothing can be proposed."""
-        others, silent = electors(self.raft.membership), now - self._timing.election
+        membership, silent = self.raft.membership, now - self._timing.election
         living = [
-            each for each in self.raft.followers if each.node in others and each.heard_at >= silent and fit(each.node)
+            each
+            for each in self.raft.followers
+            if may_lead(membership, each.node) and each.heard_at >= silent and fit(each.node)
         ]
         if living and not self.raft.transferring:
             best = max(living, key=lambda each: (not self._is_witness(each.node), each.node in self._heard, each.match))
@@ -321,6 +326,7 @@ class Lockd:
         if self._leases is None or self._leases_term != self.raft.term:
             assert bound is not None, "asked only while leading"
             self._leases, self._leases_term = Leases(self.ledger.timings, bound, now), self.raft.term
+            self._named.clear()  # who leads alone from now on led before: the first request of each node gets a round
         return self._leases
 
     def _answer(self, completed_round: int) -> None:
@@ -413,7 +419,7 @@ class Lockd:
 
     def _finish(self, now: float) -> Output:
         self._witness_hands_over(now)
-        order_at = self.pair.tend(now)
+        order_at = self.pair.tend(now, self._leaving.get(self.raft.other) if self.raft.other is not None else None)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -474,7 +480,10 @@ class Lockd:
         return batch
 
     def _tell_news(self, now: float) -> None:
-        leadership = Leadership(self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble())
+        self.pair.tell_news(now)
+        leadership = Leadership(
+            self.raft.term, self.raft.leader, self.raft.ready, self.pair.trouble(), self.pair.needed
+        )
         if self.raft.role is not Role.LEADER:
             self._forget_tenure()
         if self.ledger is not self._applied_told:

@@ -14,10 +14,15 @@ T = TypeVar("T", int, float)
 
 
 def electors(membership: Membership) -> tuple[NodeName, ...]:
-    """The voters that count and may lead, in the order of succession: all but an excluded one."""
+    """The voters that count, in the order of succession: all but an excluded one."""
     if membership.excluded is None:
         return membership.voters
     return tuple(voter for voter in membership.voters if voter != membership.excluded)
+
+
+def may_lead(membership: Membership, node: NodeName) -> bool:
+    """Whether it may stand for election, or exclude the other of two voters: an elector that is not leaving."""
+    return node in electors(membership) and node != membership.leaving
 
 
 def has_quorum(membership: Membership, answered: Collection[NodeName]) -> bool:

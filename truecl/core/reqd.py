@@ -190,8 +190,9 @@ class Reqd:
             return
         leadership = self._formation.leadership
         leads = leadership is not None and leadership.leader == self.me
+        needed = leadership is not None and leadership.needed
         known = not self._lease.named or not self._lease.holds(now)
-        if (known and not leads) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
+        if (known and not leads and not needed) or now >= self._leaving_since + LEAVE_TIME or LOCKD not in self._joined:
             self._left = True
             self._watchdog.disarm()
             self._out.do(Leave())
@@ -263,7 +264,7 @@ class Reqd:
                 else:
                     self._out.tell(who, Refused("only root forms and dissolves a cluster"))
             case Members() | Refused():
-                pass
+                pass  # the nodes that it starts are those of the configuration; and who is refused says no more
             case _:
                 self._out.tell(who, Refused(f"reqd does not take {type(message).__name__} from {who}"))
 

@@ -28,9 +28,10 @@ from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
 from truecl.core.standing import standing
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, SYNCD, AppName, NodeName, Term
+from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
 from truecl.model.membership import Membership
+from truecl.model.report import Severity
 from truecl.wire.messages import (
     Applied,
     AskInputs,
@@ -119,6 +120,7 @@ class Statd:
                 self._left(who)
             case Rejected(node=node, reason=reason):
                 self._rejected[node] = happenings.clipped(reason)
+                self._chronicle.happened([happenings.Happening(STATD, Severity.WARN, reason)], now)
             case Connected(node=node):
                 self._rejected.pop(node, None)
                 self._chronicle.connected(node)
@@ -177,7 +179,7 @@ class Statd:
                 self._chronicle.ask(who, message, now)
             case _:
                 # Nobody else is answered: a daemon's message that has no use here changes nothing.
-                if who.startswith("command-"):
+                if who.startswith("command-") and not isinstance(message, Refused):
                     self._out.tell(who, Refused(f"statd takes no {type(message).__name__}"))
 
     def _left(self, who: str) -> None:

@@ -141,8 +141,8 @@ class Ports(Value, frozen=True):
 
 
 DUEL_MARGIN = 1.0
-"""Seconds by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose each other do
-not notice at the same moment."""
+"""Seconds, at the least, by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose
+each other do not notice at the same moment."""
 
 
 class ClusterConfig(Value, frozen=True):
@@ -166,17 +166,17 @@ class ClusterConfig(Value, frozen=True):
         raise KeyError(name)
 
     def fence_delay(self, name: NodeName) -> float:
-        """Of two nodes: how long the other waits before it has `name` fenced. By default the first of them is the one
-        that is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
+        """Of two nodes: how long the other waits before it has `name` fenced. Unless the operator chose, the first of
+        them is waited for, longer than it takes to switch the other off (the law is in docs/timing.md)."""
         node = self.node(name)
         if node.fence_delay is not None:
             return node.fence_delay
         if len(self.voters) != 2 or name != self.voters[0]:
             return 0.0
         other = self.node(self.voters[1])
-        if not other.fence:
+        if not other.fence or other.fence_delay:
             return 0.0
-        return worst_time(other.fence) + DUEL_MARGIN + self.fence_delay(other.name)
+        return worst_time(other.fence) + max(DUEL_MARGIN, 2 * self.timing.detection)
 
     @property
     def voters(self) -> tuple[NodeName, ...]:

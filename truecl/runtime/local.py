@@ -29,7 +29,7 @@ from truecl.runtime.log import Level, Log
 from truecl.wire.codec import Codec
 from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS, Framer, FrameTooLarge, ProtocolFault, brief
 from truecl.wire.plain import PLAIN
-from truecl.wire.session import LOCAL_HELLO, LocalHello, LocalWelcome, Refusal, SessionRefused, agreed_version
+from truecl.wire.session import LOCAL_HELLO, LocalHello, LocalWelcome, Refusal, SessionRefused, agreed_version, apart
 
 HELLO_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
@@ -313,7 +313,7 @@ class LocalServer:
             raise SessionRefused("no hello")
         version = agreed_version(VERSIONS, (message.lowest, message.highest))
         if version is None:
-            raise SessionRefused(f"speaks versions {message.lowest} to {message.highest}, {self._daemon} {VERSIONS}")
+            raise SessionRefused(apart(message.who, (message.lowest, message.highest), self._daemon, VERSIONS))
         if message.kind == "daemon":
             if message.who not in DAEMONS:
                 raise SessionRefused(f"{brief(ValueError(message.who))!r} is no daemon of truecl")

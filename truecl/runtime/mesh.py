@@ -2,7 +2,8 @@
 
 Every daemon listens on each of its node's link addresses. Whoever has something to send dials, lazily; a connection
 that exists serves both directions, so a pair of nodes has one, or two when both dialled at once. Messages may be lost
-(the contract of `Send`): what waits while no connection can take it is bounded in number, bytes and age.
+(the contract of `Send`): what waits while no connection can take it is bounded in number, bytes and age. A message that
+the other side's release does not know counts among the lost.
 
 hbd's view decides between the links: a link that goes down takes its connections with it, so that the next message
 goes over another link at once and not after TCP's timeouts; a link that comes up is dialled without waiting.
@@ -21,14 +22,15 @@ from twisted.internet.interfaces import IAddress, IConnector
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from truecl.core.contract import Connected, Disconnected, Event, Received
+from truecl.core.contract import Connected, Disconnected, Event, Received, Rejected
 from truecl.model.ids import LinkName, NodeName
 from truecl.runtime.clock import Call, Clock, Reactor, Timers
 from truecl.runtime.log import Level, Log
 from truecl.runtime.tls import Connection, Context
 from truecl.wire.codec import Codec
 from truecl.wire.frame import FrameTooLarge, brief
-from truecl.wire.session import Hello, Identity, Role, Session
+from truecl.wire.messages import since
+from truecl.wire.session import Hello, Identity, NoCommonFormat, Role, Session
 
 CONNECT_TIMEOUT = 1.0
 FIRST_RETRY = 0.05
@@ -63,7 +65,7 @@ class Peer:
     """hbd's word; a link that is not named counts as up."""
     connections: list[Connection] = field(default_factory=list)
     """Open ones, the oldest first."""
-    queue: deque[tuple[float, bytes]] = field(default_factory=deque)
+    queue: deque["_Waiting"] = field(default_factory=deque)
     queued: int = 0
     """Bytes in `queue`."""
     dropped: int = 0
@@ -71,26 +73,37 @@ class Peer:
     failures: int = 0
     """Dials in a row that opened nothing."""
     retry: Call | None = None
+    rejected: str = ""
+    """Why no session can be, as it was last told."""
 
-    def put(self, now: float, frame: bytes) -> None:
-        self.queue.append((now, frame))
-        self.queued += len(frame)
+    def put(self, waiting: "_Waiting") -> None:
+        self.queue.append(waiting)
+        self.queued += len(waiting.frame)
         while len(self.queue) > MAX_QUEUED or self.queued > MAX_QUEUED_BYTES:
             self.lose()
 
     def lose(self) -> None:
-        self.queued -= len(self.queue.popleft()[1])
+        self.queued -= len(self.queue.popleft().frame)
         self.dropped += 1
 
     def expire(self, now: float) -> None:
-        while self.queue and now - self.queue[0][0] > MAX_AGE:
+        while self.queue and now - self.queue[0].at > MAX_AGE:
             self.lose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    at: float
+    frame: bytes
+    version: int
+    """The first format that has such a message."""
 
 
 class Mesh:
     """`own`: this daemon; `addresses`: this node's, by link, the preferred link first; `peers`: the other nodes'.
 
-    `feed` takes the events Connected, Disconnected and Received; `codec` is that of `MESH[daemon]`.
+    `feed` takes the events Connected, Disconnected, Rejected and Received; `codec` is that of `MESH[daemon]`; `since`
+    says which format first has a message.
     """
 
     def __init__(
@@ -107,6 +120,7 @@ class Mesh:
         clock: Clock,
         random: Random,
         log: Log,
+        since: Callable[[Any], int] = since,
     ) -> None:
         self.timers: Timers = reactor
         self.refused = 0
@@ -121,6 +135,7 @@ class Mesh:
         self._clock = clock
         self._random = random
         self._log = log
+        self._since = since
         self._ports: list[Any] = []
         self._unknown: dict[Connection, str] = {}
         self._stopped = False
@@ -182,11 +197,12 @@ class Mesh:
         except FrameTooLarge as fault:
             self._log.error(f"{type(message).__name__} for {node} is not sent: {fault}")
             return
+        waiting = _Waiting(self._clock.now(), frame, self._since(message))
         connection = self._usable(peer)
         if connection is not None and not peer.queue:
-            connection.write(frame)
+            self._write(peer, connection, waiting)
             return
-        peer.put(self._clock.now(), frame)
+        peer.put(waiting)
         self._flush(peer)
 
     def links(self, node: NodeName, up: Mapping[LinkName, bool]) -> None:
@@ -247,9 +263,17 @@ class Mesh:
                 if not peer.connections:
                     self._dial(peer)
                 return
-            _, frame = peer.queue.popleft()
-            peer.queued -= len(frame)
-            connection.write(frame)
+            waiting = peer.queue.popleft()
+            peer.queued -= len(waiting.frame)
+            self._write(peer, connection, waiting)
+
+    def _write(self, peer: Peer, connection: Connection, waiting: _Waiting) -> None:
+        if waiting.version <= connection.version:
+            connection.write(waiting.frame)
+            return
+        peer.dropped += 1
+        text = f"{peer.node} speaks format {connection.version}; a message of format {waiting.version} is left out"
+        self._log.seldom(f"format {peer.node}", Level.INFO, text, every=60.0)
 
     def _dial(self, peer: Peer) -> None:
         if self._stopped or peer.dial is not None or peer.retry is not None:
@@ -322,7 +346,7 @@ class Mesh:
             return
         if connection.role is Role.CLIENT:
             peer.dial = None
-        peer.failures = 0
+        peer.failures, peer.rejected = 0, ""
         first = not peer.connections
         for old in [each for each in peer.connections if each.boot != hello.boot]:
             old.drop("its node has booted again")
@@ -344,6 +368,8 @@ class Mesh:
             self._flush(self._peers[connection.node])
 
     def closed(self, connection: Connection, why: str) -> None:
+        if isinstance(connection.fault, NoCommonFormat):
+            self._reject(connection.fault)
         if self._unknown.pop(connection, None) is not None:
             self._refusal(connection.address, why)
             return
@@ -361,6 +387,12 @@ class Mesh:
         if not peer.connections and not self._stopped:
             self._feed(Disconnected(peer.node))
             self._flush(peer)
+
+    def _reject(self, fault: NoCommonFormat) -> None:
+        peer = self._peers.get(fault.node)
+        if peer is not None and peer.rejected != str(fault) and not self._stopped:
+            peer.rejected = str(fault)
+            self._feed(Rejected(peer.node, str(fault)))
 
     def _refusal(self, address: str, why: str) -> None:
         self.refused += 1

@@ -122,6 +122,8 @@ class Connection(protocol.Protocol):
         """The other side does not read; what is written now would pile up."""
         self.at_fault = False
         """The other side broke the protocol."""
+        self.fault: ProtocolFault | None = None
+        """How."""
         self._owner = owner
         self._session: Session | None = None
         self._deadline: Call | None = None
@@ -133,6 +135,11 @@ class Connection(protocol.Protocol):
     @property
     def is_open(self) -> bool:
         return not self._over and self._session is not None and self._session.state is State.OPEN
+
+    @property
+    def version(self) -> int:
+        """The format that both sides speak; 0 before it is open."""
+        return self._session.version if self._session is not None else 0
 
     def write(self, frame: bytes) -> None:
         if not self._over:
@@ -176,6 +183,7 @@ class Connection(protocol.Protocol):
                 else:
                     self._owner.received(self, taken)
         except ProtocolFault as fault:
+            self.fault = fault
             self._refuse(session, brief(fault))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:

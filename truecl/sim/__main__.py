@@ -15,29 +15,27 @@ from time import perf_counter
 from truecl.sim.coverage import KINDS
 from truecl.sim.mutants import MUTANTS
 from truecl.sim.mutants.build import Mutant
-from truecl.sim.runner import Result, run
-from truecl.sim.sweep import named, results
-
-DEFAULT = (0, 199)
+from truecl.sim.runner import Result
+from truecl.sim.sweep import hunted, named, results, simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: every promise was kept (or every mutant was caught); 1 otherwise; 2: usage."""
     options = _parser().parse_args(arguments)
     mutant = named(options.mutant)
+    if options.mutants:
+        return _hunt(options.jobs)
     if options.seed is not None:
         return _one(options, mutant)
     first, last = options.seeds
     seeds = range(first, last + 1)
-    if options.mutants:
-        return _hunt(seeds if options.seeds != DEFAULT else None, options.nodes, options.jobs)
     return _sweep(seeds, options.nodes, mutant, options.jobs)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m truecl.sim", description="Simulate truecl clusters on bad days.")
     parser.add_argument("--seed", type=int, help="one seed only")
-    parser.add_argument("--seeds", type=_range, default=DEFAULT, metavar="A..B", help="all from A to B (0..199)")
+    parser.add_argument("--seeds", type=_range, default=(0, 199), metavar="A..B", help="all from A to B (0..199)")
     parser.add_argument("--nodes", type=int, choices=range(2, 9), help="2 to 8; drawn per seed by default")
     parser.add_argument("--trace", action="store_true", help="print every event (with --seed)")
     parser.add_argument("--replay", action="store_true", help="run the seed twice and compare the histories")
@@ -57,19 +55,11 @@ def _range(text: str) -> tuple[int, int]:
 def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
     trace = _say if options.trace else None
     began = perf_counter()
-    chosen = mutant or Mutant("none", "nothing")
-    result = run(
-        options.seed,
-        options.nodes or chosen.nodes,
-        chosen.assemble,
-        chosen.variant,
-        chosen.adjust,
-        deep=True,
-        trace=trace,
-    )
+    name = mutant.name if mutant is not None else None
+    result = simulate(options.seed, options.nodes, name, deep=True, trace=trace)
     seconds = perf_counter() - began
     if options.replay and mutant is None:
-        again = run(options.seed, options.nodes, deep=True)
+        again = simulate(options.seed, options.nodes, deep=True)
         same = again.digest == result.digest
         _say(f"history {result.digest:08x}, again {again.digest:08x}: {'the same' if same else 'NOT THE SAME'}")
         if not same:
@@ -105,16 +95,12 @@ def _coverage(met: Counter[str], days: Counter[str]) -> None:
         _say(f"never met: {', '.join(never)}")
 
 
-def _hunt(seeds: range | None, nodes: int | None, jobs: int) -> int:
+def _hunt(jobs: int) -> int:
     missed = 0
-    for mutant in MUTANTS:
-        began, caught = perf_counter(), None
-        for result in results(seeds or range(mutant.budget), nodes, mutant.name, jobs):
-            if result.problem:
-                caught = f"seed {result.seed}: {result.problem.splitlines()[0][:100]}"
-                break
-        missed += caught is None
-        _say(f"{mutant.breaks:12} {mutant.name:42} {perf_counter() - began:5.1f} s  {caught or 'NOT CAUGHT'}")
+    for mutant, result in zip(MUTANTS, hunted([each.name for each in MUTANTS], jobs), strict=True):
+        missed += result is None
+        caught = f"seed {result.seed}: {result.problem.splitlines()[0][:90]}" if result else "NOT CAUGHT"
+        _say(f"{mutant.breaks:12} {mutant.name:42} {caught} (of {mutant.budget})")
     return 1 if missed else 0
 
 

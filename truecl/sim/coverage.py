@@ -36,22 +36,13 @@ FAULTS = (
 _PROPOSALS = {
     "not the leader": "not the leader of this term",
     "too much waits": "too much waits for a quorum",
-    "is not its live grant": "an end of another generation",
-    "not started for proof": "a proof that the grant does not know",
-    "not reported generation": "released, not reported closed",
-    "no fence of": "fenced, not confirmed",
-    "may still hold": "expired, lease may hold",
-    "no watchdog of": "expired + watchdog, none known",
-    "reset it yet": "expired + watchdog, too early",
+    "": "an end without its proof",
 }
-"""What lockd says when it refuses a proposal, and its short name."""
+"""What lockd says when it refuses a proposal, and its short name. What a proof lacks, the planner mostly sees first."""
 
 _WAYS_DOWN = {
     "lease ended": "lease ended",
     "no longer grants": "no longer granted",
-    "takes its place": "a newer generation is ordered",
-    "follows it": "a newer generation is closed",
-    "leans on this node's watchdog": "watchdog not fed any more",
     "service on this node": "service stops",
     "was rebooted": "after a reboot",
     "away longer than the lease": "reqd came back too late",
@@ -72,7 +63,7 @@ OTHERS = (
     *(f"instance {phase}" for phase in Phase if phase is not Phase.STARTING),
     *(f"way down: {name}" for name in _WAYS_DOWN.values()),
     "start waits for the lease", "reqd takes up what runs", "snapshot sent", "leadership handed over",
-    "fence confirmed", "fence failed", "operator served", "operator waits no longer",
+    "fence confirmed", "fence failed", "operator served",
 )  # fmt: skip
 KINDS = (*FAULTS, *PROOFS, *REFUSALS, *OTHERS)
 
@@ -151,7 +142,7 @@ def _address(process: "Process", state: AddressState, output: Output) -> str:
     return "refused: address after the lease's end" if "lease is over" in state.reason else ""
 
 
-_REPLIES = {0: "operator served", 1: "refused: operator's request", 4: "operator waits no longer"}
+_REPLIES = {0: "operator served", 1: "refused: operator's request"}
 
 _SEEN: dict[type, Callable[["Process", Any, Output], str]] = {
     Order: _order,

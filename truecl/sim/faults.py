@@ -213,15 +213,6 @@ def diverging(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-def deposed(faults: Faults) -> Faults:
-    """Leaders are cut off while acknowledgements are still on their way to them."""
-    return replace(
-        _plain(faults), raw=True, at_master=1.0, cuts=1.5, cut_length=1.0, one_link=0.0, one_way=0.0, one_pair=0.0,
-        latency=0.0005, jitter=0.002, spike=0.5, spike_length=0.9, loss=0.0, double=0.0, kills=0.0, power_cuts=0.0,
-        pauses=0.0, hangs=0.0, service_stops=0.0, slow_disks=0.0, gap=0.0,
-    )  # fmt: skip
-
-
 def crossed(faults: Faults) -> Faults:
     """Two nodes do not hear each other, the third hears both; and lockds start anew."""
     return replace(
@@ -255,7 +246,7 @@ def watched(faults: Faults) -> Faults:
     """Watchdogs decide: nodes are cut off while their guard is held, stuck or gone, for longer than any timeout."""
     return replace(
         _plain(faults), guarded=True, fence_refuses=0.9, cuts=0.08, cut_length=15.0, one_link=0.0, one_way=0.0,
-        one_pair=0.0, drift=1.0, pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.15, no_watchdog=0.3,
+        one_pair=0.0, drift=1.0, pauses=0.1, pause_length=20.0, hangs=0.05, kills=0.2, late_feeds=0.4, no_watchdog=0.3,
         power_cuts=0.1,
         off_length=2.0, driver_hangs=0.15, service_stops=0.2, raw=False, loss=0.0, spike=0.0, gap=0.0, slow_disks=0.0,
         virtual=0.25,
@@ -291,8 +282,8 @@ def growing(faults: Faults) -> Faults:
 def duels(faults: Faults) -> Faults:
     """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
     return replace(
-        _plain(faults), cuts=1.0, cut_length=2.5, one_link=0.0, one_way=0.3, power_cuts=0.3, off_length=0.4, kills=0.3,
-        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0,
+        _plain(faults), cuts=0.6, cut_length=1.0, one_link=0.0, one_way=0.3, power_cuts=0.15, off_length=0.6, kills=0.3,
+        fence_late=0.6, fence_refuses=0.1, fence_slow=0.0, service_stops=0.2, vouches=0.3,
     )  # fmt: skip
 
 
@@ -317,14 +308,6 @@ def lagging(faults: Faults) -> Faults:
 def standing(faults: Faults) -> Faults:
     """The same, and their clocks count it."""
     return replace(lagging(faults), lagging=0.0)
-
-
-def fenced(faults: Faults) -> Faults:
-    """Nodes are fenced, back, and lost again before the device's word comes."""
-    return replace(
-        _plain(faults), cuts=1.5, cut_length=1.5, one_link=0.0, one_pair=0.0, off_length=0.3, fence_slow=0.0,
-        fence_late=1.0, fence_late_length=5.0, fence_refuses=0.0, gap=0.0, driver_time=0.01, driver_hangs=0.0,
-    )  # fmt: skip
 
 
 def vouched(faults: Faults) -> Faults:
@@ -363,7 +346,6 @@ AIMS = (
     gaps,
     elections,
     diverging,
-    deposed,
     crossed,
     unfenced,
     repeated,
@@ -374,7 +356,6 @@ AIMS = (
     retimed,
     lagging,
     standing,
-    fenced,
     vouched,
     unsynced,
     full,

@@ -42,6 +42,10 @@ _CORES_RAISE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
     CommittedConflict, JournalDamaged, ForeignJournal, Outdated, MsgspecError,
 )  # fmt: skip
+STAYS = "it stays there"
+"""In the master's word on an application of a node on standby that no other node will do for."""
+RESUME = "is on standby (lha_node resume"
+"""In its word on one that failed on all others, or waits for them."""
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
 
@@ -122,7 +126,13 @@ class Liveness:
         if state.wanted is Wanted.STOPPED:
             return f"wanted stopped, granted {state.grant}, on {where}" if state.grant or where else ""
         if state.grant is None:
-            return "" if notes.get(app.name, "").startswith(FINAL) else f"wanted, runs nowhere: {state}"
+            in_use = [node for node in app.nodes if node not in ledger.standby]
+            note = notes.get(app.name, "")
+            final = note.startswith(FINAL) or RESUME in note or not in_use
+            return "" if final else f"wanted, runs nowhere: {state}"
+        standby = ledger.standby.get(state.grant.node)
+        if standby is not None and not standby.keep and STAYS not in notes.get(app.name, ""):
+            return f"on {state.grant.node}, which is on standby"
         if where != [state.grant.node]:
             return f"granted to {state.grant}, on {where}"
         machine = self._cluster.machines[state.grant.node]
@@ -234,4 +244,5 @@ def _healed(faults: Faults) -> Faults:
         CALM, latency=min(faults.latency, 0.001), jitter=min(faults.jitter, 0.005), fsync=faults.fsync,
         driver_time=faults.driver_time, drift=faults.drift, fence_slow=faults.fence_slow,
         fence_slow_length=faults.fence_slow_length, wishes=faults.wishes, memberships=faults.memberships,
+        no_watchdog=faults.no_watchdog,
     )  # fmt: skip

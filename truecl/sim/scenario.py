@@ -28,7 +28,7 @@ from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, S
 from truecl.sim.cluster import Plan
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
-from truecl.wire.messages import Reply, Request
+from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -50,6 +50,8 @@ PLAN = Plan(
 """(client, server) as on real nodes."""
 
 _NOTHING = Index(0)
+_UPKEEP = 0.3
+"""Share of the days on which operators set nodes aside."""
 _REQUESTS = 8
 """Operators' commands that wait at a time."""
 
@@ -64,11 +66,11 @@ def configuration(random: Random, nodes: int, witness: bool = False, guarded: bo
     use = random.choice(uses)
     whens: tuple[Literal["stop", "freeze"], ...] = ("stop", "freeze")
     profile, lease = random.choice(TIMINGS)
-    if guarded:
-        allowance, use = 0.4, random.choice(uses[1:])
     timeout = {0.4: 1.0, 1.0: 2.0, 5.0: 6.0}[allowance]
-    fenced = random.random() < (0.6 if use == "off" else 0.3)
-    limit = random.choice((0.4, 1.0, 4.0)) if nodes == 2 else 20.0
+    if guarded:
+        use, allowance, timeout = random.choice(uses[1:]), 0.4, random.choice((1.0, 2.0, 2.0))
+    fenced = random.random() < (0.85 if nodes == 2 else 0.6 if use == "off" else 0.3)
+    limit = random.choice((0.2, 0.4, 1.0)) if nodes == 2 else 20.0
     board = (FenceConfig(agent="fence_board", timeout=limit),)
     feeds = tuple(
         FenceConfig(agent="fence_feed", parameters={"feed": each}, retries=1, timeout=limit) for each in ("a", "b")
@@ -172,6 +174,8 @@ class Operators:
         self._random = cluster.random
         self._number = 0
         self._on = True
+        self._upkeep = Random(f"upkeep {cluster.seed}")
+        """Apart, so that days without it stay as they are."""
         self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
@@ -181,6 +185,8 @@ class Operators:
         for app in self._cluster.configuration.apps:
             self._ask_until_taken("start", app.name)
         self._next()
+        if self._upkeep.random() < _UPKEEP:
+            self._work_on_nodes()
 
     def end(self) -> None:
         self._on = False
@@ -209,21 +215,55 @@ class Operators:
 
     def _vouch(self, dark: list[NodeName]) -> None:
         """An operator says only of a node that has no power that it is off, and what the log said when he looked."""
+        if len(self._cluster.names) == 2 and self._random.random() < 0.8:
+            self._vouch_for(dark[0])
+            return
         cores = [each.processes[LOCKD].core for each in self._cluster.machines.values() if LOCKD in each.processes]
         lockds = [core for core in cores if isinstance(core, Lockd)]
         if lockds:
             seen = self._random.choice(lockds).ledger.index
             self._ask("confirm", AppName(""), self._random.choice(dark), seen)
 
+    def _vouch_for(self, dark: NodeName) -> None:
+        """At the other of two nodes, which says what it wants to be told, and is told the truth. (That a node did not
+        go on alone, this operator never says: he has not been there all the time.)"""
+        machine = next(each for each in self._cluster.machines.values() if each.name != dark)
+        self._number += 1
+        who = f"command-{self._number}"
+
+        def read(message: Any) -> None:
+            sure = isinstance(message, Confirmed) and not (message.reason or message.say_more or message.taken)
+            if sure and not self._cluster.machines[dark].powered:
+                self._number += 1
+                word = ConfirmOff(dark, "operator", message.seen)
+                self._cluster.note(f"command-{self._number}", f"{word}")
+                machine.command(f"command-{self._number}", LOCKD, word, lambda answer: None)
+
+        machine.command(who, LOCKD, ConfirmOff(dark, "operator"), read)
+
+    def _work_on_nodes(self) -> None:
+        """Sets nodes aside, lets them be used again, and calls things repaired."""
+        if not self._on:
+            return
+        verb, node = (
+            self._upkeep.choice(("standby", "standby", "resume", "clear")),
+            self._upkeep.choice(self._cluster.names),
+        )
+        if verb == "clear":
+            self._ask(verb, AppName(self._upkeep.choice((node, "web"))), None)
+        else:
+            self._ask(verb, AppName(""), node, keep=self._upkeep.random() < 0.3)
+        self._cluster.schedule.after(self._upkeep.expovariate(0.5), self._work_on_nodes)
+
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):
             self._cluster.schedule.after(0.2, self._ask_until_taken, verb, app)
 
-    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING) -> bool:
+    def _ask(self, verb: str, app: AppName, node: NodeName | None, seen: Index = _NOTHING, keep: bool = False) -> bool:
         machine = self._cluster.machines[self._random.choice(self._cluster.names)]
         self._number += 1
         who = f"command-{self._number}"
-        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen)
+        request = Request(f"{machine.name}-{self._number}", verb, app, node, "operator", seen, keep)
 
         def read(message: Any) -> None:
             if isinstance(message, Reply):

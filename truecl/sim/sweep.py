@@ -1,6 +1,6 @@
 """Many seeds, in several processes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -22,12 +22,37 @@ def named(name: str | None) -> Mutant | None:
     raise KeyError(name)
 
 
-def simulate(seed: int, nodes: int | None = None, mutant: str | None = None) -> Result:
-    """One seed, with a guard left out if it is named."""
+def simulate(
+    seed: int,
+    nodes: int | None = None,
+    mutant: str | None = None,
+    deep: bool = False,
+    trace: Callable[[str], None] | None = None,
+) -> Result:
+    """One seed, with a guard left out if it is named. `deep`, `trace`: as in `run`."""
     chosen = named(mutant)
     if chosen is None:
-        return run(seed, nodes)
-    return run(seed, nodes or chosen.nodes, chosen.assemble, chosen.variant, chosen.adjust)
+        return run(seed, nodes, deep=deep, trace=trace)
+    return run(
+        seed, nodes or chosen.nodes, chosen.assemble, chosen.variant, chosen.adjust, bad_day=chosen.bad_day,
+        deep=deep, trace=trace,
+    )  # fmt: skip
+
+
+def first_seen(mutant: str, nodes: int | None = None) -> Result | None:
+    """The first seed of a mutant's budget that breaks a promise."""
+    chosen = named(mutant)
+    budget = chosen.budget if chosen is not None else 0
+    return next((result for seed in range(budget) if (result := simulate(seed, nodes, mutant)).problem), None)
+
+
+def hunted(mutants: Iterable[str], jobs: int = 2) -> Iterator[Result | None]:
+    """`first_seen` of each, in their order."""
+    if jobs <= 1:
+        yield from map(first_seen, mutants)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield from pool.map(first_seen, mutants)
 
 
 def results(

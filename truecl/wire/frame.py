@@ -6,7 +6,7 @@ a stream that lied about a length.
 """
 
 VERSIONS = (1, 1)
-"""Lowest and highest version of the protocol that this code speaks."""
+"""The oldest and the newest format that this code speaks (docs/upgrade.md)."""
 LENGTH_BYTES = 4
 MAX_FRAME = 1 << 20
 """Bytes of one payload, the length not counted."""

@@ -1,8 +1,9 @@
 """Every message there is, in one table a channel.
 
 MESH: between the same daemon on two nodes. LOCAL: between the daemons and commands of one node. All are frozen tagged
-tuples in msgpack; a field may be added at the end with a default, which older nodes ignore (session.py agrees on
-versions). Times are seconds; `until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
+tuples in msgpack; a field may be added at the end with a default, which older nodes ignore. A new message gets a new
+format (frame.VERSIONS, and SINCE here): it is not sent where the session speaks an older one. Times are seconds;
+`until` and the like are CLOCK_BOOTTIME of the node they are on and never cross nodes.
 """
 
 from typing import Union
@@ -108,6 +109,9 @@ class Leadership(Message, frozen=True):
     ready: bool
     trouble: str = ""
     """One line for the operator: why, of two nodes, this one waits or goes on alone; '': nothing to say."""
+    needed: bool = False
+    """Of two nodes that live, the other can decide nothing without this one: before it leaves in good order, it waits a
+    moment for that to end."""
 
 
 class Nodes(Message, frozen=True):
@@ -157,20 +161,27 @@ class ConfirmOff(Message, frozen=True):
     """lha_fence to lockd, in a cluster of two nodes: the operator's word that `node` is off, in place of its device's.
 
     `alone`: and `node` did not run alone since this one last did, and will not be started until it can reach this one.
-    Needed where this node cannot know that itself. Answered by Confirmed.
+    Needed where this node cannot know that itself. `seen`: as Confirmed said when the operator looked; the word ends
+    nothing newer. None: no word yet, only the question whether it would be taken. Answered by Confirmed.
     """
 
     node: NodeName
     operator: str
+    seen: Index | None = None
     alone: bool = False
 
 
 class Confirmed(Message, frozen=True):
-    """`taken`: this node goes on without the other. Otherwise `reason` says why not; `say_more`: `alone` would do."""
+    """`taken`: this node goes on without the other. Otherwise `reason` says why not, '' where nothing stands against
+    the word but that it was not given; `say_more`: only with `alone`."""
 
     taken: bool
     reason: str = ""
     say_more: bool = False
+    seen: Index = Index(0)
+    """How far this log goes, whether or not that is committed."""
+    pair: bool = True
+    """False: this is no cluster of two voters; its master takes that word."""
 
 
 # ---- hbd on its node ------------------------------------------------------------------------------------------------
@@ -257,8 +268,9 @@ class AddressState(Message, frozen=True):
     interface: str = ""
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
-    retrying: bool = False
-    """Not held, but netd tries to configure it again: no answer to a ReleaseAddress that is on its way."""
+    refused: bool = False
+    """It could not be held, or not yet again, and the kernel may have it all the same: no answer to a ReleaseAddress
+    that is on its way."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
@@ -815,3 +827,11 @@ LOCAL = Union[
 
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
+
+SINCE: dict[type, int] = {}
+"""From which format on there is such a message; what is not here was there from the first."""
+
+
+def since(message: object) -> int:
+    """The first format that has it."""
+    return SINCE.get(type(message), 1)

@@ -44,9 +44,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
-    """Why the server does not want this client; it closes after it."""
+    """Why the server does not want this client; it closes after it. `lowest`, `highest`: what it speaks itself; 0: it
+    does not say."""
 
     reason: Annotated[str, msgspec.Meta(max_length=512)]
+    lowest: Version = 0
+    highest: Version = 0
 
 
 class LocalHello(msgspec.Struct, frozen=True, tag="local-hello"):
@@ -72,6 +75,14 @@ LOCAL_HELLO = Codec(Union[LocalHello, LocalWelcome, Refusal], MAX_HELLO, json=Tr
 
 class SessionRefused(ProtocolFault):
     """The hello named something that cannot be: the text says what, in words for the operator."""
+
+
+class NoCommonFormat(SessionRefused):
+    """The formats of both sides do not meet. `node`: whose certificate the other side has."""
+
+    def __init__(self, node: str, theirs: tuple[int, int], own: tuple[int, int]) -> None:
+        super().__init__(apart(node, theirs, "this node", own))
+        self.node = NodeName(node)
 
 
 class WrongUse(Exception):
@@ -136,6 +147,12 @@ def agreed_version(own: tuple[int, int], other: tuple[int, int]) -> int | None:
     """The highest that both speak, None when the ranges do not meet."""
     version = min(own[1], other[1])
     return version if version >= max(own[0], other[0]) else None
+
+
+def apart(one: str, theirs: tuple[int, int], here: str, own: tuple[int, int]) -> str:
+    """What to say, and what helps, when the formats of two sides do not meet."""
+    older = one if theirs[1] < own[0] else here
+    return f"{one} speaks formats {theirs[0]} to {theirs[1]}, {here} {own[0]} to {own[1]}: upgrade {older}"
 
 
 class Session:
@@ -205,7 +222,7 @@ class Session:
 
     def refusal(self, reason: str) -> bytes:
         """What a server sends before it closes."""
-        return HELLO.encode(Refusal(reason[:200]))
+        return HELLO.encode(Refusal(reason[:200], *self._own.versions))
 
     def _greeted(self, payload: bytes) -> Hello:
         if self.state is State.FRESH:
@@ -215,6 +232,9 @@ class Session:
             if self.role is Role.SERVER:
                 raise SessionRefused("a client opened with a refusal")
             self._advance(Input.REFUSE)
+            theirs = message.lowest, message.highest
+            if message.highest and agreed_version(self._own.versions, theirs) is None:
+                raise NoCommonFormat(self._expected or self._certificate, theirs, self._own.versions)
             shown = brief(SessionRefused(message.reason))
             raise SessionRefused(f"{self._expected or 'the other node'} refused this node: {shown}")
         if not isinstance(message, Hello):
@@ -232,10 +252,7 @@ class Session:
             raise SessionRefused(f"speaks {hello.protocol!r}, not {PROTOCOL!r}")
         version = agreed_version(own.versions, (hello.lowest, hello.highest))
         if version is None:
-            raise SessionRefused(
-                f"speaks protocol versions {hello.lowest} to {hello.highest}, this node {own.versions[0]} to "
-                f"{own.versions[1]}: bring both nodes to the same release"
-            )
+            raise NoCommonFormat(self._certificate, (hello.lowest, hello.highest), own.versions)
         if hello.cluster != own.cluster:
             raise SessionRefused(f"belongs to cluster {hello.cluster!r}, this node to {own.cluster!r}")
         if hello.node != self._certificate:

@@ -324,6 +324,15 @@ def test_an_entry_of_an_older_term_is_not_committed_by_counting() -> None:
     assert raft.ready and raft.log.commit == raft.log.last_index
 
 
+def test_entries_that_follow_another_one_than_is_here_are_refused() -> None:
+    raft = in_role(Role.FOLLOWER)
+    append = Append(Term(4), Index(3), Term(4), (Entry(Term(4), EntryKind.EMPTY, b""),), Index(2), 1)
+    raft.receive(C, append, 0.1)
+    (answer,) = (each.message for each in raft.take().sends)
+    assert isinstance(answer, AppendAnswer) and not answer.accepted
+    assert raft.log.last_index == 3 and raft.log.term_at(Index(3)) == 3
+
+
 def test_whom_everything_on_the_way_was_lost_to_gets_a_snapshot_when_it_is_compacted() -> None:
     """Its window stays full, and what the heartbeats compare with is not there any more: it was never fed again."""
     cluster = led("a", "b", "c")

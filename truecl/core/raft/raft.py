@@ -26,7 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from truecl.core.contract import Records
-from truecl.core.quorum import electors, has_quorum
+from truecl.core.quorum import has_quorum, may_lead
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
 from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
@@ -220,7 +220,7 @@ class Raft(Roles):
         self._now = now
         if self._tenure is not None:
             return
-        if self.is_elector:
+        if self.may_lead:
             self._become_pre_candidate()
         else:
             self._deadline = now + self._patience
@@ -228,10 +228,10 @@ class Raft(Roles):
     def transfer(self, to: NodeName, now: float) -> bool:
         """Hands the leadership over to another voter, once it has everything; given up after an election timeout.
 
-        False: this node does not lead, or `to` is no other elector.
+        False: this node does not lead, or `to` is nobody else that may.
         """
         self._now = now
-        if self._tenure is None or to == self.me or to not in electors(self.log.membership):
+        if self._tenure is None or to == self.me or not may_lead(self.log.membership, to):
             return False
         self._tenure.begin_transfer(to, now)
         return True
@@ -282,11 +282,37 @@ class Raft(Roles):
         acknowledgement of one, as after any vote. Raises ValueError where there is nobody to exclude.
         """
         self._now = now
-        if self.other is None or not self.is_elector or self.alone:
+        if self.other is None or not self.may_lead or self.alone:
             raise ValueError(f"{self.me} cannot exclude anybody from {self.log.membership}")
         if lease_bound is not None:
             self.acknowledged_at = lease_bound
-        self._become_sole_leader(replace(self.log.membership, excluded=self.other), payloads)
+        self._become_sole_leader(replace(self.log.membership, excluded=self.other, leaving=None), payloads)
+
+    def let_go(self, now: float) -> None:
+        """The other of two voters leaves in good order: bring it out of the quorum, in two entries.
+
+        The first says that it is leaving: both still count, and who has it excludes nobody any more. It is committed
+        when both have it; only then does the second exclude the other. (An exclusion at once would be in force here and
+        unknown there: the other could still have this node fenced, and go on without what was decided here meanwhile.)
+        Harmless when repeated; nothing on a node that does not lead.
+        """
+        self._now = now
+        membership = self.log.membership
+        if not self.ready or self.other is None or membership.excluded is not None or membership.together:
+            return
+        if membership.leaving is None:
+            self._change(replace(membership, leaving=self.other))
+        elif membership.leaving == self.other and self.log.settled:
+            self._change(replace(membership, excluded=self.other, leaving=None))
+
+    def keep(self, now: float) -> None:
+        """The other of two voters was about to leave and stays."""
+        self._now = now
+        if self.ready and self.log.membership.leaving is not None:
+            self._change(replace(self.log.membership, leaving=None))
+
+    def _change(self, membership: Membership) -> None:
+        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
 
     @property
     def caught_up(self) -> bool:
@@ -301,8 +327,7 @@ class Raft(Roles):
         self._now = now
         if not self.caught_up:
             return False
-        membership = replace(self.log.membership, excluded=None)
-        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
+        self._change(replace(self.log.membership, excluded=None))
         return True
 
     def peer_died(self, node: NodeName, now: float) -> None:
@@ -315,7 +340,7 @@ class Raft(Roles):
         if self.role is not Role.FOLLOWER or node != expected:
             return
         self._become_follower(self.term, None)
-        if self._reconsider() or not self.is_elector:
+        if self._reconsider() or not self.may_lead:
             return
         place = election.rank(self.log.membership, self.me, self._dead)
         wait = place * election.STAGGER * (1 + self._random.random() / 2)
@@ -387,7 +412,7 @@ class Raft(Roles):
             return self._tenure.heartbeat_at
         if self._early:
             return min(self._deadline, self._heard_at + self._timing.election)
-        return self._deadline if self.is_elector else None
+        return self._deadline if self.may_lead else None
 
     # ---- leading ----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ def not_one_step(old: Membership, new: Membership) -> str:
     if old.excluded is not None or new.excluded is not None:
         gone = new.excluded is None and new == without_excluded(old)
         return "" if gone else f"{old.excluded or new.excluded} is excluded: it has to be back first, or taken out"
+    if old.leaving is not None or new.leaving is not None:
+        return f"{old.leaving or new.leaving} is leaving: it has to be gone, or back, first"
     if not new.voters:
         return "nobody would be left to vote"
     moved = [node for node in dict.fromkeys(old.nodes + new.nodes) if _place(old, node) != _place(new, node)]

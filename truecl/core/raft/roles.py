@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 
 from truecl.core.contract import Records, Send
-from truecl.core.quorum import electors
+from truecl.core.quorum import electors, may_lead
 from truecl.core.raft import election
 from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot, Writer, birth, load
 from truecl.core.raft.log import Log
@@ -141,8 +141,8 @@ class Roles:
         return electors(self.log.membership) == (self.me,)
 
     @property
-    def is_elector(self) -> bool:
-        return self.me in electors(self.log.membership)
+    def may_lead(self) -> bool:
+        return may_lead(self.log.membership, self.me)
 
     def _become_sole_leader(self, membership: Membership, payloads: tuple[bytes, ...]) -> None:
         """In a new term, by its own decree; the entry that says so is durable before anything else leaves this node."""
@@ -278,5 +278,5 @@ class Roles:
             self._become_follower(self.term, None)
 
     def _on_timeout_now(self, node: NodeName, message: TimeoutNow) -> None:
-        if node == self.leader and self.is_elector:
+        if node == self.leader and self.may_lead:
             self._become_candidate(True)

@@ -19,6 +19,7 @@ from truecl.lab.faults.draw import HARMLESS, Fault
 from truecl.lab.faults.inject import Injection
 from truecl.lab.faults.watch import Watch
 from truecl.model.ids import AppName, NodeName
+from truecl.model.ledger import Grant
 from truecl.wire.messages import Status
 
 HEALING = 60.0
@@ -28,6 +29,8 @@ STEADY = 2.0
 order may come late."""
 EVERY = 0.02
 """Seconds between two of a client's tries."""
+ANSWERING = 15.0
+"""Seconds within which an application that counts as running answers: it may be begun again just now."""
 ALONE = "2"
 NOTE = re.compile(r"(\d+) (r\d+-\d+)")
 SLACK = 0.15
@@ -51,8 +54,10 @@ class Outcome:
     outages: dict[AppName, float] = field(default_factory=dict)
     """The longest time between two answers; not of an application that did not run again."""
     moved: tuple[AppName, ...] = ()
+    again: tuple[AppName, ...] = ()
+    """Applications that were stopped and begun again on the same node."""
     false: int = 0
-    """Applications that left a node which the fault gave them no cause to leave."""
+    """Applications that moved, or were begun again, and the fault gave them no cause."""
     overlap: float = 0.0
     """S2's exception: how long two nodes had an address."""
     copies: float = 0.0
@@ -103,7 +108,7 @@ class Round:
             raise LabError(f"round {number} cannot begin: only {', '.join(before) or 'nothing'} runs")
         outcome = Outcome(number, self._topology, fault, self._victim(fault, before))
         both = self._topology == ALONE and fault.kind not in HARMLESS
-        outcome.hit = tuple(app for app, node in before.items() if both or node == outcome.victim)
+        outcome.hit = tuple(app for app, grant in before.items() if both or grant.node == outcome.victim)
         path = f"/add?r{number}-{{try}}"
         with (
             Watch(self._lab) as watch,
@@ -122,15 +127,16 @@ class Round:
         for app, probing in ((FILES, writer), (PAGES, reader)):
             if app in after:
                 outcome.outages[app] = probing.result.longest
-        outcome.moved = tuple(app for app in APPS if app in after and after[app] != before[app])
-        blameless = [app for app in outcome.moved if app not in outcome.hit or fault.kind in HARMLESS]
-        outcome.false = len(blameless)
+        began = [app for app, grant in after.items() if grant.generation != before[app].generation]
+        outcome.moved = tuple(app for app in began if after[app].node != before[app].node)
+        outcome.again = tuple(app for app in began if app not in outcome.moved)
+        outcome.false = sum(app not in outcome.hit or fault.kind in HARMLESS for app in began)
         self._judge(outcome, watch, asking, FILES in after)
         return outcome
 
-    def _victim(self, fault: Fault, owners: dict[AppName, NodeName]) -> NodeName:
+    def _victim(self, fault: Fault, owners: dict[AppName, Grant]) -> NodeName:
         if fault.aim in owners:
-            return owners[AppName(fault.aim)]
+            return owners[AppName(fault.aim)].node
         nodes = self._cluster.nodes
         return self._cluster.master() if fault.aim == "master" else nodes[int(fault.place * len(nodes))]
 
@@ -144,10 +150,10 @@ class Round:
             injection.end()
             self._lab.power(outcome.victim, "ok")
 
-    def _settle(self, outcome: Outcome) -> dict[AppName, NodeName]:
+    def _settle(self, outcome: Outcome) -> dict[AppName, Grant]:
         """Switch on what is off and wait. Returns where the applications run."""
         began = since = time.monotonic()
-        found: dict[AppName, NodeName] = {}
+        found: dict[AppName, Grant] = {}
         while (now := time.monotonic()) < began + HEALING:
             for node in self._cluster.nodes:
                 if self._lab.state(node) == "off":
@@ -192,16 +198,18 @@ class Round:
     def _fetch(self) -> str:
         """All that the application with storage has."""
         script = f"import urllib.request as u; print(u.urlopen('http://{target(FILES)}/', timeout=5).read().decode())"
-        said = self._lab.exec("client", ["/usr/bin/python3", "-c", script])
-        if said.code:
-            raise Violation(f"'{FILES}' counts as running and does not answer: {said.err.strip().splitlines()[-1]}")
+        deadline = time.monotonic() + ANSWERING
+        while (said := self._lab.exec("client", ["/usr/bin/python3", "-c", script])).code:
+            if time.monotonic() > deadline:
+                raise Violation(f"'{FILES}' counts as running and does not answer: {said.err.strip().splitlines()[-1]}")
         return said.out
 
 
-def running(cluster: Cluster) -> dict[AppName, NodeName]:
+def running(cluster: Cluster) -> dict[AppName, Grant]:
     """Where the applications run that do, by the word of a master whom all nodes follow; empty if there is none, or as
     long as a node is to be fenced."""
-    status, found = cluster.complete(), {}
+    status = cluster.complete()
+    found: dict[AppName, Grant] = {}
     if status is None or status.ledger.fences:
         return {}
     for app in APPS:
@@ -210,7 +218,7 @@ def running(cluster: Cluster) -> dict[AppName, NodeName]:
             continue
         for line in status.reports[state.grant.node].instances:
             if (line.app, line.generation, line.phase) == (app, state.grant.generation, "running"):
-                found[app] = state.grant.node
+                found[app] = state.grant
     return found
 
 

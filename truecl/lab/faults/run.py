@@ -136,6 +136,7 @@ def line(outcome: Outcome) -> str:
     outages = ", ".join(f"{app} {length * 1000:.0f} ms" for app, length in outcome.outages.items())
     more = [f"switch {fault.switch}"] if fault.switch != "ok" else []
     more += [f"moved {', '.join(outcome.moved)}"] if outcome.moved else []
+    more += [f"begun again {', '.join(outcome.again)}"] if outcome.again else []
     more += [f"FALSE: {outcome.false}"] if outcome.false else []
     more += [f"overlap {outcome.overlap:.2f} s"] if outcome.overlap else []
     more += [f"{app}: {why}" for app, why in outcome.stated.items()]

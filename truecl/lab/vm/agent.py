@@ -5,13 +5,16 @@ own with the management link (INTERFACE, ADDRESS; the machine is OUTER), so that
 commands run in the node's. A command whose asker went away is killed.
 """
 
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from contextlib import suppress
 from typing import Any
@@ -27,6 +30,7 @@ ENTER = 'echo 0 >"$0" && exec "$@"'
 """A shell that joins the cgroup $0 and becomes the command."""
 POWER_SOCKET = "/lab/power.sock"
 MOST_CONNECTIONS = 128
+PARTING_TIMEOUT = 10.0
 LINGER = 0.1
 """Seconds for what a command's own children still print when it has ended."""
 
@@ -91,8 +95,17 @@ def run_command(connection: socket.socket, node: int, free: threading.BoundedSem
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             kernel.setns(node, kernel.CLONE_NEWNET)  # of this thread alone, and of what it starts
             Command(connection).run()
+            part(connection)
     finally:
         free.release()
+
+
+def part(connection: socket.socket) -> None:
+    """Let the asker read the last word: to close a connection with input unread would take it back."""
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(PARTING_TIMEOUT)
+    while connection.recv(frames.PIECE):
+        pass
 
 
 class Command:
@@ -101,6 +114,10 @@ class Command:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.frames = frames.Frames()
+        self.input = -1
+        self.outputs: dict[int, bytes] = {}
+        """Descriptors of what the command prints, and as which kind of frame it is told."""
+        self.terminal = False
         self.pending = b""
         """Input that the command has not read yet; more is asked for when it is empty."""
         self.input_ended = False
@@ -110,54 +127,56 @@ class Command:
         waiting = self._receive()
         while not waiting:
             waiting = self._receive()
-        kind, text = waiting.pop(0)
+        (kind, text), *others = waiting
         if kind != frames.REQUEST:
             raise frames.Broken("no request")
-        self._start(json.loads(text))
         try:
-            for kind, data in waiting:
-                self._obey(kind, data)
-            self._relay()
-        finally:
-            with suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            for fd in (*self.outputs, *([self.input] if self.input >= 0 else [])):
+            process = self._start(json.loads(text))
+            try:
+                for kind, data in others:
+                    self._obey(kind, data)
+                self._relay(process)
+            except (OSError, frames.Broken):
                 with suppress(OSError):
-                    os.close(fd)
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+        finally:
+            for fd in self.outputs:
+                os.close(fd)
+            self._end_input()
 
-    def _start(self, request: dict[str, Any]) -> None:
+    def _start(self, request: dict[str, Any]) -> "subprocess.Popen[bytes]":
         argv = ["/bin/sh", "-c", ENTER, f"{CGROUPS}/{request['group']}/cgroup.procs", *request["argv"]]
-        if request["terminal"]:
+        self.terminal = bool(request["terminal"])
+        if self.terminal:
             self.input, inner = os.openpty()
-            self.terminal = True
             self._resize(request["window"])
-            # Two names for one descriptor: each is closed once.
             self.outputs = {os.dup(self.input): frames.OUTPUT}
             ends = (inner, inner, inner)
             argv = ["setsid", "--ctty", "--wait", *argv]
         else:
-            self.terminal = False
             (read_in, self.input), (out, write_out), (err, write_err) = os.pipe(), os.pipe(), os.pipe()
             self.outputs = {out: frames.OUTPUT, err: frames.ERRORS}
             ends = (read_in, write_out, write_err)
+        os.set_blocking(self.input, False)
         try:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 argv, stdin=ends[0], stdout=ends[1], stderr=ends[2], env=request["environment"], cwd="/",
-                start_new_session=not self.terminal, process_group=0 if self.terminal else None,
+                start_new_session=not self.terminal,
             )  # fmt: skip
         finally:
             for fd in set(ends):
                 os.close(fd)
-        os.set_blocking(self.input, False)
 
     def _resize(self, window: str) -> None:
-        import fcntl
-        import struct
-        import termios
-
         rows, columns = (int(word) for word in window.split())
         fcntl.ioctl(self.input, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def _end_input(self) -> None:
+        if self.input >= 0:
+            os.close(self.input)
+            self.input = -1
 
     def _receive(self) -> list[tuple[bytes, bytes]]:
         """Raises Broken when the asker is gone."""
@@ -183,33 +202,32 @@ class Command:
         except OSError:  # it reads no more
             self.pending = b""
 
-    def _relay(self) -> None:
-        """Until the command has ended and its output is told, or the asker is gone."""
-        pidfd = os.pidfd_open(self.process.pid)
+    def _relay(self, process: "subprocess.Popen[bytes]") -> None:
+        """Until the command has ended and its output is told. Raises Broken when the asker goes away before."""
+        pidfd = os.pidfd_open(process.pid)
         try:
-            open_outputs = dict(self.outputs)
+            outputs = dict(self.outputs)
             ended = False
-            while not ended or open_outputs:
-                ready = self._wait(pidfd, open_outputs, ended)
+            while not ended or outputs:
+                ready = self._wait(pidfd, outputs, ended)
                 if ended and not ready:
                     break
                 for fd in ready:
                     if fd == pidfd:
                         ended = True
-                    elif fd in open_outputs:
-                        if not self._tell(fd, open_outputs[fd]):
-                            del open_outputs[fd]
+                    elif fd in outputs:
+                        if not self._tell(fd, outputs[fd]):
+                            del outputs[fd]
                     elif fd == self.input:
                         self._feed()
                     else:
                         for kind, data in self._receive():
                             self._obey(kind, data)
-                if self.input_ended and not self.pending and not self.terminal and self.input >= 0:
-                    os.close(self.input)
-                    self.input = -1
+                if self.input_ended and not self.pending and not self.terminal:
+                    self._end_input()
         finally:
             os.close(pidfd)
-        code = self.process.wait()
+        code = process.wait()
         self.connection.sendall(frames.pack(frames.EXIT, str(code if code >= 0 else 128 - code).encode()))
 
     def _wait(self, pidfd: int, outputs: dict[int, bytes], ended: bool) -> list[int]:

@@ -155,10 +155,12 @@ class Kernels:
     def resume(self, node: LabNode) -> None:
         cgroups.thaw(self._group(node))
         marked = Path(self._paths.paused_file(node.name))
-        if marked.exists():
-            if cgroups.event(self._group(node), "populated"):
-                self._done(node, FREEZE.format(0), PAUSE_TIMEOUT)
-            marked.unlink(missing_ok=True)
+        if not marked.exists():
+            return
+        on = cgroups.event(self._group(node), "populated")
+        if on and not self._done(node, FREEZE.format(0), PAUSE_TIMEOUT):
+            raise LabError(f"{node.name} does not run on; lha_lab kill {node.name} ends it")
+        marked.unlink(missing_ok=True)
 
     def paused(self, node: LabNode) -> bool:
         return cgroups.frozen(self._group(node)) or Path(self._paths.paused_file(node.name)).exists()
@@ -171,8 +173,11 @@ class Kernels:
 
 
 def check() -> None:
-    """Raises Unavailable when this machine cannot run the kernels."""
+    """Raises Unavailable when this machine cannot run the kernels, LabError when this checkout cannot."""
     if os.uname().machine != "x86_64":
         raise Unavailable("--vm needs a 64-bit x86 processor: user-mode Linux has no other")
     if not Path("/dev/net/tun").exists():
         raise Unavailable("--vm needs /dev/net/tun: modprobe tun")
+    for path in (sys.executable, str(HERE)):
+        if " " in path:
+            raise LabError(f"--vm: a kernel's command line cannot hold the blank in {path}")

@@ -32,7 +32,6 @@ def main() -> int:
     request = {**what, "terminal": terminal, "window": window(terminal)}
     try:
         connection = socket.create_connection((address, frames.AGENT_PORT), CONNECT_TIMEOUT)
-        connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in OPTIONS.items():
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -40,13 +39,14 @@ def main() -> int:
     except OSError as problem:
         print(f"the node's agent does not answer: {problem}", file=sys.stderr)
         return LOST
+    asker = Asker(connection)
     if not terminal:
-        return relay(connection)
+        return asker.relay()
     before = termios.tcgetattr(0)
-    signal.signal(signal.SIGWINCH, lambda number, frame: send(connection, frames.WINDOW, window(True).encode()))
+    signal.signal(signal.SIGWINCH, lambda number, frame: asker.send(frames.WINDOW, window(True).encode()))
     try:
         tty.setraw(0)
-        return relay(connection)
+        return asker.relay()
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
@@ -56,39 +56,58 @@ def window(terminal: bool) -> str:
     return f"{size.lines} {size.columns}"
 
 
-def send(connection: socket.socket, kind: bytes, data: bytes = b"") -> None:
-    connection.sendall(frames.pack(kind, data))
+class Asker:
+    """The connection, once the request is sent. What is printed is never held up by input that nobody reads."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        connection.setblocking(False)
+        self.frames = frames.Frames()
+        self.pending = b""
+        self.input_ended = False
 
-def relay(connection: socket.socket) -> int:
-    """Until the command's exit code comes."""
-    incoming = frames.Frames()
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    poll.register(0, select.POLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd == 0:
-                data = os.read(0, frames.PIECE)
-                send(connection, frames.INPUT, data)
-                if not data:
-                    poll.unregister(0)
-                continue
-            data = receive(connection)
-            if not data:
-                print("the node went away", file=sys.stderr)
-                return LOST
-            for kind, content in incoming.feed(data):
-                if kind == frames.EXIT:
-                    return int(content)
-                write(1 if kind == frames.OUTPUT else 2, content)
+    def send(self, kind: bytes, data: bytes = b"") -> None:
+        self.pending += frames.pack(kind, data)
 
+    def relay(self) -> int:
+        """Until the command's exit code comes."""
+        while True:
+            poll = select.poll()
+            poll.register(self.connection, select.POLLIN | (select.POLLOUT if self.pending else 0))
+            if not self.pending and not self.input_ended:
+                poll.register(0, select.POLLIN)
+            for fd, events in poll.poll():
+                if fd == 0:
+                    data = os.read(0, frames.PIECE)
+                    self.input_ended = not data
+                    self.send(frames.INPUT, data)
+                elif events & ~select.POLLOUT:
+                    code = self._hear()
+                    if code >= 0:
+                        return code
+                else:
+                    self._flush()
 
-def receive(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(frames.PIECE)
-    except OSError:
-        return b""
+    def _flush(self) -> None:
+        try:
+            self.pending = self.pending[self.connection.send(self.pending) :]
+        except OSError:
+            self.pending = b""  # the end is heard next
+
+    def _hear(self) -> int:
+        """The exit code, or -1."""
+        try:
+            data = self.connection.recv(frames.PIECE)
+        except OSError:
+            data = b""
+        if not data:
+            print("the node went away", file=sys.stderr)
+            return LOST
+        for kind, content in self.frames.feed(data):
+            if kind == frames.EXIT:
+                return int(content)
+            write(1 if kind == frames.OUTPUT else 2, content)
+        return -1
 
 
 def write(fd: int, data: bytes) -> None:

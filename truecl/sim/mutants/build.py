@@ -50,6 +50,8 @@ class Mutant:
     """Aims the faults at the gap that the mutant opens."""
     nodes: int | None = None
     """In clusters of this size; None: drawn."""
+    bad_day: float = 15.0
+    """Seconds."""
     budget: int = 24
     """Seeds, from 0 on, within which it must be caught."""
 

@@ -34,13 +34,6 @@ class TwoTimeouts(Leases):
         return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
 
 
-class CountsAnOlderRound(Leases):
-    """One that was under way when the request came."""
-
-    def requested(self, request: Renew, next_round: int, now: float) -> None:
-        super().requested(request, next_round - 1, now)
-
-
 class CountsTheFirstAnswer(Leases):
     def completed(self, round: int) -> tuple[Renew, ...]:
         before = dict(self._answered)
@@ -67,14 +60,12 @@ def with_lockd(lockd: type[Lockd]) -> Assemble:
 MUTANTS = (
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=with_lockd(AnswersWithoutARound),
            adjust=faults.unfenced),
-    Mutant("count a round that was under way", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsAnOlderRound)),
-           adjust=faults.deposed),
     Mutant("count a lease from its first answer", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsTheFirstAnswer)),
            adjust=faults.unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 3", assemble=with_lockd(with_leases(ForgetsMargins)),
            adjust=faults.unfenced),
     Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(OneTimeout)),
-           adjust=faults.watched),
+           adjust=faults.watched, nodes=3, bad_day=30.0),
     Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(TwoTimeouts)),
-           adjust=faults.watched),
+           adjust=faults.watched, nodes=3, bad_day=30.0, budget=60),
 )  # fmt: skip

@@ -136,5 +136,6 @@ MUTANTS = (
            adjust=faults.failing),
     Mutant("take no turns", "DESIGN.md 5", assemble=with_part("instances", TakesNoTurns)),
     Mutant("one power feed will do", "SAFETY.md 3", assemble=with_reqd(OneFeedReqd), adjust=faults.failing),
-    Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce), adjust=faults.watched),
+    Mutant("disarm while something is left", "SAFETY.md 3", assemble=with_reqd(LeavesAtOnce),
+           adjust=faults.watched, nodes=3, bad_day=30.0),
 )  # fmt: skip
