@@ -137,3 +137,14 @@ def test_a_node_that_is_no_part_of_the_cluster_any_more_is_forgotten() -> None:
     master.report(N1, N3)
     master.commit()
     assert master.ledger.losses == {}
+
+
+def test_a_hold_that_is_over_wakes_nobody_again() -> None:
+    """Its end is written when the log has room for it; until then the master woke itself again and again."""
+    master = master_of_three()
+    loses(master, FREE_LOSSES + 1)
+    flapping = master.core._flapping
+    (end,) = flapping.held().values()
+    assert end in flapping.wakes()
+    master.core.situation.now = end
+    assert end not in flapping.wakes()
