@@ -84,7 +84,8 @@ def test_an_observer_stays_one_and_so_does_the_eighth_node() -> None:
 
 def test_a_witness_takes_the_place_of_the_last_of_seven_voters() -> None:
     made, work = situation(NAMES[:7], nodes=8), operation("add", NAMES[7])
-    made.configuration = replace(made.configuration, cluster=changed(made.configuration.cluster, NAMES[7], witness=True))
+    cluster = changed(made.configuration.cluster, NAMES[7], witness=True)
+    made.configuration = replace(made.configuration, cluster=cluster)
     assert follow(made, work) == [
         Membership(NAMES[:7], NAMES[7:8]),
         Membership(NAMES[:6], NAMES[6:8]),
