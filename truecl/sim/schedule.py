@@ -39,7 +39,7 @@ class Schedule:
         call(*arguments)
         return True
 
-    def run(self, until: float, limit: int = 2_000_000, stop: Callable[[], bool] | None = None) -> bool:
+    def run(self, until: float, limit: int = 300_000, stop: Callable[[], bool] | None = None) -> bool:
         """Call everything up to true time `until`. True: `stop` said so before. Raises Runaway after `limit` calls, or
         `MOMENT` of them while time stands still."""
         heap = self._heap
