@@ -1,4 +1,4 @@
-"""reqd of a node that a member's master removed: it stops all, remembers it, forms nothing, until a member takes it in."""
+"""reqd of a node that was removed: it stops all, remembers it, and forms nothing until a member takes it in again."""
 
 from random import Random
 from typing import Any
