@@ -19,9 +19,9 @@ from truecl.core.detector import (
     peers_of,
     step,
 )
-from truecl.model.config import Timing
-from truecl.model.ids import BootId, LinkName, NodeName
-from truecl.wire.messages import Goodbye, Heartbeat, Refused, Subscribe, View
+from truecl.model.config import Configuration, Timing
+from truecl.model.ids import SYNCD, BootId, LinkName, NodeName
+from truecl.wire.messages import Goodbye, Heartbeat, NewConfiguration, Refused, Subscribe, View
 
 A, B = LinkName("A"), LinkName("B")
 OTHER = NodeName("b")
@@ -585,3 +585,38 @@ def test_a_verdict_says_when_the_node_was_last_heard_and_no_other_time() -> None
     alone.feed(beat(3, hears=False))  # a one-way cut: it is heard again, and the verdict stays what it was
     alone.feed(Received(NodeName("c"), Heartbeat(A, BootId("c1"), 1, True)))
     assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (True, 0.0)]
+
+
+# ---- another configuration ------------------------------------------------------------------------------------------
+
+
+def reconfigured(names: str) -> Told:
+    return Told(SYNCD, NewConfiguration(Configuration(cluster=cluster(names, "AB"))))
+
+
+def test_a_node_that_comes_is_greeted_and_what_is_known_of_the_others_stays() -> None:
+    alone = Alone()
+    alone.feed(beat(1), beat(2, link=B))
+    alone.until(50.4)
+    alone.feed(beat(3), beat(4, link=B))
+    assert alone.alive
+    alone.feed(reconfigured("abc"))
+    assert [send.node for send in alone.last.send] == ["c", "c"]
+    assert [(node.node, node.alive) for node in alone.view.nodes] == [("b", True), ("c", False)]
+
+
+def test_a_node_that_goes_is_heard_no_more() -> None:
+    alone = Alone("abc")
+    alone.feed(reconfigured("ac"))
+    faults = alone.core.faults
+    alone.feed(beat(1))
+    assert alone.core.faults == faults + 1
+    alone.until(50.4)
+    assert [node.node for node in alone.view.nodes] == ["c"]
+
+
+def test_a_configuration_without_this_node_changes_nothing() -> None:
+    alone = Alone("abc")
+    alone.feed(reconfigured("bc"))
+    alone.until(50.4)
+    assert [node.node for node in alone.view.nodes] == ["b", "c"]
