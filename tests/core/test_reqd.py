@@ -17,6 +17,7 @@ from truecl.model.actions import (
     FenceOutcome,
     KillGroup,
     Leave,
+    Power,
     ProgramAnswered,
     ServiceStopping,
     StepDown,
@@ -41,7 +42,9 @@ from truecl.model.report import Mark, Phase
 from truecl.model.step import Instance, Probe
 from truecl.wire.messages import (
     AddressState,
+    AskFences,
     FenceResult,
+    FencesSeen,
     Leadership,
     NewConfiguration,
     Note,
@@ -461,6 +464,18 @@ def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
     assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
     bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
     assert len(bench.asked) == 2, "asked again when it failed"
+
+
+def test_lockd_and_root_ask_devices_for_their_status_and_nobody_else() -> None:
+    """lockd runs without privilege; of two nodes it asks whether the other has power."""
+    bench = ReqdBench()
+    for who in (LOCKD, STATD, "command-1"):
+        bench.feed(Joined(who, root=False))
+        bench.feed(Told(who, AskFences(1, NodeName("n1"), N2)))
+    assert [type(action) for action in bench.asked.values()] == [AskDevice]
+    ((number, _),) = bench.asked.items()
+    bench.feed(Done(number, FenceOutcome(True, "", Power.OFF)))
+    assert [each.who for each in bench.outputs[-1].tell if isinstance(each.message, FencesSeen)] == [LOCKD]
 
 
 @pytest.mark.parametrize("node", [N3, NodeName("stranger")])

@@ -25,6 +25,7 @@ def search(
                 came[after] = (state, name)
                 todo.append(after)
         assert len(came) <= limit, "too many states"
+    print(f"{len(came):,} states, none of them wrong")
     return len(came), None
 
 
@@ -39,10 +40,14 @@ def _way(came: dict[S, tuple[S, str] | None], state: S) -> list[str]:
 
 
 def stuck(
-    first: S, moves: Callable[[S], Iterable[tuple[str, S]]], good: Callable[[S], bool], limit: int = 400_000
+    first: S,
+    moves: Callable[[S], Iterable[tuple[str, S]]],
+    good: Callable[[S], bool],
+    edge: Callable[[S], bool],
+    limit: int = 400_000,
 ) -> tuple[int, list[str] | None]:
     """How many states there are, and the shortest way into one that no good one can be reached from (None: there is
-    none).
+    none). `edge`: whether the search's own bounds leave a state too little room to say anything of it.
 
     Raises AssertionError where there are more than `limit`.
     """
@@ -61,5 +66,7 @@ def stuck(
             if earlier not in hopeful:
                 hopeful.add(earlier)
                 reached.append(earlier)
-    lost = next((state for state in came if state not in hopeful), None)
+    lost = next((state for state in came if state not in hopeful and not edge(state)), None)
+    if lost is None:
+        print(f"{len(came):,} states, none of them stuck")
     return len(came), _way(came, lost) if lost is not None else None

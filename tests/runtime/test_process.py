@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from truecl.runtime.process import EXIT_BUSY, Account, CannotStart, Loaded, Paths, boot_id, claim, open_log
+from truecl.runtime.paths import Paths
+from truecl.runtime.process import EXIT_BUSY, Account, CannotStart, Loaded, boot_id, claim, open_log
 from truecl.service.warm import Files
 
 ROOT = Path(__file__).parents[2]

@@ -64,7 +64,7 @@ class Flapping:
         }
 
     def wakes(self) -> list[float]:
-        """What is over is written when the log has room for it; to wake for that again would be without end."""
+        """When something is over; once it is, the log is to say so, and what waits for that wakes by itself."""
         quiet = [since + QUIET for losses, since in self._since.values() if losses.presence is Presence.BACK]
         return [at for at in (*self.held().values(), *quiet) if at > self._situation.now]
 

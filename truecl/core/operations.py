@@ -340,9 +340,9 @@ class Operations:
         now = self._situation.now
         self._memberships[request.id] = MembershipOperation(request, origin, now, now)
 
-    def going(self) -> frozenset[NodeName]:
+    def going(self) -> tuple[NodeName, ...]:
         """Nodes that are being removed."""
-        return frozenset(each.node for each in self._memberships.values() if each.request.verb == "remove")
+        return tuple(each.node for each in self._memberships.values() if each.request.verb == "remove")
 
     def reshaped(self, message: Proposed) -> None:
         for operation in self._memberships.values():

@@ -27,7 +27,7 @@ class Situation:
         self.leadership = Leadership(Term(0), None, False)
         self.nodes = Nodes({}, ())
         self.members = Members(Membership(), True)
-        self.going: frozenset[NodeName] = frozenset()
+        self.going: tuple[NodeName, ...] = ()
         """Nodes that an operator removes."""
         self.view = View(())
         self.master_since: float | None = None

@@ -25,7 +25,6 @@ def configure(
     profile: Profile = "normal",
     fenced: bool = True,
     fence_timeout: str = "20s",
-    fence_delay: str = "",
 ) -> None:
     """Authority, keys and cluster.yaml into every node's /etc/truecl, as an operator does it. Raises LabError."""
     first = nodes[0]
@@ -35,7 +34,7 @@ def configure(
         this=NodeName(first.name),
         links=tuple(LinkName(link) for link in links),
     )
-    text = cluster_yaml(nodes, links, profile, fenced, fence_timeout, fence_delay)
+    text = cluster_yaml(nodes, links, profile, fenced, fence_timeout)
     try:
         made = init.init(_environment(first), request)
         for node in nodes[1:]:
@@ -60,10 +59,8 @@ def cluster_yaml(
     profile: Profile = "normal",
     fenced: bool = True,
     fence_timeout: str = "20s",
-    fence_delay: str = "",
 ) -> str:
-    """The text of cluster.yaml. `fenced`: with the lab's power switch as fence device. `fence_delay`: the first node's,
-    where it is not to be the default."""
+    """The text of cluster.yaml. `fenced`: with the lab's power switch as fence device."""
     entries: dict[str, dict[str, object]] = {}
     for node in nodes:
         fence = {
@@ -73,8 +70,6 @@ def cluster_yaml(
             "verify": True,
         }
         entries[node.name] = {**node.addresses, **({"fence": fence} if fenced else {})}
-        if fence_delay and node is nodes[0]:
-            entries[node.name]["fence_delay"] = fence_delay
         if node.witness:
             entries[node.name]["witness"] = True
     text = {"cluster": CLUSTER, "links": list(links), "profile": profile, "nodes": entries}

@@ -22,8 +22,6 @@ from truecl.lab.errors import LabError
 
 LATEST = Path("bench/latest.json")
 """Under the current directory: that of the Makefile."""
-QUICK_FENCE = ("400ms", "450ms")
-"""Of two nodes: the device's timeout, and the first node's `fence_delay`, in which the second one waits."""
 SLEEP = ["/bin/sleep", "infinity"]
 
 
@@ -63,9 +61,7 @@ def _provide(setting: Setting) -> Provision:
     def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         from truecl.lab import provision  # brings cryptography, which no other verb needs
 
-        provision.configure(
-            nodes, links, setting.profile, not setting.bare, *(QUICK_FENCE if setting.nodes == 2 else ())
-        )
+        provision.configure(nodes, links, setting.profile, not setting.bare)
         sample.install(nodes, storage=not setting.bare)
         for number in range(setting.apps):
             order = [nodes[(number + place) % len(nodes)].name for place in range(len(nodes))]

@@ -17,7 +17,7 @@ APPS = (FILES, PAGES, ALONE)
 ADDRESSES = {FILES: "10.77.1.101", PAGES: "10.77.1.102"}
 PORT = 80
 FENCE_TIMEOUT = "4s"
-"""Longer than the slow switch takes. Of two nodes, the second waits for it."""
+"""Longer than the slow switch takes. Of two nodes, the second waits longer for the first, if that has power."""
 IMAGE, MOUNT = "files.img", "/srv/files"
 
 
