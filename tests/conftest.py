@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--vm"):
         for item in items:
             if item.get_closest_marker("namespaces"):
-                item.add_marker(pytest.mark.skip(reason="looks at namespaces from the machine"))
+                item.add_marker(pytest.mark.skip(reason="only where nodes are namespaces"))
 
 
 @pytest.fixture

@@ -54,6 +54,14 @@ def test_a_node_that_comes_and_goes_is_held_down_when_it_is_back_and_not_for_eve
     assert held(master) == {N2: master.now + 2 * FIRST_HOLD}
 
 
+def test_a_hold_that_is_over_wakes_nobody_while_the_log_does_not_say_so_yet() -> None:
+    master = master_of_three()
+    loses(master, FREE_LOSSES + 1)
+    master.wait(FIRST_HOLD + 3.0)
+    woken = master.outputs[-1].wake_at
+    assert master.ledger.losses[N2].presence is Presence.HELD and woken is not None and woken > master.now
+
+
 def test_the_operator_is_told_who_is_held_down_and_until_when() -> None:
     master = master_of_three()
     loses(master, FREE_LOSSES + 1)
@@ -129,3 +137,14 @@ def test_a_node_that_is_no_part_of_the_cluster_any_more_is_forgotten() -> None:
     master.report(N1, N3)
     master.commit()
     assert master.ledger.losses == {}
+
+
+def test_a_hold_that_is_over_wakes_nobody_again() -> None:
+    """Its end is written when the log has room for it; until then the master woke itself again and again."""
+    master = master_of_three()
+    loses(master, FREE_LOSSES + 1)
+    flapping = master.core._flapping
+    (end,) = flapping.held().values()
+    assert end in flapping.wakes()
+    master.core.situation.now = end
+    assert end not in flapping.wakes()

@@ -1,5 +1,7 @@
 """Address steps of an instance: every action is answered, and netd's no is not forgotten."""
 
+from msgspec.structs import replace
+
 from truecl.core.floating import FloatingAddresses
 from truecl.core.outbox import Outbox
 from truecl.model.actions import StepDown, StepProbe, StepUp
@@ -43,3 +45,15 @@ def test_an_address_that_netd_gave_up_is_found_inactive_and_asked_for_again() ->
     assert [each.facts for each in answers] == [{"interface": "eth0"}, {"interface": "eth0"}, {}]
     assert answers[-1].reason == "somebody else configured it"
     assert [type(told.message) for told in out.take().tell] == [HoldAddress]
+
+
+def test_a_refused_order_is_no_answer_to_the_release_that_follows_it() -> None:
+    """Otherwise the generation counts as released while the kernel has its address, and another node takes it."""
+    floating = FloatingAddresses(Outbox())
+    floating.ask(StepUp(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, 9.9)
+    down = floating.ask(StepDown(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, 10.0)
+    floating.take_results()
+    floating.state(replace(_state(held=False, reason="the lease is over"), refused=True), 10.1)
+    assert floating.take_results() == []
+    floating.state(_state(held=False), 10.2)
+    assert [(id, result.probe) for id, result in floating.take_results()] == [(down, Probe.INACTIVE)]

@@ -313,12 +313,28 @@ def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
     desk.answer = lambda action: Outcome("no such device") if isinstance(action, Configure) else Outcome()
     desk.feed(extend(120.0))
     desk.until(101.0)
-    assert [(each.held, each.retrying) for each in desk.told] == [
+    assert [(each.held, each.refused) for each in desk.told] == [
         (True, False),
         *[(False, True)] * (len(desk.told) - 1),
     ]
     desk.feed(release())
-    assert (desk.told[-1].held, desk.told[-1].retrying) == (False, False)
+    assert (desk.told[-1].held, desk.told[-1].refused) == (False, False)
+
+
+def test_an_order_that_came_too_late_says_nothing_of_what_is_still_configured() -> None:
+    """reqd repeats what is to be held when it restarts. If the lease ends before netd sees that, a release is already
+    on its way, and is answered only when the address is gone."""
+    desk = Desk()
+    desk.feed(hold(101.0, check=False))
+    desk.answer = lambda action: None if isinstance(action, Remove) else Outcome()
+    desk.until(101.0)
+    desk.feed(hold(101.0), release())
+    assert [(each.held, each.refused) for each in desk.told] == [(True, False), (False, True)]
+    desk.finish(Outcome("busy"))
+    assert (desk.told[-1].held, desk.told[-1].refused) == (True, False)
+    desk.answer = lambda action: Outcome()
+    desk.until(102.0)
+    assert (desk.told[-1].held, desk.told[-1].refused) == (False, False)
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------

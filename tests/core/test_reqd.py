@@ -17,6 +17,7 @@ from truecl.model.actions import (
     FenceOutcome,
     KillGroup,
     Leave,
+    Power,
     ProgramAnswered,
     ServiceStopping,
     StepDown,
@@ -41,7 +42,9 @@ from truecl.model.report import Mark, Phase
 from truecl.model.step import Instance, Probe
 from truecl.wire.messages import (
     AddressState,
+    AskFences,
     FenceResult,
+    FencesSeen,
     Leadership,
     NewConfiguration,
     Note,
@@ -404,7 +407,7 @@ def test_an_address_that_netd_lost_and_tries_again_is_not_released() -> None:
     bench.order("stop", WEB, 7)
     assert any(isinstance(tell.message, ReleaseAddress) for tell in bench.outputs[-1].tell)
     release = bench.outputs[-1]
-    lost = AddressState(WEB, Generation(7), "10.0.0.9", False, reason="no such device", retrying=True)
+    lost = AddressState(WEB, Generation(7), "10.0.0.9", False, reason="no such device", refused=True)
     bench.feed(Told(NETD, lost))
     assert bench.line(WEB).phase is Phase.STOPPING
     bench.outputs.append(release)
@@ -461,6 +464,18 @@ def test_one_fence_order_asks_the_device_once_at_a_time() -> None:
     assert results(bench) == [FenceResult(N2, Index(5), False, "no answer")]
     bench.feed(Told(CLUSTERD, OrderFenceOff(N2, Index(5))))
     assert len(bench.asked) == 2, "asked again when it failed"
+
+
+def test_lockd_and_root_ask_devices_for_their_status_and_nobody_else() -> None:
+    """lockd runs without privilege; of two nodes it asks whether the other has power."""
+    bench = ReqdBench()
+    for who in (LOCKD, STATD, "command-1"):
+        bench.feed(Joined(who, root=False))
+        bench.feed(Told(who, AskFences(1, NodeName("n1"), N2)))
+    assert [type(action) for action in bench.asked.values()] == [AskDevice]
+    ((number, _),) = bench.asked.items()
+    bench.feed(Done(number, FenceOutcome(True, "", Power.OFF)))
+    assert [each.who for each in bench.outputs[-1].tell if isinstance(each.message, FencesSeen)] == [LOCKD]
 
 
 @pytest.mark.parametrize("node", [N3, NodeName("stranger")])

@@ -3,9 +3,11 @@
 import errno
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from realhost import RealHost
 
 from truecl.drivers.contract import StepFailed
 from truecl.drivers.watchdog import api
@@ -132,3 +134,44 @@ def test_a_virtual_machine_is_known_by_its_cpu_or_its_firmware(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert virtual(tmp_path) == says
+
+
+class RealDescriptor(Device):
+    """Opened as the kernel's would be."""
+
+    def open(self, path: str) -> int:
+        self.descriptor = api.KernelCalls().open(path)
+        return self.descriptor
+
+    def ioctl(self, descriptor: int, request: int, buffer: bytearray) -> None:
+        assert descriptor == self.descriptor
+        super().ioctl(7, request, buffer)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+
+def _held(pid: str = "self") -> set[str]:
+    """What a process has open."""
+    links = Path(f"/proc/{pid}/fd")
+    found = set()
+    for each in links.iterdir():
+        with suppress(OSError):
+            found.add(str(each.readlink()))
+    return found
+
+
+def test_no_child_of_reqd_holds_its_descriptor(real: RealHost, tmp_path: Path) -> None:
+    """Whichever way it is started: fork ignores close-on-exec, and a child may hang for longer than reqd lives."""
+    device = tmp_path / "watchdog"
+    device.touch()
+    driver = WatchdogDriver(RealDescriptor(), "")
+    driver.arm(str(device), 60, False)
+    assert str(device) in _held(), "else this proves nothing"
+    listing = ("/bin/sh", "-c", "readlink /proc/$$/fd/*")
+    forked = real.do(real.runner.call("look", lambda: " ".join(_held()).encode(), timeout=5)).decode()
+    plain = real.do(real.runner.run(listing, timeout=5, cwd=str(Path.cwd()))).stdout.decode()
+    prepared = real.do(real.runner.run(listing, timeout=5, cwd=str(tmp_path))).stdout.decode()
+    for way, seen in (("forked", forked), ("spawned", plain), ("spawned through a shell", prepared)):
+        assert "pipe:" in seen and str(device) not in seen, way
+    driver.disarm()

@@ -73,6 +73,7 @@ def serving(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.lab
+@pytest.mark.namespaces
 @pytest.mark.usefixtures("serving")
 def test_a_stopped_node_gives_no_answer_though_its_kernel_accepts(lab: Lab) -> None:
     with lab.probe("10.77.1.1:8080", expect="yes") as probing:
@@ -91,6 +92,7 @@ def test_a_stopped_node_gives_no_answer_though_its_kernel_accepts(lab: Lab) -> N
 
 
 @pytest.mark.lab
+@pytest.mark.namespaces
 @pytest.mark.usefixtures("serving")
 def test_another_node_that_answers_is_told(lab: Lab) -> None:
     """A floating address by hand: n2 answers after n1 lost its power."""

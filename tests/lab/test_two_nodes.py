@@ -146,9 +146,9 @@ def test_the_operators_word_on_a_node_that_cannot_know(cluster: Cluster) -> None
 
     until(lambda: "nothing was done: that was not 'all true'" in confirm("n1\nyes\n"), "it asks for more")
     said = confirm("n1\nall true\n")
-    assert "n1 did not run alone since n2 last did" in said and "Confirmed off by root" in said
+    assert "n1 did not run alone since n2 last did" in said and "Confirmed off by" in said
     assert trouble(cluster, "n2") == ALONE.format("n2", "n1")
-    assert "root vouches that n1 is off, did not run alone" in " ".join(cluster.run("n2", "lha_log").out.split())
+    assert "vouches that n1 is off, did not run alone" in " ".join(cluster.run("n2", "lha_log").out.split())
     cluster.start("web", node="n2", code=None)
     until(lambda: cluster.holds("n2", "web", 1, "/srv/web1") == ALL, "n2 goes on alone", 30)
     cluster.lab.boot("n1")

@@ -143,6 +143,8 @@ def test_a_command_has_its_input_output_errors_and_exit_code(lab: Lab) -> None:
     much = "x" * 3_000_000
     assert lab.exec("n1", ["cat"], stdin=much).out == much
     assert lab.exec("n1", ["true"], stdin=much).code == 0
+    result = lab.exec("n1", ["head", "-c", "1000000", "/dev/zero"], stdin=much)  # input unread, output under way
+    assert (result.code, len(result.out)) == (0, 1_000_000)
     started = time.monotonic()
     assert lab.exec("n1", ["sh", "-c", "sleep 30 & echo done"]).out == "done\n"
     assert time.monotonic() - started < 20

@@ -19,11 +19,12 @@ from truecl.runtime.journal import (
     JournalDamaged,
     JournalFailed,
     JournalFull,
+    Owner,
 )
 
 
 def journal(directory: Path, cluster: str = "prod") -> Journal:
-    return Journal(directory / "lockd.db", cluster, time.perf_counter)
+    return Journal(directory / "lockd.db", Owner(cluster, "n1", "lockd"), time.perf_counter)
 
 
 def apply(records: Records, save: Save) -> None:
@@ -128,12 +129,127 @@ def test_a_changed_record_is_damage(tmp_path: Path, change: str) -> None:
     opened.save([Put("log", 1, b"one")])
     opened.close()
     with sqlite3.connect(tmp_path / "lockd.db") as database:
-        database.execute(f"UPDATE records SET {change}")
+        database.execute(f"UPDATE records SET {change} WHERE bucket = 'log'")
     database.close()
     reopened = journal(tmp_path)
     with pytest.raises(JournalDamaged, match="is damaged"):
         reopened.load()
     reopened.close()
+
+
+def test_another_node_s_and_another_daemon_s_are_refused(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    for owner in (Owner("prod", "n2", "lockd"), Owner("prod", "n1", "reqd")):
+        with pytest.raises(JournalDamaged, match="is that of lockd on node 'n1'.*was it copied"):
+            Journal(tmp_path / "lockd.db", owner, time.perf_counter)
+
+
+FILES = ("lockd.db", "lockd.db-wal", "lockd.db.count")
+SAVED = [Put("log", number, bytes([number]) * 200) for number in range(30)]
+
+
+def killed(directory: Path) -> dict[str, bytes]:
+    """What is there of a journal whose process was killed, some of it in the file and some in the write-ahead log."""
+    writer = journal(directory)
+    for each in SAVED[:20]:
+        writer.save([each])
+    writer._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for each in SAVED[20:]:
+        writer.save([each])
+    left = {name: (directory / name).read_bytes() for name in FILES}
+    writer.close()
+    return left
+
+
+def found(directory: Path, left: dict[str, bytes]) -> Records | None:
+    """None: it was refused as damaged."""
+    directory.mkdir()
+    for name, data in left.items():
+        (directory / name).write_bytes(data)
+    try:
+        opened = journal(directory)
+    except JournalDamaged:
+        return None
+    try:
+        return opened.load()
+    except JournalDamaged:
+        return None
+    finally:
+        opened.close()
+
+
+def test_a_flipped_bit_is_damage_or_harmless_wherever_it_is(tmp_path: Path) -> None:
+    """In the write-ahead log SQLite takes it for the end, and what was saved after it for never saved."""
+    left, whole = killed(tmp_path), {"log": {each.key: each.value for each in SAVED}}
+    assert found(tmp_path / "whole", left) == whole
+    refused = dict.fromkeys(FILES, 0)
+    for name, data in left.items():
+        for number in range(16):
+            position = min(len(data) * number // 16 + number, len(data) - 1)
+            flipped = data[:position] + bytes([data[position] ^ (1 << number % 8)]) + data[position + 1 :]
+            outcome = found(tmp_path / f"{name} {number}", left | {name: flipped})
+            assert outcome in (None, whole), (name, position)
+            refused[name] += outcome is None
+    assert refused["lockd.db-wal"] == refused["lockd.db.count"] == 16
+
+
+@pytest.mark.parametrize("name", ["lockd.db", "lockd.db-wal"])
+def test_a_file_that_was_cut_off_is_damage(tmp_path: Path, name: str) -> None:
+    """But for pages that the write-ahead log has anew."""
+    left, whole = killed(tmp_path), {"log": {each.key: each.value for each in SAVED}}
+    for share in (0.0, 0.3, 0.9, 0.999):
+        cut = left[name][: int(len(left[name]) * share)]
+        outcome = found(tmp_path / f"{name} {share}", left | {name: cut})
+        assert outcome is None or (name == "lockd.db" and share >= 0.9 and outcome == whole), share
+
+
+def test_a_refused_journal_is_left_as_it_was(tmp_path: Path) -> None:
+    """Also one that looks empty: all of it stood in the write-ahead log. With the bit as it was, all is there again."""
+    directory = tmp_path / "all in the log"
+    directory.mkdir()
+    writer = journal(directory)
+    for each in SAVED:
+        writer.save([each])
+    left = {name: (directory / name).read_bytes() for name in FILES}
+    writer.close()
+    rotten = tmp_path / "rotten"
+    log = left["lockd.db-wal"]
+    assert found(rotten, left | {"lockd.db-wal": log[:1056] + bytes([log[1056] ^ 1]) + log[1057:]}) is None
+    assert (rotten / "lockd.db-wal").read_bytes()[1057:] == log[1057:]
+    mended = {name: (rotten / name).read_bytes() for name in FILES}
+    mended["lockd.db-wal"] = log
+    assert found(tmp_path / "mended", mended) == {"log": {each.key: each.value for each in SAVED}}
+
+
+def test_a_copy_of_an_earlier_time_is_damage(tmp_path: Path) -> None:
+    before, later = tmp_path / "before", tmp_path / "later"
+    before.mkdir()
+    later.mkdir()
+    writer = journal(before)
+    writer.save(SAVED[:5])
+    left = {name: (before / name).read_bytes() for name in FILES}
+    writer.save(SAVED[5:])
+    count = (before / "lockd.db.count").read_bytes()
+    writer.close()
+    assert found(tmp_path / "all", left) is not None, "a copy of everything is not seen through: do not restore one"
+    assert found(tmp_path / "files", left | {"lockd.db.count": count}) is None
+
+
+@pytest.mark.parametrize("count", [b"", b"\0" * 12])
+def test_a_count_that_never_came_to_the_disk_is_no_damage(tmp_path: Path, count: bytes) -> None:
+    """After a loss of power: it is not waited for."""
+    left = killed(tmp_path)
+    assert found(tmp_path / "lost", left | {"lockd.db.count": count}) is not None
+    older = killed_count(tmp_path / "older")
+    assert found(tmp_path / "behind", left | {"lockd.db.count": older}) is not None
+
+
+def killed_count(directory: Path) -> bytes:
+    directory.mkdir()
+    writer = journal(directory)
+    writer.save(SAVED[:1])
+    writer.close()
+    return (directory / "lockd.db.count").read_bytes()
 
 
 def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
@@ -203,6 +319,6 @@ def test_what_an_earlier_life_left_is_synced_before_it_is_read(tmp_path: Path) -
     def sync(descriptor: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    opened = Journal(left / "lockd.db", "prod", time.perf_counter, sync)
+    opened = Journal(left / "lockd.db", Owner("prod", "n1", "lockd"), time.perf_counter, sync)
     assert synced == [str(left / "lockd.db-wal"), str(left)]
     assert opened.load() == {"log": {1: b"a"}}

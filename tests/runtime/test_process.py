@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from truecl.runtime.process import EXIT_BUSY, Account, CannotStart, Loaded, Paths, boot_id, claim, open_log
+from truecl.runtime.paths import Paths
+from truecl.runtime.process import EXIT_BUSY, Account, CannotStart, Loaded, boot_id, claim, open_log
 from truecl.service.warm import Files
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +46,20 @@ def test_a_boot_id_lasts_until_the_run_directory_is_emptied(tmp_path: Path) -> N
     first = boot_id(tmp_path)
     assert len(first) == 16
     assert boot_id(tmp_path) == first
-    assert [path.name for path in tmp_path.iterdir()] == ["boot_id"]
-    (tmp_path / "boot_id").unlink()
+    (file,) = tmp_path.iterdir()
+    file.unlink()
     assert boot_id(tmp_path) != first
+
+
+def test_a_boot_id_does_not_outlive_the_kernel_it_was_made_under(tmp_path: Path) -> None:
+    """Even if the run directory does: the lease that is remembered there was by another clock."""
+    kernel, run = tmp_path / "kernel", tmp_path / "run"
+    run.mkdir()
+    kernel.write_text("aaaa\n")
+    first = boot_id(run, kernel)
+    assert boot_id(run, kernel) == first
+    kernel.write_text("bbbb\n")
+    assert boot_id(run, kernel) != first
 
 
 def test_a_lock_names_its_owner(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from truecl.core.contract import Event, Told
 from truecl.model.ids import HBD, LOCKD, REQD
 from truecl.runtime.clock import BootClock
 from truecl.runtime.log import Log, to_stderr
-from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, Paths
+from truecl.runtime.paths import Paths
+from truecl.runtime.process import Account, CannotStart, Daemon, Loaded
 from truecl.runtime.warm import WarmParent, alone
 from truecl.wire.messages import End, Fork, Living
 

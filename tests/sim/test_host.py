@@ -30,7 +30,7 @@ from truecl.sim import faults
 from truecl.sim.cluster import Cluster, Plan, Story, Violation
 from truecl.sim.journal import Journal, UnsyncedJournal
 from truecl.sim.process import PROPER, Variant
-from truecl.sim.schedule import Runaway, Schedule
+from truecl.sim.schedule import MOMENT, Runaway, Schedule
 
 SEND_FIRST = Variant(order=("send", "save", "do", "tell"))
 NO_FSYNC = Variant(journal=UnsyncedJournal, flush=1.0)
@@ -49,15 +49,17 @@ def test_schedule_keeps_time_and_order() -> None:
     assert seen == ["one", "two", "late"]
 
 
-def test_schedule_stops_what_feeds_on_itself() -> None:
+@pytest.mark.parametrize(("delay", "limit"), [(0.0, 2 * MOMENT), (1e-5, 1000)])
+def test_schedule_stops_what_feeds_on_itself(delay: float, limit: int) -> None:
     schedule = Schedule()
 
     def again() -> None:
-        schedule.after(0.0, again)
+        schedule.after(delay, again)
 
     again()
     with pytest.raises(Runaway):
-        schedule.run(until=1.0, limit=1000)
+        schedule.run(until=1.0, limit=limit)
+    assert schedule.count <= min(limit, MOMENT)
 
 
 def test_journal_writes_drops_and_reads_in_order() -> None:

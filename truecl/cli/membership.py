@@ -10,7 +10,7 @@ from truecl.commands.init import Environment
 from truecl.commands.membership import TIMEOUT, NewNode, add, parse_addresses, remove
 from truecl.commands.node import Node
 from truecl.model.ids import NodeName
-from truecl.runtime.process import Paths
+from truecl.runtime.paths import Paths
 
 _ADD = """\
   lha_node add n5 --address lan=10.1.0.5 --address ring=10.2.0.5

@@ -100,14 +100,14 @@ def check_duel(source: Source, cluster: ClusterConfig) -> None:
     delays = {name: cluster.fence_delay(name) for name in cluster.voters}
     one, two = sorted(cluster.voters, key=lambda name: delays[name])
     quick, protected = cluster.node(one), cluster.node(two)
-    if not quick.fence or not protected.fence or delays[two] > delays[one] + worst_time(quick.fence):
+    least = delays[one] + worst_time(quick.fence) + cluster.timing.detection
+    if not quick.fence or not protected.fence or _less(least, delays[two]):
         return
     written = [node.name for node in (protected, quick) if node.fence_delay is not None]
-    least = shown(delays[one] + worst_time(quick.fence))
     source.note(
         source.line("nodes", written[0], "fence_delay"),
         f"{one} and {two} could switch each other off at the same time",
-        f"expected a fence_delay of {two} above {least}, the time that the device of {one} may take",
+        f"expected a fence_delay of {two} above {shown(least)}: what the device of {one} may take, and detection",
     )
 
 

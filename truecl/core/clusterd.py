@@ -212,6 +212,7 @@ class Clusterd:
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
         lost_and_found = self._flapping.step()
+        self.situation.going = self._operations.going()
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
@@ -223,8 +224,7 @@ class Clusterd:
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
-        if self._proposal is None:
-            self._operations.step_memberships(self._next_number)
+        self._operations.step_memberships(self._proposal is not None, self._next_number)
         self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
         if self._plan.step_down and now >= self._step_down_at:

@@ -162,6 +162,8 @@ class Outdated(Exception):
     """What a core was given is beyond this release: it cannot go on, and is right to end. The text says what it was."""
 
 
+EXIT_JOURNAL = 74
+"""EX_IOERR: how a daemon ends whose journal cannot be read or written."""
 EXIT_OUTDATED = 76
 """EX_PROTOCOL: how a daemon ends whose core raised Outdated."""
 

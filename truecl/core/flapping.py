@@ -64,9 +64,9 @@ class Flapping:
         }
 
     def wakes(self) -> list[float]:
-        now = self._situation.now
+        """When something is over; once it is, the log is to say so, and what waits for that wakes by itself."""
         quiet = [since + QUIET for losses, since in self._since.values() if losses.presence is Presence.BACK]
-        return list(self.held().values()) + [at for at in quiet if at > now]
+        return [at for at in (*self.held().values(), *quiet) if at > self._situation.now]
 
     def _after(self, node: NodeName, before: Losses | None, lost: bool, alive: bool) -> Losses | None:
         if before is None:

@@ -120,8 +120,8 @@ class FloatingAddresses:
         pending = self._pending.get(key)
         if pending is None or (pending.up != message.held and not message.reason):
             return
-        if not pending.up and message.retrying:
-            return  # said before netd saw the release: it may have the address again by now
+        if not pending.up and message.refused:
+            return  # said before netd saw the release: the kernel may have the address, or again by now
         del self._pending[key]
         probe = Probe.ACTIVE if message.held else Probe.INACTIVE
         reason = ""

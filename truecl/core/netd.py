@@ -464,7 +464,7 @@ class Netd:
         self._out.do(Warn(f"{hold.address} of {hold.app}: {text}"))
 
     def _refuse(self, order: HoldAddress, reason: str) -> None:
-        self._answer_for(order, order.address.address, reason=reason)
+        self._answer_for(order, order.address.address, reason=reason, refused=True)
 
     def _answer_for(
         self,
@@ -474,14 +474,15 @@ class Netd:
         reason: str = "",
         conflict: str = "",
         probed: bool = False,
+        refused: bool = False,
     ) -> None:
-        state = AddressState(order.app, order.generation, spelled, False, conflict, reason, "", probed)
+        state = AddressState(order.app, order.generation, spelled, False, conflict, reason, "", probed, refused)
         self._out.tell(REQD, state)
 
     def _answer(self, hold: Hold, *, held: bool) -> None:
         interface = hold.interface if held else ""
         state = AddressState(
             hold.app, hold.generation, hold.spelled, held, hold.conflict, hold.reason, interface,
-            retrying=hold.phase is Phase.LOST,
+            refused=hold.phase is Phase.LOST,
         )  # fmt: skip
         self._out.tell(REQD, state)

@@ -107,7 +107,7 @@ class Operations:
         elif request.verb in node_operation.VERBS:
             self._node_operations[request.id] = NodeOperation(request, origin, situation.now)
         elif request.verb in membership_operation.VERBS:
-            self._memberships[request.id] = MembershipOperation(request, origin, situation.now, situation.now)
+            self._replace_membership(request, origin)
         else:
             self._operations[request.id] = Operation(request, origin, asked_at=situation.now)
 
@@ -152,7 +152,7 @@ class Operations:
 
     def _membership_problem(self, request: Request) -> str:
         for other in self._memberships.values():
-            if other.node == request.node:
+            if other.node == request.node and other.request.verb != request.verb:
                 return f"lha_node {other.request.verb} {other.node} is under way ({other.request.operator})"
         return membership_operation.problem(request, self._situation)
 
@@ -331,12 +331,29 @@ class Operations:
 
     # ---- on the membership ------------------------------------------------------------------------------------------
 
+    def _replace_membership(self, request: Request, origin: NodeName) -> None:
+        """The same command again goes on with what the first one began."""
+        for id, other in list(self._memberships.items()):
+            if other.node == request.node:
+                del self._memberships[id]
+                self._tell_end(id, other.origin, 4, f"the same command again ({request.operator}) goes on with it")
+        now = self._situation.now
+        self._memberships[request.id] = MembershipOperation(request, origin, now, now)
+
+    def going(self) -> tuple[NodeName, ...]:
+        """Nodes that are being removed."""
+        return tuple(each.node for each in self._memberships.values() if each.request.verb == "remove")
+
     def reshaped(self, message: Proposed) -> None:
         for operation in self._memberships.values():
             operation.answered(message)
 
-    def step_memberships(self, number: Callable[[], int]) -> None:
-        """Called while no entry of the log is under way: what leaves the membership owns nothing then."""
+    def step_memberships(self, proposing: bool, number: Callable[[], int]) -> None:
+        """Not while an entry of the log is under way, which may give something to a node that leaves."""
+        if proposing:
+            for operation in self._memberships.values():
+                operation.wake_at = self._situation.now + membership_operation.REPEAT
+            return
         members, now = self._situation.members, self._situation.now
         unbound = membership_operation.unbound(members.membership)
         if unbound is not None and members.settled and not self._memberships and now >= self._unbind_at:

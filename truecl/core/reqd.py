@@ -220,7 +220,7 @@ class Reqd:
             case OrderPowerOn() if who == CLUSTERD:
                 self._fences.on(message, now)
             case AskFences():
-                if who in self._acting:
+                if who in self._acting or who == LOCKD:
                     self._questions.told(who, message)
                 else:
                     self._out.tell(who, Refused("only root asks fence devices"))

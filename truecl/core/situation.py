@@ -27,6 +27,8 @@ class Situation:
         self.leadership = Leadership(Term(0), None, False)
         self.nodes = Nodes({}, ())
         self.members = Members(Membership(), True)
+        self.going: tuple[NodeName, ...] = ()
+        """Nodes that an operator removes."""
         self.view = View(())
         self.master_since: float | None = None
         self._began = 0.0
@@ -79,12 +81,12 @@ class Situation:
 
     def alive(self) -> frozenset[NodeName]:
         """Heard, renewing, and there to stay: a node whose reqd is silent for longer than lease and allowance runs
-        nothing any more, and one whose service is being stopped is to get nothing new."""
+        nothing any more, and one whose service is being stopped, or that is removed, is to get nothing new."""
         nodes = self.nodes
         return frozenset(
             node
             for node in self.heard()
-            if node in nodes.reports and node not in nodes.expired and node not in nodes.leaving
+            if node in nodes.reports and node not in (*nodes.expired, *nodes.leaving, *self.going)
         )
 
     def awaited(self) -> frozenset[NodeName]:

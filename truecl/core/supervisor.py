@@ -7,7 +7,7 @@ is wanted. Daemons of another version of truecl than the parent's are replaced o
 
 from dataclasses import dataclass, field
 
-from truecl.core.contract import EXIT_OUTDATED
+from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED
 from truecl.core.outbox import Outbox
 from truecl.model.ids import DAEMONS, DaemonName
 from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
@@ -166,4 +166,6 @@ def ending(status: int) -> str:
         return "ended while truecld was away"
     if status == EXIT_OUTDATED:
         return "this release is too old for the cluster's log: install here what the other nodes run"
+    if status == EXIT_JOURNAL:
+        return "its journal cannot be used: the end of its log says which file, and what to do"
     return f"killed by signal {-status}" if status < 0 else f"ended with exit code {status}"

@@ -141,8 +141,8 @@ class Ports(Value, frozen=True):
 
 
 DUEL_MARGIN = 1.0
-"""Seconds by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose each other do
-not notice at the same moment."""
+"""Seconds, at the least, by which the default `fence_delay` exceeds the other device's worst time: two nodes that lose
+each other do not notice at the same moment."""
 
 
 class ClusterConfig(Value, frozen=True):
@@ -176,7 +176,7 @@ class ClusterConfig(Value, frozen=True):
         other = self.node(self.voters[1])
         if not other.fence or other.fence_delay:
             return 0.0
-        return worst_time(other.fence) + DUEL_MARGIN
+        return worst_time(other.fence) + max(DUEL_MARGIN, 2 * self.timing.detection)
 
     @property
     def voters(self) -> tuple[NodeName, ...]:

@@ -23,8 +23,6 @@ from truecl.runtime.journal import JournalFault, JournalFull
 
 EXIT_DEFECT = 70
 """EX_SOFTWARE: a core raised, or the events piled up."""
-EXIT_JOURNAL = 74
-"""EX_IOERR: a save failed."""
 MAX_WAITING = 4096
 MAX_RECORDED = 256
 MAX_RECORD = 1000

@@ -1,8 +1,14 @@
 """What must outlive the process and the power: one table of records in an SQLite file.
 
 Write-ahead log with synchronous=FULL: `save` returns when its transaction is on the disk, and a torn tail is cut off by
-SQLite's own checksums. Each record carries a CRC-32 of its own, so that a bit that rotted is reported and never taken
-for a vote or a grant. One process has the file at a time (exclusive locking, which also spares the shared-memory file).
+SQLite's own checksums. One process has the file at a time (exclusive locking, which also spares the shared memory).
+
+What rotted, was cut off or is a copy of an earlier time is reported, and never taken for a vote or a grant:
+
+- Each record carries a CRC-32 of its own, and the file's structure is checked when it is loaded: no record gets lost.
+- SQLite takes the write-ahead log for ended at the first bit of it that is wrong, without a word, and forgets what was
+  saved after that. So each transaction counts the saves, and the count is written down a second time beside the file,
+  without waiting for the disk: it may be behind after a loss of power, and is never ahead.
 
 A process that is killed between a write and its fsync leaves records that its next life sees, out of the kernel's
 cache, and that a power cut would still take. SQLite does not sync what it finds; so it is synced here, before it is
@@ -14,15 +20,22 @@ write down that it closed what it ran.
 
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from truecl.core.contract import Put, Records, Save
 
 SCHEMA = 1
 BALLAST_BYTES = 1 << 20
+_COUNT = ("", "saves")
+"""Bucket and key of the record that counts the saves."""
+_BESIDE = struct.Struct("<QI")
+"""The count beside the file, and its CRC-32."""
+HELP = "move it away, and take this node out of the cluster and in again (lha_node remove, then lha_node add)"
 WAL_BYTES = 4 << 20
 
 FULL_CODES = frozenset({sqlite3.SQLITE_FULL})
@@ -46,6 +59,10 @@ class JournalDamaged(JournalFault):
     """
 
 
+class JournalForeign(JournalDamaged):
+    """It is whole, and that of another cluster, node or daemon, or of a newer release."""
+
+
 class JournalBusy(JournalFault):
     """Another process has the journal open: the same daemon runs already."""
 
@@ -54,14 +71,28 @@ class JournalFailed(JournalFault):
     """The disk refused (I/O error, read-only file system, no permission). Nothing can be said about the last save."""
 
 
+_never_closed: list[sqlite3.Connection] = []
+"""Of damaged journals: SQLite would write what it takes for the whole into the file, and delete the rest, which may be
+needed yet. Whoever is refused a journal ends, without closing anything."""
+
+
+class Owner(NamedTuple):
+    """Whose journal it is. Written into it when it is made."""
+
+    cluster: str
+    node: str
+    daemon: str
+
+
 class Journal:
-    """The journal at `path` of one daemon of `cluster`. Opens it, or creates it; raises JournalFault.
+    """The journal at `path` of a daemon, one `owner`'s: cluster, node, daemon. Opens it, or creates it; raises
+    JournalFault.
 
     `clock` (seconds) only measures saves. `sync` is fsync(2).
     """
 
     def __init__(
-        self, path: Path, cluster: str, clock: Callable[[], float], sync: Callable[[int], None] = os.fsync
+        self, path: Path, owner: Owner, clock: Callable[[], float], sync: Callable[[int], None] = os.fsync
     ) -> None:
         self.path = path
         self.saves = 0
@@ -70,6 +101,8 @@ class Journal:
         self.slowest_save = 0.0
         self._clock = clock
         self._ballast = path.with_name(path.name + ".ballast")
+        self._beside = -1
+        self._count = 0
         try:
             _sync_found(path, sync)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=0.0, cached_statements=16)
@@ -78,25 +111,36 @@ class Journal:
         except OSError as error:
             raise JournalFailed(f"{path}: {error}") from error
         try:
-            self._prepare(cluster)
-        except sqlite3.Error as error:
-            self._database.close()
-            raise _fault(error, path) from error
-        except JournalFault:
-            self._database.close()
-            raise
+            expected = self._expected()
+            self._prepare(owner, expected)
+            self._count_saves(expected)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._refused(_fault(error, path)) from error
+        except JournalFault as fault:
+            raise self._refused(fault) from None
         self.has_ballast = self._lay_ballast()
         """False: the disk has no room for it, which is worth a warning."""
+
+    def _refused(self, fault: JournalFault) -> JournalFault:
+        if isinstance(fault, JournalDamaged) and not isinstance(fault, JournalForeign):
+            _never_closed.append(self._database)
+        else:
+            self.close()
+        return fault
 
     def load(self) -> Records:
         """All records, in order of their keys. Raises JournalDamaged for a record that is not what was written."""
         records: Records = {}
         try:
+            for (problem,) in self._database.execute("PRAGMA integrity_check(1)"):
+                if problem != "ok":
+                    raise JournalDamaged(f"{self.path}: is damaged ({problem}): {HELP}")
             rows = self._database.execute("SELECT bucket, key, value, crc FROM records ORDER BY bucket, key")
             for bucket, key, value, crc in rows:
                 if not isinstance(value, bytes) or crc != _crc(bucket, key, value):
-                    raise JournalDamaged(f"{self.path}: the record {bucket}/{key} is damaged")
-                records.setdefault(bucket, {})[key] = value
+                    raise JournalDamaged(f"{self.path}: the record {bucket}/{key} is damaged: {HELP}")
+                if bucket:
+                    records.setdefault(bucket, {})[key] = value
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _fault(error, self.path) from error
         return records
@@ -112,6 +156,7 @@ class Journal:
             database.execute("BEGIN IMMEDIATE")
             for each in saves:
                 self._write(each)
+            self._write(Put(*_COUNT, b"%d" % (self._count + 1)))
             database.execute("COMMIT")
         except sqlite3.Error as error:
             fault = _fault(error, self.path)
@@ -119,6 +164,8 @@ class Journal:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
             raise fault from error
+        self._count += 1
+        self._write_beside()
         self.saves += 1
         self.last_save = self._clock() - started
         self.slowest_save = max(self.slowest_save, self.last_save)
@@ -134,6 +181,48 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+        if self._beside >= 0:
+            os.close(self._beside)
+            self._beside = -1
+
+    # ---- how many saves there are -----------------------------------------------------------------------------------
+
+    def _expected(self) -> int:
+        """How many were said to be there. Raises JournalFault."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        beside = self.path.with_name(self.path.name + ".count")
+        try:
+            self._beside = os.open(beside, flags, 0o600)
+            known = os.pread(self._beside, _BESIDE.size, 0)
+        except OSError as error:
+            raise JournalFailed(f"{beside}: {error.strerror}") from error
+        if not known.strip(b"\0"):  # it is new, or never came to the disk before a loss of power
+            return 0
+        expected, crc = _BESIDE.unpack(known) if len(known) == _BESIDE.size else (0, -1)
+        if crc != zlib.crc32(known[:8]):
+            raise JournalDamaged(f"{beside}: is damaged: {HELP}, and this file with it")
+        return int(expected)
+
+    def _count_saves(self, expected: int) -> None:
+        """Are all of them there that were said to be?"""
+        row = self._database.execute("SELECT value, crc FROM records WHERE bucket = ? AND key = ?", _COUNT).fetchone()
+        if row is not None and (not isinstance(row[0], bytes) or row[1] != _crc(*_COUNT, row[0])):
+            raise JournalDamaged(f"{self.path}: the count of its saves is damaged: {HELP}")
+        self._count = int(row[0]) if row is not None else 0
+        if expected > self._count:
+            raise self._lost(expected)
+        self._write_beside()
+
+    def _lost(self, expected: int) -> JournalDamaged:
+        lost = f"{expected - self._count} of {expected} saves are missing at its end"
+        return JournalDamaged(f"{self.path}: {lost} (was it cut off, or is it a copy?): {HELP}")
+
+    def _write_beside(self) -> None:
+        count = self._count.to_bytes(8, "little")
+        with suppress(OSError):  # of no full disk: its block is there since it was made. Behind is harmless
+            os.pwrite(self._beside, _BESIDE.pack(self._count, zlib.crc32(count)), 0)
+
+    # ---- small things -----------------------------------------------------------------------------------------------
 
     def _write(self, save: Save) -> None:
         if isinstance(save, Put):
@@ -150,7 +239,7 @@ class Journal:
                 values.append(bound)
         self._database.execute(f"DELETE FROM records WHERE {conditions}", values)
 
-    def _prepare(self, cluster: str) -> None:
+    def _prepare(self, owner: Owner, expected: int) -> None:
         database = self._database
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA synchronous = FULL")
@@ -160,35 +249,43 @@ class Journal:
         # Takes the lock before anything is read, so that a second process is told at once.
         database.execute("BEGIN IMMEDIATE")
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            self._create(cluster)
+            if expected:  # nothing of what is left of it may be overwritten
+                raise self._lost(expected)
+            self._create(owner)
             return
         found = {str(name): str(value) for name, value in database.execute("SELECT name, value FROM meta")}
         database.execute("COMMIT")
-        self._compare(found, cluster)
+        self._compare(found, owner)
 
-    def _create(self, cluster: str) -> None:
+    def _create(self, owner: Owner) -> None:
         database = self._database
         database.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         database.execute(
             "CREATE TABLE records (bucket TEXT, key, value BLOB, crc INTEGER, PRIMARY KEY (bucket, key)) WITHOUT ROWID"
         )
-        database.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(SCHEMA)), ("cluster", cluster)])
+        database.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(SCHEMA)), *owner._asdict().items()])
         database.execute("COMMIT")
         _sync_directory(self.path.parent)
 
-    def _compare(self, found: dict[str, str], cluster: str) -> None:
+    def _compare(self, found: dict[str, str], owner: Owner) -> None:
         schema = found.get("schema", "")
         if not schema.isdecimal():
             raise JournalDamaged(f"{self.path}: is no journal of truecl")
         if int(schema) > SCHEMA:
-            raise JournalDamaged(
+            raise JournalForeign(
                 f"{self.path}: was written by a newer release (format {schema}, this release knows {SCHEMA}): "
                 "install that release again"
             )
-        if found.get("cluster") != cluster:
-            raise JournalDamaged(
-                f"{self.path}: belongs to cluster {found.get('cluster')!r}, this node to {cluster!r}: move it away "
-                "if this node has really left that cluster"
+        if found.get("cluster") != owner.cluster:
+            raise JournalForeign(
+                f"{self.path}: belongs to cluster {found.get('cluster')!r}, this node to {owner.cluster!r}: move it "
+                "away if this node has really left that cluster"
+            )
+        whose = (found.get("node", ""), found.get("daemon", ""))
+        if whose != (owner.node, owner.daemon):
+            raise JournalForeign(
+                f"{self.path}: is that of {whose[1] or 'nobody'} on node {whose[0]!r}, not of {owner.daemon} on "
+                f"{owner.node!r} (was it copied?): put this node's own back, or {HELP}"
             )
 
     def _lay_ballast(self) -> bool:

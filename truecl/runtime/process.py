@@ -11,7 +11,7 @@ import pwd
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,16 +20,17 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from truecl import __version__
-from truecl.core.contract import EXIT_OUTDATED, Outdated
+from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED, Outdated
 from truecl.model.config import Configuration
 from truecl.model.ids import NETD, REQD, BootId, DaemonName, NodeName
 from truecl.runtime import locks, priority
 from truecl.runtime.clock import BootClock, Clock, Reactor, new_reactor
 from truecl.runtime.credentials import Credentials
-from truecl.runtime.host import EXIT_DEFECT, EXIT_JOURNAL
+from truecl.runtime.host import EXIT_DEFECT
 from truecl.runtime.journal import JournalFault
 from truecl.runtime.line import ParentLink
 from truecl.runtime.log import Log, LogFile, take_twisted, to_stderr
+from truecl.runtime.paths import Paths
 from truecl.wire.frame import brief
 
 EXIT_BUSY = 75
@@ -51,26 +52,6 @@ class CannotStart(Exception):
     def __init__(self, text: str, code: int = EXIT_CONFIG) -> None:
         super().__init__(text)
         self.code = code
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where everything is. Each can be moved by an environment variable, TRUECL_ETC and so on, for tests and labs."""
-
-    etc: Path = Path("/etc/truecl")
-    run: Path = Path("/run/truecl")
-    state: Path = Path("/var/lib/truecl")
-    log: Path = Path("/var/log/truecl")
-
-    @classmethod
-    def of_environment(cls, environment: Mapping[str, str]) -> "Paths":
-        default = cls()
-        return cls(
-            *(
-                Path(environment.get(f"TRUECL_{name.upper()}", getattr(default, name)))
-                for name in ("etc", "run", "state", "log")
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -315,14 +296,15 @@ def claim(path: Path, taken: str, patience: float, note: str = __version__) -> i
         raise CannotStart(f"{path}: {error.strerror}") from error
 
 
-def boot_id(run: Path) -> BootId:
-    """This start of the node: made by whoever asks first, the same until a reboot empties the run directory.
+def boot_id(run: Path, kernel: Path = Path("/proc/sys/kernel/random/boot_id")) -> BootId:
+    """This start of the node: made by whoever asks first, the same until a reboot.
 
-    Not the kernel's own, which nodes in namespaces share. Raises CannotStart.
+    Not the kernel's own, which nodes in namespaces share. But one that was made under another kernel is none: what a
+    run directory keeps that outlived its boot (a lease above all) would count again. Raises CannotStart.
     """
-    path = run / "boot_id"
     fresh = run / f".boot_id.{os.getpid()}"
     try:
+        path = run / f"boot_id.{kernel.read_text(encoding='ascii').strip()}"
         if not path.exists():
             fresh.write_text(os.urandom(8).hex(), encoding="utf-8")
             try:
@@ -333,7 +315,7 @@ def boot_id(run: Path) -> BootId:
                 fresh.unlink()
         return BootId(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotStart(f"{path}: {error}") from error
+        raise CannotStart(f"boot id in {run}: {error}") from error
 
 
 _LIBRARY = ctypes.CDLL(None, use_errno=True)

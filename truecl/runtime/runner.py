@@ -7,16 +7,29 @@ command leaves behind may hold them for ever.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from truecl.drivers import spawn
 from truecl.drivers.contract import OUTPUT_LIMIT, Loop, Result, StepFailed
 
 _HALF = OUTPUT_LIMIT // 2
+OWNER: ContextVar[Hashable] = ContextVar("OWNER", default=None)
+"""On whose behalf the running coroutine works, and everything that it awaits. (Twisted gives every coroutine that
+becomes a Deferred a context of its own.)"""
 STUCK = 1.0
 """Seconds after KILL until a process counts as stuck in the kernel."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A process that does not end."""
+
+    argv: tuple[str, ...]
+    owner: Hashable
 
 
 class ProcessRunner:
@@ -26,8 +39,13 @@ class ProcessRunner:
         self._loop = loop
         self._log = log
         self._grace = grace
-        self.stuck: dict[int, tuple[str, ...]] = {}
+        self.stuck: dict[int, Stuck] = {}
         """Processes that not even KILL has ended yet, by pid; reaped when they do end."""
+
+    def stuck_for(self, owner: Hashable) -> str:
+        """What is still at work on its behalf, although it was killed; '' when nothing is."""
+        names = [f"{each.argv[0]} ({pid})" for pid, each in self.stuck.items() if each.owner == owner]
+        return f"{', '.join(names)} does not end, not even killed; it waits for a device" if names else ""
 
     async def run(
         self,
@@ -62,7 +80,9 @@ class ProcessRunner:
             raise
         finally:
             os.close(source)
-        result, trouble = await self._finish(argv, child, captures, started, timeout)
+        # What is in a group of its own is that group's: `populated` says whether it is still there.
+        owner = OWNER.get() if cgroup is None else None
+        result, trouble = await self._finish(argv, child, captures, started, timeout, owner)
         if trouble:
             raise StepFailed(trouble)
         return result
@@ -71,7 +91,7 @@ class ProcessRunner:
         started = self._loop.now()
         captures = (_Capture(self._loop), _Capture(self._loop, connected=False))
         child = spawn.fork_call(function, captures[0].write_end)
-        result, _ = await self._finish((f"[{name}]",), child, captures, started, timeout)
+        result, _ = await self._finish((f"[{name}]",), child, captures, started, timeout, OWNER.get())
         if result.timed_out:
             raise TimeoutError(f"{name}: {result.ending()}")
         return spawn.answer(result.stdout)
@@ -83,6 +103,7 @@ class ProcessRunner:
         captures: "tuple[_Capture, ...]",
         started: float,
         timeout: float,
+        owner: Hashable,
     ) -> tuple[Result, str]:
         """Wait for the end, and then: buffers read, descriptors closed, child reaped, run logged."""
         for capture in captures:
@@ -104,7 +125,7 @@ class ProcessRunner:
                 trouble = child.reason()
                 child.close()
             else:
-                self._reap_later(argv, child)
+                self._reap_later(Stuck(argv, owner), child)
         result = Result(
             argv=argv,
             code=ending.code if ending else None,
@@ -124,8 +145,8 @@ class ProcessRunner:
         _signal_group(child, signal.SIGKILL)
         return ended or await self._loop.readable(child.pidfd, STUCK)
 
-    def _reap_later(self, argv: tuple[str, ...], child: spawn.Child) -> None:
-        self.stuck[child.pid] = argv
+    def _reap_later(self, stuck: Stuck, child: spawn.Child) -> None:
+        self.stuck[child.pid] = stuck
 
         def ended() -> None:
             cancel()

@@ -27,6 +27,7 @@ from truecl.runtime import locks
 from truecl.runtime.clock import Clock
 from truecl.runtime.line import ReqdLine
 from truecl.runtime.log import Log
+from truecl.runtime.paths import Paths
 from truecl.runtime.process import (
     BY_HAND,
     EXIT_BUSY,
@@ -35,7 +36,6 @@ from truecl.runtime.process import (
     Daemon,
     Edge,
     Loaded,
-    Paths,
     begin,
     claim,
     lock_of,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from truecl.model.ids import DaemonName
 from truecl.runtime.log import to_stderr
-from truecl.runtime.process import Account, CannotStart, Paths, begin
+from truecl.runtime.paths import Paths
+from truecl.runtime.process import Account, CannotStart, begin
 from truecl.service.warm import Files, entry
 
 

@@ -32,15 +32,21 @@ from truecl.model.actions import (
 )
 from truecl.model.step import Probe, StepKind
 from truecl.runtime.loop import TwistedLoop
+from truecl.runtime.runner import OWNER, ProcessRunner
 
 
 class Hands:
     """`host.Actions` of reqd. An action that outlives its time is cancelled, which ends its child processes; what it
-    left behind is for the next probe to say, so its result is UNKNOWN."""
+    left behind is for the next probe to say, so its result is UNKNOWN.
+
+    A tool that not even KILL ends (a mount that waits for a device) may still do its work. Until it is gone nobody can
+    say what becomes of its step: it is brought neither up nor down, and its probe says UNKNOWN.
+    """
 
     def __init__(
         self,
         drivers: dict[StepKind, Driver],
+        runner: ProcessRunner,
         groups: Groups,
         tools: Tools,
         fence: FenceDriver,
@@ -50,6 +56,7 @@ class Hands:
         leave: Callable[[], None],
     ) -> None:
         self._drivers = drivers
+        self._runner = runner
         self._groups = groups
         self._tools = tools
         self._fence = fence
@@ -103,6 +110,11 @@ class Hands:
 
     async def _step(self, action: StepUp | StepDown | StepProbe) -> StepResult:
         """The probe has the last word: up() and down() return when it said what was asked."""
+        step = (action.instance.app, action.step.name)
+        if stuck := self._runner.stuck_for(step):
+            return StepResult(Probe.UNKNOWN, stuck)
+        if not isinstance(action, StepProbe):
+            OWNER.set(step)
         began = self._loop.now()
         driver = self._drivers[action.step.kind]
         if isinstance(action, StepUp):

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from truecl.core.assemble import LOCAL_EDGES, build
-from truecl.core.contract import Event, Joined, Records, Save, Told
+from truecl.core.contract import EXIT_JOURNAL, Event, Joined, Records, Save, Told
 from truecl.core.raft import ForeignJournal
 from truecl.core.raft import JournalDamaged as LogDamaged
 from truecl.model.config import ClusterConfig, Configuration
 from truecl.model.ids import HBD, REQD, SYNCD, DaemonName
 from truecl.runtime.credentials import Credentials
-from truecl.runtime.host import EXIT_JOURNAL, Actions, Bus, Host, NoMesh
+from truecl.runtime.host import Actions, Bus, Host, NoMesh
 from truecl.runtime.host import Mesh as AnyMesh
-from truecl.runtime.journal import Journal, JournalFault
+from truecl.runtime.journal import Journal, JournalFault, Owner
 from truecl.runtime.local import LocalBus, LocalClient, LocalServer, Rights
 from truecl.runtime.mesh import AddressTaken, Mesh
 from truecl.runtime.process import CannotStart, Daemon
@@ -74,10 +74,11 @@ def configured(daemon: Daemon) -> tuple[Configuration, Credentials]:
 
 def open_journal(daemon: Daemon, cluster: str, durable: bool, volatile: bool) -> SplitJournal:
     """To be called as the user the daemon runs as. Raises CannotStart with the fault in operator's words."""
+    owner = Owner(cluster, daemon.node, daemon.name)
     try:
         return SplitJournal(
-            Journal(daemon.home() / "journal.db", cluster, daemon.clock.now) if durable else None,
-            Journal(daemon.paths.run / f"{daemon.name}.db", cluster, daemon.clock.now) if volatile else None,
+            Journal(daemon.home() / "journal.db", owner, daemon.clock.now) if durable else None,
+            Journal(daemon.paths.run / f"{daemon.name}.db", owner, daemon.clock.now) if volatile else None,
             daemon.log.error,
         )
     except JournalFault as fault:
@@ -107,7 +108,9 @@ class Joint:
         match event:
             case Told(who, View() as view) if who == HBD and self._mesh is not None:
                 for node in view.nodes:
-                    self._mesh.links(node.node, {link.name: link.up for link in node.links})
+                    self._mesh.links(
+                        node.node, {link.name: link.up for link in node.links}, node.boot if node.alive else None
+                    )
             case Told(who, NewConfiguration(configuration)) if who == SYNCD:
                 self.reconfigure(configuration)
             case Joined(who) if who == REQD:

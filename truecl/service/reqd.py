@@ -93,8 +93,8 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
-    return Hands(drivers, groups, tools, FenceDriver(runner, loop), watchdog, loop, lambda: _read(daemon.paths.etc),
-                 lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+    return Hands(drivers, runner, groups, tools, FenceDriver(runner, loop), watchdog, loop,
+                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 
 def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:

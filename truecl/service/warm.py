@@ -16,7 +16,8 @@ from truecl.runtime.clock import BootClock
 from truecl.runtime.credentials import BadCredentials, Credentials
 from truecl.runtime.files import APPS, Unreadable, gather
 from truecl.runtime.log import Log, to_stderr
-from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, Paths, open_log, prepare_directories
+from truecl.runtime.paths import Paths
+from truecl.runtime.process import Account, CannotStart, Daemon, Loaded, open_log, prepare_directories
 from truecl.runtime.tls import context_of
 from truecl.runtime.warm import WarmParent, alone
 

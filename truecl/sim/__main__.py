@@ -96,11 +96,14 @@ def _coverage(met: Counter[str], days: Counter[str]) -> None:
 
 
 def _hunt(jobs: int) -> int:
-    missed = 0
-    for mutant, result in zip(MUTANTS, hunted([each.name for each in MUTANTS], jobs), strict=True):
+    missed, tried = 0, [each for each in MUTANTS if not each.seen_by]
+    for mutant, result in zip(tried, hunted([each.name for each in tried], jobs), strict=True):
         missed += result is None
         caught = f"seed {result.seed}: {result.problem.splitlines()[0][:90]}" if result else "NOT CAUGHT"
-        _say(f"{mutant.breaks:12} {mutant.name:42} {caught} (of {mutant.budget})")
+        _say(f"{mutant.breaks:12} {mutant.name:50} {caught} (of {mutant.budget})")
+    for mutant in MUTANTS:
+        if mutant.seen_by:
+            _say(f"{mutant.breaks:12} {mutant.name:50} {mutant.seen_by}")
     return 1 if missed else 0
 
 

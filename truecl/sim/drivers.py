@@ -28,7 +28,6 @@ from truecl.model.actions import (
     KillGroup,
     Leave,
     Power,
-    ProgramDied,
     ReadConfiguration,
     StepDown,
     StepProbe,
@@ -38,11 +37,12 @@ from truecl.model.actions import (
 )
 from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
-from truecl.model.step import Instance, Probe, Step, StepKind
+from truecl.model.step import Instance, Probe, Step
 from truecl.sim.clerks import Clerks
 from truecl.sim.cluster import Violation
-from truecl.sim.kernel import Address, Kernel, Key, Stuck
+from truecl.sim.kernel import Address, Kernel, Key
 from truecl.sim.process import Process
+from truecl.sim.steps import Steps
 from truecl.sim.watchdog import Device
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class SimulatedDrivers:
         self._schedule = cluster.schedule
         self._witness = witness
         self._clerks = Clerks(cluster)
+        self._steps = Steps(cluster, witness, self._work, self._time)
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
         self._feeds: dict[NodeName, set[str]] = {}
@@ -169,13 +170,15 @@ class SimulatedDrivers:
             self._witness.starting(process.machine, action.instance, action.step)
         match action:
             case StepUp() | StepDown():
-                self._step(process, order.id, action)
+                if isinstance(action, StepUp):
+                    self._take_turns(process, process.decided)
+                self._steps.step(process, order.id, action)
             case StepProbe():
-                self._work(process, order.id, self._time(), lambda: self._probed(process, action))
+                self._work(process, order.id, self._time(), lambda: self._steps.probed(process, action))
             case KillGroup():
-                self._work(process, order.id, self._time(), lambda: self._kill_group(process, action.instance))
+                self._work(process, order.id, self._time(), lambda: self._steps.kill_group(process, action.instance))
             case FreezeGroup():
-                self._work(process, order.id, self._time(), lambda: self._freeze(process, action))
+                self._work(process, order.id, self._time(), lambda: self._steps.freeze(process, action))
             case EndTools():
                 self._work(process, order.id, self._time(), lambda: self._end_tools(process))
             case AskDevice():
@@ -231,45 +234,7 @@ class SimulatedDrivers:
         if work.process.alive:
             work.process.machine.done(work.process, number, result)
 
-    # ---- steps ------------------------------------------------------------------------------------------------------
-
-    def _step(self, process: Process, number: int, action: StepUp | StepDown) -> None:
-        faults, draw = self._cluster.faults, self._random.random
-        change = self._up if isinstance(action, StepUp) else self._down
-        up = process.decided if isinstance(action, StepUp) else None
-        if up is not None:
-            self._take_turns(process, up)
-        machine = process.machine
-        key = (action.instance.app, action.step.name)
-        if draw() < faults.driver_hangs:
-            effect = draw() < 0.5
-            self._cluster.met("driver hangs")
-            if draw() < 0.5:
-                self._cluster.met("tool stuck")
-                until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
-                stuck = Stuck(until, key, process)
-                machine.kernel.stuck.append(stuck)
-                self._schedule.at(stuck.until, self._unstick, machine, machine.boot, stuck, action, effect)
-                effect = False
-
-            def give_up() -> StepResult:
-                if effect:
-                    change(machine, action)
-                return StepResult(Probe.UNKNOWN, "gave no answer in time")
-
-            self._work(process, number, action.timeout, give_up, True, up)
-        elif draw() < faults.driver_fails:
-            effect = draw() < 0.3
-            self._cluster.met("driver fails")
-
-            def fail() -> StepResult:
-                if effect:
-                    change(machine, action)
-                return StepResult(self._truth(machine, key), "failed")
-
-            self._work(process, number, self._time(), fail, True, up)
-        else:
-            self._work(process, number, self._time(), lambda: change(machine, action), True, up)
+    # ---- turns and tools --------------------------------------------------------------------------------------------
 
     def _take_turns(self, process: Process, now: float) -> None:
         """No more steps are brought up at a time than reqd's limit, but for slow ones (truecl.core.turns)."""
@@ -287,95 +252,6 @@ class SimulatedDrivers:
         if any(each.process is not process for each in machine.kernel.stuck):
             return StepResult(Probe.UNKNOWN, "a tool of an earlier life does not end")
         return StepResult(Probe.INACTIVE)
-
-    def _unstick(self, machine: "Machine", boot: str, stuck: Stuck, action: StepUp | StepDown, effect: bool) -> None:
-        """The system call came back after all: what it was asked for happens now, or failed."""
-        if not machine.powered or machine.boot != boot:
-            return
-        machine.kernel.stuck = [each for each in machine.kernel.stuck if each is not stuck]
-        if effect:
-            (self._up if isinstance(action, StepUp) else self._down)(machine, action)
-
-    def _truth(self, machine: "Machine", key: Key) -> Probe:
-        if machine.kernel.blocked(key, self._schedule.now):
-            return Probe.UNKNOWN
-        return Probe.ACTIVE if key in machine.kernel.active else Probe.INACTIVE
-
-    def _up(self, machine: "Machine", action: Any) -> StepResult:
-        kernel, step = machine.kernel, action.step
-        key = (action.instance.app, step.name)
-        if kernel.blocked(key, self._schedule.now):
-            return StepResult(Probe.UNKNOWN, "an earlier tool is stuck")
-        if step.over is not None and not self._attached(machine, action.instance, step):
-            return StepResult(Probe.INACTIVE, "its device is not there")
-        if key not in kernel.active:
-            kernel.active[key] = action.instance.generation
-            self._witness.activated(machine, key, step)
-        kernel.active[key] = action.instance.generation
-        if step.kind is StepKind.PROGRAM:
-            kernel.watched.add(key)
-            rate = self._cluster.faults.program_dies
-            if rate > 0.0:
-                self._schedule.after(
-                    self._random.expovariate(rate), self._program_dies, machine, machine.boot, action.instance, step
-                )
-        return StepResult(Probe.ACTIVE)
-
-    def _attached(self, machine: "Machine", instance: Instance, step: Step) -> bool:
-        app = self._cluster.configuration.app(instance.app)
-        names = [volume.name for volume in app.volumes if volume.storage == step.over] if app is not None else []
-        return any((instance.app, f"volume {name}") in machine.kernel.active for name in names)
-
-    def _down(self, machine: "Machine", action: Any) -> StepResult:
-        kernel, step, app = machine.kernel, action.step, action.instance.app
-        key = (app, step.name)
-        if kernel.blocked(key, self._schedule.now):
-            return StepResult(Probe.UNKNOWN, "an earlier tool is stuck")
-        above = {StepKind.STORAGE: ("file system ", "program "), StepKind.FILESYSTEM: ("program ",)}.get(step.kind, ())
-        for other_app, name in kernel.active:
-            if other_app == app and name.startswith(above) and key in kernel.active:
-                return StepResult(Probe.ACTIVE, f"in use by {name}")
-        kernel.active.pop(key, None)
-        return StepResult(Probe.INACTIVE)
-
-    def _probed(self, process: Process, action: StepProbe) -> StepResult:
-        if self._random.random() < self._cluster.faults.probe_fails:
-            self._cluster.met("probe fails")
-            return StepResult(Probe.UNKNOWN, "the probe failed")
-        return StepResult(self._truth(process.machine, (action.instance.app, action.step.name)))
-
-    def _kill_group(self, process: Process, instance: Instance) -> StepResult:
-        kernel = process.machine.kernel
-        if self._random.random() < self._cluster.faults.driver_fails:
-            return StepResult(Probe.ACTIVE, "a task does not end")
-        for key in [each for each in kernel.active if each[0] == instance.app and each[1].startswith("program ")]:
-            if kernel.blocked(key, self._schedule.now):
-                return StepResult(Probe.UNKNOWN, "a task does not end")
-            del kernel.active[key]
-        kernel.frozen.discard(instance.app)
-        return StepResult(Probe.INACTIVE)
-
-    def _freeze(self, process: Process, action: FreezeGroup) -> StepResult:
-        kernel, app = process.machine.kernel, action.instance.app
-        if self._random.random() < self._cluster.faults.driver_fails:
-            return StepResult(Probe.UNKNOWN, "a task waits for a device")
-        if action.frozen:
-            kernel.frozen.add(app)
-            return StepResult(Probe.INACTIVE)
-        kernel.frozen.discard(app)
-        return StepResult(Probe.ACTIVE)
-
-    def _program_dies(self, machine: "Machine", boot: str, instance: Instance, step: Step) -> None:
-        key = (instance.app, step.name)
-        kernel = machine.kernel
-        if not machine.powered or machine.boot != boot or kernel.active.get(key) != instance.generation:
-            return
-        if self._cluster.faults.program_dies == 0.0:
-            return
-        self._cluster.met("program dies")
-        del kernel.active[key]
-        if key in kernel.watched:
-            machine.noted(REQD, ProgramDied(instance, step.name, "killed by signal 11"))
 
     # ---- the watchdog -----------------------------------------------------------------------------------------------
 

@@ -83,19 +83,20 @@ class Growth:
         others = [name for name in cluster.names if name not in (node, *cluster.outside)]
         machine = cluster.machines[cluster.random.choice(others)]
         self._number += 1
-        who = f"command-node-{self._number}"
+        number, who = self._number, f"command-node-{self._number}"
         request = Request(f"{machine.name}-node-{self._number}", verb, AppName(""), node, "operator")
 
         def read(message: Any) -> None:
-            if isinstance(message, Reply) and message.code is not None and self._wish == (verb, node):
+            if isinstance(message, Reply) and message.code is not None and self._number == number:
                 cluster.schedule.after(0.0, machine.hang_up, who)
-                self._answered(message.code)
+                if self._wish == (verb, node):
+                    self._answered(message.code)
 
         machine.command(who, CLUSTERD, request, read)
-        cluster.schedule.after(AGAIN, self._again, machine, who)
+        cluster.schedule.after(AGAIN, self._again, machine, who, self._number)
 
-    def _again(self, machine: "Machine", who: str) -> None:
-        if self._wish is not None:
+    def _again(self, machine: "Machine", who: str, number: int) -> None:
+        if self._wish is not None and number == self._number:
             machine.hang_up(who)
             self._ask()
 
@@ -103,8 +104,8 @@ class Growth:
         assert self._wish is not None, "asked only while there is one"
         verb, node = self._wish
         self._cluster.met(f"lha_node {verb}: {code}")
-        if verb == "add" and code:
-            return  # it is in the configuration: again
+        if code == 4 or (verb == "add" and code):
+            return  # it goes on, or has to: what was written into the configuration is to become true
         self._wish = None
         if verb == "remove" and not code:
             cluster = self._cluster
@@ -154,11 +155,12 @@ class Reshapes:
                 raise Violation(f"{node} is made a voter, has {self._last(node)} and lacks {tenure._committed}")
 
     def _committed(self, name: NodeName, raft: Raft) -> None:
-        """A majority of the voters by the latest appended membership has it on disk."""
+        """A majority of the voters by the latest appended membership has it on disk; the leader itself before anything
+        of this leaves it."""
         log = raft.log
         membership = log._memberships[-1][1] if log._memberships else log.snapshot.membership
         needed = [voter for voter in membership.voters if voter != membership.excluded]
-        have = [node for node in needed if self._has(node, log.commit, log.term_at(log.commit))]
+        have = [node for node in needed if node == name or self._has(node, log.commit, log.term_at(log.commit))]
         if 2 * len(have) <= len(needed):
             raise Violation(f"S3: {name} commits {log.commit}, which only {have} of {needed} have")
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from truecl.core.contract import Core, Done, Event, Output, Save, Woke
 from truecl.model.ids import DaemonName
 from truecl.sim.journal import RUN, Journal
+from truecl.sim.schedule import Runaway
 
 if TYPE_CHECKING:
     from truecl.sim.machine import Machine
 
 _LATE = 1e-6
 """Seconds by which every timer is late, so that rounding never makes one early for ever."""
+_SPINS, _SPIN_TIME = 300, 1e-4
+"""So many timers in a row, none of them later than this after the one before: a daemon that burns its processor."""
 STAGES = ("save", "send", "do", "tell")
 _INBOX = 4096
 """What sockets buffer while a daemon does not read; more is lost, as a peer's bounded queue loses it."""
@@ -41,6 +44,8 @@ class Process:
 
     __slots__ = (
         "_careless",
+        "_rung",
+        "_spins",
         "_order",
         "_timer",
         "_wake",
@@ -67,6 +72,7 @@ class Process:
         self.saving: tuple[Save, ...] = ()
         self.decided = 0.0
         """True time of the latest event that it took: what it asks for may come later, when it has saved."""
+        self._spins, self._rung = 0, 0.0
         self._order = variant.order
         self._careless = variant.careless
         self._wake: float | None = None
@@ -203,6 +209,10 @@ class Process:
         self._timer = None
         wake = self._wake
         machine = self.machine
+        self._spins = self._spins + 1 if machine.schedule.now - self._rung < _SPIN_TIME else 0
+        self._rung = machine.schedule.now
+        if self._spins > _SPINS:
+            raise Runaway(f"{self} wakes itself without end")
         if wake is None or machine.suspended is not None:
             return
         if machine.clock() < wake:

@@ -44,6 +44,8 @@ _CORES_RAISE = (
 )  # fmt: skip
 STAYS = "it stays there"
 """In the master's word on an application of a node on standby that no other node will do for."""
+RESUME = "is on standby (lha_node resume"
+"""In its word on one that failed on all others, or waits for them."""
 FINAL = "FAILED on every node"
 """Begins the master's word on an application that no time will mend."""
 
@@ -125,7 +127,8 @@ class Liveness:
             return f"wanted stopped, granted {state.grant}, on {where}" if state.grant or where else ""
         if state.grant is None:
             in_use = [node for node in app.nodes if node not in ledger.standby]
-            final = notes.get(app.name, "").startswith(FINAL) or not in_use
+            note = notes.get(app.name, "")
+            final = note.startswith(FINAL) or RESUME in note or not in_use
             return "" if final else f"wanted, runs nowhere: {state}"
         standby = ledger.standby.get(state.grant.node)
         if standby is not None and not standby.keep and STAYS not in notes.get(app.name, ""):

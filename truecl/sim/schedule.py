@@ -4,6 +4,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
+MOMENT = 10_000
+"""Calls at the same time: more than any world has."""
+
 
 class Schedule:
     """Calls things at their simulated time. `now` is seconds of true time, which no node can read."""
@@ -36,12 +39,16 @@ class Schedule:
         call(*arguments)
         return True
 
-    def run(self, until: float, limit: int = 2_000_000, stop: Callable[[], bool] | None = None) -> bool:
-        """Call everything up to true time `until`. True: `stop` said so before. Raises Runaway after `limit` calls."""
+    def run(self, until: float, limit: int = 300_000, stop: Callable[[], bool] | None = None) -> bool:
+        """Call everything up to true time `until`. True: `stop` said so before. Raises Runaway after `limit` calls, or
+        `MOMENT` of them while time stands still."""
         heap = self._heap
-        left = limit
+        left, moment = limit, MOMENT
         while heap and heap[0][0] <= until:
             when, _, call, arguments = heappop(heap)
+            moment = MOMENT if when > self.now else moment - 1
+            if moment <= 0:
+                raise Runaway(f"{MOMENT} events at {when:.3f} s: something wakes for what is over")
             self.now = when
             self.count += 1
             call(*arguments)

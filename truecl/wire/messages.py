@@ -207,6 +207,8 @@ class NodeView(msgspec.Struct, frozen=True, array_like=True):
     """It said goodbye."""
     heard: float = 0.0
     """Of one that fell silent: when the last of it came in, by this node's clock; 0 otherwise."""
+    twin: bool = False
+    """A second machine says that it is this node. It is not listened to."""
 
 
 class View(Message, frozen=True):
@@ -268,8 +270,9 @@ class AddressState(Message, frozen=True):
     interface: str = ""
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
-    retrying: bool = False
-    """Not held, but netd tries to configure it again: no answer to a ReleaseAddress that is on its way."""
+    refused: bool = False
+    """It could not be held, or not yet again, and the kernel may have it all the same: no answer to a ReleaseAddress
+    that is on its way."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------

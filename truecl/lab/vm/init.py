@@ -18,7 +18,9 @@ from truecl.lab.vm import root  # noqa: E402
 
 CGROUPS = "/sys/fs/cgroup"
 SOFTDOG = "watchdog1"
+"""What its module makes beside a watchdog that was there first."""
 SERIAL = "/dev/ttyS0"
+"""Of which `truecl.lab.vm.machine` has the other end."""
 
 
 def main() -> None:
@@ -37,16 +39,10 @@ def main() -> None:
     os.unlink("/dev/watchdog")
     os.symlink(SOFTDOG, "/dev/watchdog")
     init.set_network()
-    batch(boot["inside"])
+    subprocess.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in boot["inside"]), text=True, check=True)
     start_agent(boot)
     serial = os.open(SERIAL, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     init.run(boot["service"], boot["environment"], lambda: announce(serial))
-
-
-def batch(lines: list[str], *prefix: str) -> None:
-    """Feed iproute2."""
-    text = "".join(f"{line}\n" for line in lines)
-    subprocess.run([*prefix, "ip", "-batch", "-"], input=text, text=True, check=True)
 
 
 def start_agent(boot: dict[str, object]) -> None:
@@ -54,17 +50,8 @@ def start_agent(boot: dict[str, object]) -> None:
     ready, said = os.pipe()
     os.set_inheritable(said, True)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent.py")
-    argv = [
-        sys.executable,
-        "-I",
-        "-S",
-        script,
-        str(said),
-        str(boot["interface"]),
-        str(boot["inner"]),
-        str(boot["outer"]),
-    ]
-    os.posix_spawn(argv[0], argv, os.environ)
+    link = [str(boot[word]) for word in ("interface", "inner", "outer")]
+    os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", script, str(said), *link], os.environ)
     os.close(said)
     if os.read(ready, 16) != b"ready":
         raise SystemExit("the agent did not start")

@@ -155,10 +155,12 @@ class Kernels:
     def resume(self, node: LabNode) -> None:
         cgroups.thaw(self._group(node))
         marked = Path(self._paths.paused_file(node.name))
-        if marked.exists():
-            if cgroups.event(self._group(node), "populated"):
-                self._done(node, FREEZE.format(0), PAUSE_TIMEOUT)
-            marked.unlink(missing_ok=True)
+        if not marked.exists():
+            return
+        on = cgroups.event(self._group(node), "populated")
+        if on and not self._done(node, FREEZE.format(0), PAUSE_TIMEOUT):
+            raise LabError(f"{node.name} does not run on; lha_lab kill {node.name} ends it")
+        marked.unlink(missing_ok=True)
 
     def paused(self, node: LabNode) -> bool:
         return cgroups.frozen(self._group(node)) or Path(self._paths.paused_file(node.name)).exists()

@@ -4,12 +4,27 @@ A mutant is another host (`Variant`), or another function that builds the cores:
 overridden in a subclass, in the module here that is named after the core. The cores know nothing of either.
 """
 
-from truecl.sim.mutants import clusterd, host, instance, lease, ledger, levels, lockd, netd, pair, raft, reqd, watchdog
+from truecl.sim.mutants import (
+    clusterd,
+    host,
+    instance,
+    lease,
+    ledger,
+    levels,
+    lockd,
+    membership,
+    netd,
+    pair,
+    raft,
+    reqd,
+    watchdog,
+)
 
 MUTANTS = (
     *host.MUTANTS,
     *raft.MUTANTS,
     *pair.MUTANTS,
+    *membership.MUTANTS,
     *lockd.MUTANTS,
     *ledger.MUTANTS,
     *levels.MUTANTS,

@@ -54,6 +54,8 @@ class Mutant:
     """Seconds."""
     budget: int = 24
     """Seeds, from 0 on, within which it must be caught."""
+    seen_by: str = ""
+    """The test that sees it, where no budget of seeds does."""
 
 
 def instead(daemon: DaemonName, build: Callable[..., Core], others: Assemble = production) -> Assemble:

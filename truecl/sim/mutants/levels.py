@@ -41,7 +41,7 @@ class ForgetsTheSilent(Lockd):
 
 
 MUTANTS = (
-    Mutant("raise the log's level too early", "docs/upgrade.md", assemble=mixed(RaisesTooEarly)),
+    Mutant("raise the log's level too early", "docs/upgrade.md", assemble=mixed(RaisesTooEarly), adjust=faults.gaps),
     Mutant("raise the log's level past a silent member", "docs/upgrade.md", assemble=mixed(ForgetsTheSilent),
            adjust=faults.gaps),
 )  # fmt: skip

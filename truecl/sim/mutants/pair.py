@@ -155,22 +155,28 @@ def with_log(log: type[Log]) -> Assemble:
     return changed(lambda core: setattr(core.raft.log, "__class__", log))
 
 
-def _mutant(name: str, assemble: Assemble) -> Mutant:
-    return Mutant(name, "SAFETY.md 1", assemble=assemble, adjust=faults.duels, nodes=2)
+SEARCH, DUEL, PAIR = "tests/model/test_two_nodes.py", "tests/core/test_duel.py", "tests/core/test_pair.py"
+"""What it takes for both to go on alone is a dozen events in one order: the search finds that sooner than a seed."""
+
+
+def _mutant(name: str, assemble: Assemble, seen_by: str = "") -> Mutant:
+    return Mutant(
+        name, "SAFETY.md 1", assemble=assemble, adjust=faults.duels, nodes=2, bad_day=40.0, seen_by=seen_by
+    )  # fmt: skip
 
 
 MUTANTS = (
     _mutant("exclude without being current", with_pair(NeedsNoCurrency)),
-    _mutant("take letters to an earlier life for one's own", with_pair(ReadsOldLetters)),
-    _mutant("take the operator's word without being current", with_pair(BelievesAnyWord)),
-    _mutant("exclude on any fence", with_duel(BelievesAnyFence)),
-    _mutant("exclude on a word that was overtaken", with_pair(NeverVoids)),
-    _mutant("stand and fence while leaving", with_raft(LeavingLeads)),
     _mutant("exclude in the same term", with_raft(ExcludesInTheSameTerm)),
     _mutant("start alone without the entry", with_raft(StartsAlone)),
-    _mutant("heed the excluded", with_raft(HeedsTheExcluded)),
-    _mutant("include before it has caught up", with_raft(IncludesTooEarly)),
     _mutant("need the included once that is committed", with_log(InForceOnceCommitted)),
-    _mutant("let go at once", with_raft(LetsGoAtOnce)),
-    _mutant("vote only as a voter", with_raft(VotesOnlyAsAVoter)),
+    _mutant("take letters to an earlier life for one's own", with_pair(ReadsOldLetters), SEARCH),
+    _mutant("exclude on a word that was overtaken", with_pair(NeverVoids), SEARCH),
+    _mutant("include before it has caught up", with_raft(IncludesTooEarly), SEARCH),
+    _mutant("stand and fence while leaving", with_raft(LeavingLeads), SEARCH),
+    _mutant("let go at once", with_raft(LetsGoAtOnce), SEARCH),
+    _mutant("exclude on any fence", with_duel(BelievesAnyFence), DUEL),
+    _mutant("take the operator's word without being current", with_pair(BelievesAnyWord), PAIR),
+    _mutant("heed the excluded", with_raft(HeedsTheExcluded), PAIR),
+    _mutant("vote only as a voter", with_raft(VotesOnlyAsAVoter), PAIR),
 )
