@@ -176,6 +176,17 @@ def test_link_up_dials_without_waiting_for_the_back_off(cluster: Cluster) -> Non
     assert time.monotonic() - started < 1.0
 
 
+def test_a_second_machine_of_a_name_is_refused_while_the_first_is_alive(cluster: Cluster) -> None:
+    a = cluster.node(A)
+    a.mesh.links(B, {ONE: True, TWO: True}, BootId("of the living one"))
+    b = cluster.node(B)
+    b.mesh.send(A, Note(1))
+    cluster.until(lambda: a.logged("another machine of that name"))
+    assert a.messages == [] and a.events == []
+    a.mesh.links(B, {ONE: True, TWO: True}, None)
+    cluster.until(lambda: a.messages == [1])
+
+
 def test_what_waits_is_bounded_and_the_oldest_goes(cluster: Cluster) -> None:
     a = cluster.node(A)
     for number in range(MAX_QUEUED + 5):
