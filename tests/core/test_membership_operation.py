@@ -160,6 +160,8 @@ def test_nothing_is_asked_while_a_change_is_not_committed() -> None:
     made, work = situation((N1, N2, N3)), operation("add", N4)
     made.members = replace(made.members, settled=False)
     assert work.step(made) is None
+    made.members = Members(Membership((N1, N2), (), None, False, N2), True)
+    assert work.step(made) is None
 
 
 def test_what_the_log_refuses_again_and_again_ends_it() -> None:

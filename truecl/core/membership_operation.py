@@ -96,7 +96,7 @@ class MembershipOperation:
         if now >= self.began + LONGEST:
             self.end(4, f"{self.node} did not come; the same command goes on with it")
             return None
-        if not situation.members.settled:
+        if not situation.members.settled or situation.members.membership.leaving is not None:
             return None
         act = self._add(situation) if self.request.verb == "add" else self._remove(situation)
         if isinstance(act, Membership):

@@ -6,7 +6,8 @@ from truecl.sim.mutants.build import Mutant
 from truecl.sim.process import Variant
 
 MUTANTS = (
-    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=faults.gaps),
+    Mutant("send before save", "DESIGN.md 5", Variant(order=("send", "save", "do", "tell")), adjust=faults.gaps,
+           seen_by="tests/sim/test_host.py"),
     Mutant("do before save", "DESIGN.md 5", Variant(order=("do", "save", "send", "tell")), adjust=faults.gaps),
     Mutant("skip fsync", "DESIGN.md 5", Variant(journal=UnsyncedJournal, flush=5.0)),
     Mutant("believe a journal that is not synced", "DESIGN.md 5", Variant(journal=BelievingJournal),

@@ -54,7 +54,11 @@ MUTANTS = (
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=with_machine(Trusting), adjust=faults.failing),
     Mutant("close before a start has ended", "SAFETY.md 4", assemble=with_machine(Impatient), adjust=faults.failing),
     Mutant(
-        "begin beside the tools of an earlier life", "SAFETY.md 4", assemble=with_machine(Hasty), adjust=faults.restarts
+        "begin beside the tools of an earlier life",
+        "SAFETY.md 4",
+        assemble=with_machine(Hasty),
+        adjust=faults.restarts,
+        seen_by="tests/core/test_reqd_restart.py",
     ),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=with_machine(Lazy)),
 )

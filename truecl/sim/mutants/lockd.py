@@ -63,9 +63,9 @@ MUTANTS = (
     Mutant("count a lease from its first answer", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsTheFirstAnswer)),
            adjust=faults.unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 3", assemble=with_lockd(with_leases(ForgetsMargins)),
-           adjust=faults.unfenced),
+           adjust=faults.unfenced, nodes=3, budget=60),
     Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(OneTimeout)),
            adjust=faults.watched, nodes=3, bad_day=30.0),
     Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(TwoTimeouts)),
-           adjust=faults.watched, nodes=3, bad_day=30.0, budget=60),
+           adjust=faults.watched, nodes=3, bad_day=30.0, seen_by="tests/model/test_watchdog.py"),
 )  # fmt: skip

@@ -112,7 +112,8 @@ def with_raft(raft: type[Raft]) -> Assemble:
 
 MUTANTS = (
     Mutant("vote twice in a term", "SAFETY.md 1", assemble=with_raft(VotesTwice), adjust=faults.elections),
-    Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections,
+           nodes=3, budget=60),
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
     Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),
@@ -120,10 +121,13 @@ MUTANTS = (
     Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=with_raft(ForgetsOthersLeases),
            adjust=faults.unfenced),
     Mutant("forget acknowledged leases at a restart", "SAFETY.md 2", assemble=with_raft(ForgetsAtRestart),
-           adjust=faults.crossed),
+           adjust=faults.crossed,
+           nodes=3),
     Mutant("forget acknowledged leases in a new term", "SAFETY.md 2", assemble=with_raft(ForgetsInANewTerm),
            adjust=faults.unfenced),
-    Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced),
+    Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced,
+           seen_by="tests/core/raft/test_raft.py"),
     Mutant("take the earliest acknowledgement", "SAFETY.md 2", assemble=with_raft(TakesTheEarliest),
-           adjust=faults.unfenced),
+           adjust=faults.unfenced,
+           nodes=3),
 )  # fmt: skip
