@@ -1,8 +1,9 @@
 """A real reactor, loop and runner, for tests that let drivers loose on the machine itself."""
 
-import os
 import time
 from collections.abc import Callable, Coroutine
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -43,9 +44,29 @@ class RealHost:
 
 
 def no_children() -> bool:
-    """Also no zombie."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
+    """Also no zombie. What `multiprocessing` keeps for the life of this process, once it was used, is none of ours."""
+    kept = resource_tracker._resource_tracker._pid
+    tasks = [task / "children" for task in Path("/proc/self/task").iterdir()]
+    return {int(pid) for task in tasks for pid in task.read_text().split()} <= {kept}
+
+
+class Witness:
+    """Does again and again, in a process of its own, what another one is to have stopped doing: so a test need not wait
+    for some time to see that it does not."""
+
+    def __init__(self, host: RealHost, directory: Path) -> None:
+        self._host, self._count = host, directory / "witness"
+        script = f"while :; do echo >> {self._count}; sleep 0.001; done"
+        self.stop = host.loop.launch("witness", self._run(script))
+        self.beats(1)
+
+    async def _run(self, script: str) -> None:
+        await self._host.runner.run(("/bin/sh", "-c", script), timeout=60)
+
+    def beats(self, count: int) -> None:
+        """Until it did so as often again."""
+        until = self._seen() + count
+        self._host.until(lambda: self._seen() >= until)
+
+    def _seen(self) -> int:
+        return self._count.stat().st_size if self._count.exists() else 0

@@ -11,7 +11,7 @@ from truecl.cli.table import table
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Ledger
 from truecl.model.standing import StepStatus
-from truecl.wire.messages import Refused, Status
+from truecl.wire.messages import Part, Refused, Status
 
 STEPS = (
     StepStatus("volume data", "storage", "active", {"device": "/dev/loop3", "size": "134217728", "type": "file"}),
@@ -154,6 +154,8 @@ def test_unknown_names_get_a_suggestion(arguments: list[str], text: str, capsys:
     [
         (Told(), 3, "the truecl service does not run on this node: systemctl start truecl"),
         (Told(reqd=[[]]), 3, "no cluster on this node: lha_form forms it, or takes this node in"),
+        (Told(reqd=[[Part(False, False)]]), 3, "no cluster on this node: lha_form forms it"),
+        (Told(reqd=[[Part(False, True)]]), 3, "this node was removed from the cluster; 'lha_node add'"),
         (Told(statd=[[SILENT]]), 4, "did not answer"),
         (Told(statd=[[Refused("too many lha_stat at once on this node; try again")]]), 1, "too many lha_stat"),
     ],

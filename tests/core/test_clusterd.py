@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from truecl.core import ledger as ledgers
-from truecl.core.clusterd import Clusterd
+from truecl.core.clusterd import BEHIND, Clusterd
 from truecl.core.contract import Joined, Left, Output, Received, Told, Woke
 from truecl.core.desk import PASS_AGAIN
 from truecl.core.ledger import MAX_TIMINGS, lease_timing
@@ -35,6 +35,7 @@ from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import (
     Applied,
     FenceResult,
+    Follow,
     Leadership,
     NewConfiguration,
     Nodes,
@@ -556,3 +557,40 @@ def test_a_further_timing_waits_while_too_many_others_may_still_be_counted_with(
     master.write(SettleTiming(master.ledger.configured))
     master.feed(Told(LOCKD, Applied(master.ledger)))
     assert [type(each) for each in master.commit()] == [Configure]
+
+
+# ---- a node that is behind ------------------------------------------------------------------------------------------
+
+
+def version(digest: str) -> Configuration:
+    return replace(CONFIGURATION, digest=digest)
+
+
+def test_a_master_that_is_behind_follows_and_leads_nobody_back() -> None:
+    master = Master(*RECORDED)
+    for digest in ("v2", "v1"):
+        master.feed(Told(SYNCD, NewConfiguration(version(digest))))
+        master.commit()
+        if digest == "v2":
+            assert master.ledger.digest == "v2"
+            master.write(Configure("v3", lease_timing(CONFIGURATION.cluster.timing)))
+            master.feed(Told(LOCKD, Applied(master.ledger)))
+    assert master.ledger.digest == "v1", "what the log does not know is news"
+    master.feed(Told(SYNCD, NewConfiguration(version("v2"))))
+    assert master.commit() == []
+    master.wait(BEHIND - 0.5)
+    assert master.told(SYNCD, Follow) == []
+    master.wait(1.0)
+    assert master.told(SYNCD, Follow) == [Follow("v1")]
+
+
+def test_an_older_version_that_an_operator_brings_back_is_in_force() -> None:
+    master = Master(*RECORDED)
+    master.feed(Told(SYNCD, NewConfiguration(version("v2"))))
+    master.commit()
+    old = CONFIGURATION.digest
+    master.feed(Told(SYNCD, NewConfiguration(CONFIGURATION)))
+    assert master.commit() == []
+    master.command(Request("op1", "configure", AppName(""), digest=old))
+    master.commit()
+    assert master.ledger.digest == old

@@ -19,9 +19,9 @@ from truecl.core.detector import (
     peers_of,
     step,
 )
-from truecl.model.config import Timing
-from truecl.model.ids import BootId, LinkName, NodeName
-from truecl.wire.messages import Goodbye, Heartbeat, Refused, Subscribe, View
+from truecl.model.config import Configuration, Timing
+from truecl.model.ids import SYNCD, BootId, LinkName, NodeName
+from truecl.wire.messages import Goodbye, Heartbeat, NewConfiguration, Refused, Subscribe, View
 
 A, B = LinkName("A"), LinkName("B")
 OTHER = NodeName("b")
@@ -189,28 +189,53 @@ def test_a_slow_link_is_not_judged_by_the_sequence_of_a_fast_one() -> None:
     assert alone.up == "AB"
 
 
-def test_a_new_boot_is_shown_at_once_and_the_old_one_never_again() -> None:
+def speaks(alone: Alone, seconds: float, *boots: str, first: int = 10) -> int:
+    """These boots of the other node are heard ten times a second. Returns the next sequence number."""
+    end = alone.now + seconds
+    while alone.now < end - 1e-9:
+        alone.until(min(end, alone.now + 0.1))
+        for boot in boots:
+            alone.feed(beat(first, boot=BootId(boot)))
+        first += 1
+    return first
+
+
+def test_a_new_boot_is_shown_when_the_old_one_is_silent_and_the_old_one_never_again() -> None:
+    """Without a verdict: it rebooted, quicker than its silence was noticed."""
     alone = Alone()
     alone.feed(beat(9))
-    alone.feed(beat(1, hears=False, boot=BootId("b2")))
-    assert (alone.view.nodes[0].boot, alone.alive) == ("b2", False)
-    alone.feed(beat(2, boot=BootId("b2")), beat(10))
-    assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
+    alone.until(alone.now + 0.1)
+    deaths = alone.deaths
+    speaks(alone, 0.4, "b2")
+    assert (alone.view.nodes[0].boot, alone.alive, alone.view.nodes[0].twin) == ("b2", True, False)
+    assert alone.deaths == deaths + 1, "of the old boot"
+    alone.feed(beat(900))
+    assert alone.view.nodes[0].boot == "b2"
 
 
 def test_a_late_datagram_of_an_old_boot_does_not_silence_the_living_one() -> None:
-    """To an hbd without history the older boot looks like the newer one, until only the other goes on."""
     alone = Alone()
     alone.feed(beat(5, boot=BootId("b2")), beat(900, boot=BootId("b1")))
-    assert alone.view.nodes[0].boot == "b1"
-    alone.feed(beat(6, boot=BootId("b2")))
-    assert alone.view.nodes[0].boot == "b1"
-    alone.until(alone.now + 1.0)
-    assert not alone.alive
-    alone.feed(beat(5, boot=BootId("b2")))
-    assert not alone.alive, "that one was seen already"
-    alone.feed(beat(9, boot=BootId("b2")))
     assert (alone.view.nodes[0].boot, alone.alive) == ("b2", True)
+
+
+def test_an_hbd_without_history_comes_from_an_old_boot_to_the_living_one() -> None:
+    """To it the older boot is the first, until only the other goes on."""
+    alone = Alone()
+    alone.feed(beat(900, boot=BootId("b1")))
+    speaks(alone, 0.5, "b2")
+    assert (alone.view.nodes[0].boot, alone.alive, alone.view.nodes[0].twin) == ("b2", True, False)
+
+
+def test_of_two_machines_of_one_name_the_first_goes_on_and_the_second_is_named_and_not_heard() -> None:
+    alone = Alone()
+    alone.feed(beat(9))
+    following = speaks(alone, 1.0, BOOT, "copy")
+    assert (alone.view.nodes[0].boot, alone.alive, alone.view.nodes[0].twin) == (BOOT, True, True)
+    following = speaks(alone, 4.0, BOOT, first=following)
+    assert not alone.view.nodes[0].twin, "it was taken off the network"
+    speaks(alone, 1.0, BOOT, "copy", first=following)
+    assert alone.view.nodes[0].twin
 
 
 def test_a_restarted_hbd_is_heard_within_its_boot() -> None:
@@ -560,3 +585,38 @@ def test_a_verdict_says_when_the_node_was_last_heard_and_no_other_time() -> None
     alone.feed(beat(3, hears=False))  # a one-way cut: it is heard again, and the verdict stays what it was
     alone.feed(Received(NodeName("c"), Heartbeat(A, BootId("c1"), 1, True)))
     assert [(node.alive, node.heard) for node in alone.view.nodes] == [(False, 50.1), (True, 0.0)]
+
+
+# ---- another configuration ------------------------------------------------------------------------------------------
+
+
+def reconfigured(names: str) -> Told:
+    return Told(SYNCD, NewConfiguration(Configuration(cluster=cluster(names, "AB"))))
+
+
+def test_a_node_that_comes_is_greeted_and_what_is_known_of_the_others_stays() -> None:
+    alone = Alone()
+    alone.feed(beat(1), beat(2, link=B))
+    alone.until(50.4)
+    alone.feed(beat(3), beat(4, link=B))
+    assert alone.alive
+    alone.feed(reconfigured("abc"))
+    assert [send.node for send in alone.last.send] == ["c", "c"]
+    assert [(node.node, node.alive) for node in alone.view.nodes] == [("b", True), ("c", False)]
+
+
+def test_a_node_that_goes_is_heard_no_more() -> None:
+    alone = Alone("abc")
+    alone.feed(reconfigured("ac"))
+    faults = alone.core.faults
+    alone.feed(beat(1))
+    assert alone.core.faults == faults + 1
+    alone.until(50.4)
+    assert [node.node for node in alone.view.nodes] == ["c"]
+
+
+def test_a_configuration_without_this_node_changes_nothing() -> None:
+    alone = Alone("abc")
+    alone.feed(reconfigured("bc"))
+    alone.until(50.4)
+    assert [node.node for node in alone.view.nodes] == ["b", "c"]

@@ -212,3 +212,20 @@ def test_one_at_a_time() -> None:
     operator.form.begin("command-2", Dissolve(), operator.now)
     operator.look()
     assert ("command-2", Reply("", code=1)) in operator.told and operator.code is None
+
+
+def test_nodes_come_and_go_by_lha_node_while_the_cluster_runs() -> None:
+    operator = Operator()
+    operator.lead()
+    operator.ask(Form(sync=True))
+    more = configuration(4)
+    operator.form.configuration_read(operator.reading, ConfigurationRead(more), operator.now)
+    operator.look()
+    assert operator.code == 1
+    assert any("in n4: while it runs" in each.progress.text for _, each in operator.told
+               if isinstance(each, Reply) and each.progress is not None)  # fmt: skip
+    operator.form.leadership = None
+    operator.ask(Form(sync=True))
+    operator.form.configuration_read(operator.reading, ConfigurationRead(more), operator.now)
+    operator.look()
+    assert isinstance(operator.question, AskDaemons), "before it is formed, the file says which nodes there are"

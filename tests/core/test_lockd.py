@@ -8,6 +8,7 @@ import pytest
 from truecl.core.contract import Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
+from truecl.core.raft import Role
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     ALWAYS,
@@ -26,18 +27,21 @@ from truecl.model.ledger import (
     Wanted,
     Watchdog,
 )
+from truecl.model.membership import Membership
 from truecl.model.report import InstanceReport, Phase
 from truecl.sim.journal import Journal
 from truecl.wire.messages import (
     Applied,
     Campaign,
     Leadership,
+    Members,
     Nodes,
     NodeView,
     Propose,
     Proposed,
     Renew,
     Renewed,
+    Reshape,
     StepDown,
     Subscribe,
     View,
@@ -503,3 +507,62 @@ def test_a_compacted_log_is_read_again() -> None:
     journal.write(core.handle(Woke(), 1.1).save)
     assert core.raft.log.snapshot.index == 5
     assert life().ledger == core.ledger
+
+
+# ---- who is a member ------------------------------------------------------------------------------------------------
+
+
+def reshape(bench: Lockds, membership: Membership) -> Proposed:
+    bench.number += 1
+    bench.tell("n1", CLUSTERD, Reshape(bench.number, bench.leadership("n1").term, membership))
+    return bench.heard("n1", CLUSTERD, Proposed)[-1]
+
+
+BOUND = Membership((N1, N2), (N3,), None, True)
+
+
+def test_all_are_told_of_another_membership() -> None:
+    bench = Lockds()
+    assert reshape(bench, BOUND).index is not None
+    assert bench.heard("n3", CLUSTERD, Members)[-1].membership == BOUND
+    assert bench.heard("n1", CLUSTERD, Members)[-1] == Members(BOUND, True, (N3,))
+
+
+def test_a_change_that_the_log_refuses_says_why() -> None:
+    assert "bound" in reshape(Lockds(), Membership((N1, N2), (N3,))).reason
+
+
+def test_nobody_leaves_who_owns_something() -> None:
+    bench = Lockds()
+    bench.granted(N3)
+    reshape(bench, BOUND)
+    assert reshape(bench, Membership((N1, N2), (), None, True)).reason == "n3 owns applications"
+
+
+def test_nobody_leaves_while_an_entry_waits_that_may_give_something() -> None:
+    bench = Lockds()
+    reshape(bench, BOUND)
+    bench.cut.add(N2)
+    bench.propose(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3))
+    assert "entries of the log wait" in reshape(bench, Membership((N1, N2), (), None, True)).reason
+
+
+def test_who_left_is_given_nothing_renewed_nothing_and_reported_no_more() -> None:
+    bench = Lockds()
+    bench.renew("n3")
+    bench.wait(0.5)
+    reshape(bench, BOUND)
+    reshape(bench, Membership((N1, N2), (), None, True))
+    assert "no member" in bench.propose(SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3)).reason
+    assert bench.heard("n3", REQD, Renewed)
+    bench.renew("n3")
+    bench.wait(1.0)
+    assert bench.heard("n3", REQD, Renewed) == []
+    assert N3 not in bench.nodes().reports
+
+
+def test_a_node_that_was_added_begins_without_a_membership() -> None:
+    lockd = Lockd(N1, CONFIGURATION, {}, Random(1), BOOT, founder=False)
+    lockd.start(100.0)
+    lockd.handle(Woke(), 110.0)
+    assert lockd.raft.membership == Membership() and lockd.raft.role is Role.FOLLOWER

@@ -285,3 +285,21 @@ def test_a_node_votes_though_its_own_log_does_not_make_it_a_voter_yet() -> None:
     duo.feed("n2", Received(N1, Letter(BOOT, BootId(""), True, Vote(Term(90), Index(last + 1), Term(89), True))))
     letters = [message.message for source, _, message in duo.sent if source == N2 and isinstance(message, Letter)]
     assert [each.granted for each in letters if isinstance(each, VoteAnswer)] == [True]
+
+
+def test_a_lockd_that_is_silent_for_long_is_fenced_and_a_device_that_switches_another_node_is_told_of() -> None:
+    duo = Duo()
+    duo.cut = {N1}  # hbd goes on hearing it
+    duo.wait(4.0)
+    (order, *_) = duo.orders()
+    duo.tell("n2", REQD, FenceResult(N1, order.index, True))
+    duo.wait(3.0)
+    n2 = duo.lockd("n2")
+    assert not n2.raft.alone
+    assert n2.pair.trouble() == (
+        "the fence device says that n1 is off, and it is still heard; does the device switch another one?"
+    )
+    duo.tell("n2", HBD, DEAD)
+    duo.wait(0.5)
+    duo.tell("n2", REQD, FenceResult(N1, duo.orders()[-1].index, True))
+    assert n2.raft.alone

@@ -12,6 +12,7 @@ from truecl.core.contract import Connected, Joined, Left, Received, Rejected
 from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
+from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, Severity
 from truecl.model.standing import StepStatus
 from truecl.wire.messages import (
@@ -25,6 +26,7 @@ from truecl.wire.messages import (
     Leadership,
     LinkView,
     LogLines,
+    Members,
     NodeStatus,
     NodeView,
     Note,
@@ -501,3 +503,15 @@ def test_every_wish_to_move_is_noted_even_to_where_it_was_wanted_before(preferre
     (event,) = bench.disks[N1]
     assert event.mark is not None and (event.mark.what, event.mark.node) == ("wanted", preferred)
     assert event.mark.detail == ("move" if move else "start")
+
+
+def test_roles_are_what_the_log_says_and_who_is_not_there_yet_is_joining() -> None:
+    bench = Bench(4)
+    bench.lead(N1)
+    assert set(bench.status("n1").roles.values()) == {"voter"}
+    n3, n4 = NodeName("n3"), NodeName("n4")
+    bench.tell("n1", "lockd", Members(Membership((N1, N2), (n3,)), True))
+    assert bench.status("n1").roles == {N1: "voter", N2: "voter", n3: "joining", n4: "joining"}
+    bench.view("n1", ("n2",))
+    bench.lead(None)
+    assert bench.status("n1").state == "NO MASTER", "two voters of two, whatever the configuration counts"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from realhost import RealHost, no_children
+from realhost import RealHost, Witness, no_children
 
 from truecl.drivers.contract import StepFailed
 from truecl.drivers.program.cgroup import Groups, find, pids
@@ -96,7 +96,7 @@ FORKER = "while :; do (sleep 0.05; exec setsid sleep 60) & sleep 0.002; done"
 
 
 @pytest.mark.root
-def test_everybody_is_killed(real: RealHost, groups: Groups) -> None:
+def test_everybody_is_killed(real: RealHost, groups: Groups, tmp_path: Path) -> None:
     """Also children that have a session of their own, forks in progress, and processes that are frozen."""
     group = groups.of(INSTANCE)
     inside(real, groups, "a", FORKER)
@@ -106,7 +106,9 @@ def test_everybody_is_killed(real: RealHost, groups: Groups) -> None:
     assert not real.do(groups.remove(group))
     assert real.do(groups.freeze(group))
     frozen = sorted(pids(group))
-    real.do(real.loop.sleep(0.1))
+    witness = Witness(real, tmp_path)
+    witness.beats(20)
+    witness.stop()
     assert group.is_frozen() and sorted(pids(group)) == frozen
     before = time.monotonic()
     assert real.do(groups.kill(group, 5))
@@ -123,7 +125,9 @@ def test_freeze_and_thaw(real: RealHost, groups: Groups, tmp_path: Path) -> None
     real.until(count.exists)
     assert real.do(groups.freeze(group))
     size = count.stat().st_size
-    real.do(real.loop.sleep(0.05))
+    witness = Witness(real, tmp_path)
+    witness.beats(20)
+    witness.stop()
     assert count.stat().st_size == size
     assert real.do(groups.freeze(group, False)) and not group.is_frozen()
     real.until(lambda: count.stat().st_size > size)

@@ -386,9 +386,17 @@ def test_a_frozen_program_is_not_monitored(bench: Bench) -> None:
     bench.up(step)
     assert bench.real.do(bench.groups.freeze(bench.groups.of(INSTANCE)))
     bench.noticed.clear()
-    runs = len(bench.real.runs)
-    bench.real.do(bench.real.loop.sleep(0.3))
-    assert len(bench.real.runs) == runs and bench.noticed == []
+    other, well = Instance(AppName("other"), Generation(1)), {"command": ("/bin/true",), "interval": 0.05}
+    thawed = shell("exec sleep 60", monitor=well)
+    bench.real.do(bench.driver.up(thawed, other))
+
+    def asked(command: str) -> int:
+        return sum(each.argv[0] == command for each in bench.real.runs)
+
+    before = asked("/bin/false")
+    bench.real.until(lambda: asked("/bin/true") >= 5)
+    assert asked("/bin/false") == before and bench.noticed == []
+    bench.real.do(bench.driver.down(thawed, other, True))
     bench.down(step, force=True)
 
 

@@ -61,8 +61,8 @@ def test_a_tool_ends_with_the_next_reqd_and_a_program_goes_on(real: RealHost, gr
     real.until(began.exists)
     assert groups.at(groups.of(INSTANCE).path.parent / "reqd" / "here" / "1").populated(), "else this proves nothing"
     assert left(groups) == ""
+    assert not (groups.of(INSTANCE).path.parent / "reqd" / "here" / "1").exists(), "there is nobody who could"
     began.unlink()
-    real.do(real.loop.sleep(0.1))
     assert not done.exists()
     assert groups.of(INSTANCE).populated(), "the program is the application's"
 

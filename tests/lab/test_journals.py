@@ -41,7 +41,6 @@ def damaged(cluster: Cluster, node: str, daemon: str) -> Iterator[str]:
 
 def test_a_rotten_log_keeps_one_voter_out_and_lha_stat_says_why(cluster: Cluster) -> None:
     cluster.start("light", "-N", "n1")
-    (pid,) = cluster.programs("n1", "light")
     with damaged(cluster, "n3", "lockd") as path:
         until(lambda: "JournalDamaged" in cluster.log("n3", "lockd"), "it looks at its journal")
         said = cluster.log("n3", "lockd")
@@ -55,7 +54,6 @@ def test_a_rotten_log_keeps_one_voter_out_and_lha_stat_says_why(cluster: Cluster
         cluster.move("light", "-N", "n2")
         cluster.move("light", "-N", "n1")
     cluster.wait_up(seconds=40)
-    assert cluster.programs("n1", "light") != (pid,)
     cluster.stop("light")
 
 

@@ -84,3 +84,15 @@ def test_only_what_is_marked(tmp_path: Path) -> None:
     assert [each.text for each in kept.find(0.0, 5, marked=True).events] == ["marked", "marked"]
     assert kept.find(0.0, 1, marked=True).events == (marked,)
     assert texts(kept, limit=2) == ["e18", "e19"]
+
+
+def test_a_wall_clock_that_is_set_back_or_forward_leaves_the_history_in_order(tmp_path: Path) -> None:
+    """By the time that was told of each event; nothing is lost by a day more or less."""
+    wall = [0.0]
+    kept = History(tmp_path / "h.db", lambda: wall[0], lambda: 500.0, 1000, 30 * DAY)
+    told = {"before": 50 * DAY, "set back": 49 * DAY, "set forward": 51 * DAY, "right again": 50 * DAY + 20}
+    for text, wall[0] in told.items():
+        kept.record([event(text, uptime=490.0)])
+    times = [each.at for each in kept.find(0.0, 100).events]
+    assert times == sorted(times)
+    assert texts(kept) == ["set back", "before", "right again", "set forward"]

@@ -203,6 +203,24 @@ def test_a_file_that_was_cut_off_is_damage(tmp_path: Path, name: str) -> None:
         assert outcome is None or (name == "lockd.db" and share >= 0.9 and outcome == whole), share
 
 
+def test_a_refused_journal_is_left_as_it_was(tmp_path: Path) -> None:
+    """Also one that looks empty: all of it stood in the write-ahead log. With the bit as it was, all is there again."""
+    directory = tmp_path / "all in the log"
+    directory.mkdir()
+    writer = journal(directory)
+    for each in SAVED:
+        writer.save([each])
+    left = {name: (directory / name).read_bytes() for name in FILES}
+    writer.close()
+    rotten = tmp_path / "rotten"
+    log = left["lockd.db-wal"]
+    assert found(rotten, left | {"lockd.db-wal": log[:1056] + bytes([log[1056] ^ 1]) + log[1057:]}) is None
+    assert (rotten / "lockd.db-wal").read_bytes()[1057:] == log[1057:]
+    mended = {name: (rotten / name).read_bytes() for name in FILES}
+    mended["lockd.db-wal"] = log
+    assert found(tmp_path / "mended", mended) == {"log": {each.key: each.value for each in SAVED}}
+
+
 def test_a_copy_of_an_earlier_time_is_damage(tmp_path: Path) -> None:
     before, later = tmp_path / "before", tmp_path / "later"
     before.mkdir()

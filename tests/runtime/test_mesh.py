@@ -176,6 +176,17 @@ def test_link_up_dials_without_waiting_for_the_back_off(cluster: Cluster) -> Non
     assert time.monotonic() - started < 1.0
 
 
+def test_a_second_machine_of_a_name_is_refused_while_the_first_is_alive(cluster: Cluster) -> None:
+    a = cluster.node(A)
+    a.mesh.links(B, {ONE: True, TWO: True}, BootId("of the living one"))
+    b = cluster.node(B)
+    b.mesh.send(A, Note(1))
+    cluster.until(lambda: a.logged("another machine of that name"))
+    assert a.messages == [] and a.events == []
+    a.mesh.links(B, {ONE: True, TWO: True}, None)
+    cluster.until(lambda: a.messages == [1])
+
+
 def test_what_waits_is_bounded_and_the_oldest_goes(cluster: Cluster) -> None:
     a = cluster.node(A)
     for number in range(MAX_QUEUED + 5):
@@ -393,3 +404,29 @@ def test_both_cores_hear_once_that_their_formats_do_not_meet(cluster: Cluster) -
     cluster.until(lambda: newer.mesh.refused > 0 and older.mesh.refused > 1)
     assert newer.events == [Rejected(B, "b speaks formats 1 to 3, this node 4 to 5: upgrade b")]
     assert older.events == [Rejected(A, "a speaks formats 4 to 5, this node 1 to 3: upgrade this node")]
+
+
+def test_a_node_that_comes_is_spoken_with_and_one_that_goes_is_told_so(cluster: Cluster) -> None:
+    a = cluster.node(A)
+    a.mesh.reconfigure({A: ADDRESSES[A]})
+    b = cluster.node(B)
+    a.mesh.send(B, Note(1))
+    assert a.logged("nothing can be sent to 'b'")
+    a.mesh.reconfigure(ADDRESSES)
+    a.mesh.send(B, Note(2))
+    cluster.until(lambda: b.messages == [2])
+    a.mesh.reconfigure({A: ADDRESSES[A]})
+    cluster.until(lambda: any(isinstance(event, Disconnected) for event in b.events))
+    b.mesh.send(A, Note(3))
+    cluster.until(lambda: b.logged("'b' is not a node of this cluster's configuration"))
+    assert a.messages == []
+
+
+def test_sessions_with_nodes_that_stay_outlive_a_new_configuration(cluster: Cluster) -> None:
+    a, b = cluster.node(A), cluster.node(B)
+    a.mesh.send(B, Note(1))
+    cluster.until(lambda: b.messages == [1])
+    a.mesh.reconfigure({**ADDRESSES, NodeName("d"): {LinkName("one"): "127.71.1.77"}})
+    a.mesh.send(B, Note(2))
+    cluster.until(lambda: b.messages == [1, 2])
+    assert not any(isinstance(event, Disconnected) for event in (*a.events, *b.events))

@@ -6,7 +6,9 @@ link, so that a one-way cut is seen from both ends:
 * a link is *up* while the peer's "I hear you" came in over it within the detection time;
 * a peer is *alive* while one link is up. It is dead when none is: nothing heard for `timing.detection` seconds, or,
   after a one-way cut, that long after the peer itself noticed (so twice the detection time at most);
-* a new boot id of a peer means that it died and came back, however quickly.
+* a new boot id of a peer means that it died and came back, once nothing more is heard of the boot before it. While both
+  are heard there are two machines of that name (one was copied from the other): the first goes on, the second is not
+  listened to, and the view says so.
 
 Own slowness is distrusted first (after memberlist's awareness: Dadgar et al. 2017, "Lifeguard"). When this core is
 called later than it asked to be, by more than half an interval, it was this node that was away, not everybody else:
@@ -49,6 +51,8 @@ SENDS_PER_TICK = 16
 """A node with more datagrams than this to send in one interval spreads them over several ticks."""
 MAX_TICKS = 8
 """Ticks in one interval, at most."""
+TWIN_MEMORY = 10
+"""Detection times after which a second machine of a name that is not heard any more is forgotten."""
 GOODBYES = 2
 """Times it is said on each link."""
 
@@ -125,6 +129,12 @@ class _Peer:
     """When the last of it came in, on whichever link; not moved by this node's own slowness."""
     silent_since: float = 0.0
     """`heard` as it was when it was found dead."""
+    rival: BootId | None = None
+    """Another boot that speaks while the present one is alive."""
+    rival_since: float = 0.0
+    rival_heard: float = float("-inf")
+    twin: bool = False
+    """Both have been heard for longer than the detection time."""
     retired: dict[BootId, int] = field(default_factory=dict)
     """Boots that were replaced, and the highest sequence seen of each."""
 
@@ -279,7 +289,7 @@ class Detector:
 
     # ---- hearing -------------------------------------------------------------------------------------------------
 
-    def _admit(self, node: NodeName, message: Heartbeat | Goodbye) -> tuple[_Peer, _Link] | None:
+    def _admit(self, node: NodeName, message: Heartbeat | Goodbye, now: float) -> tuple[_Peer, _Link] | None:
         """The peer and link of a datagram that is new; None for one that must not count. Takes over a new boot."""
         peer = self._peers.get(node)
         link = peer.links.get(message.link) if peer is not None else None
@@ -287,12 +297,24 @@ class Detector:
             self.faults += 1
             return None
         if message.boot != peer.boot:
+            if peer.state is PeerState.ALIVE:
+                self._compete(peer, message.boot, now)
+                return None
             self._take_boot(peer, message.boot)
         if message.sequence <= link.sequence or message.sequence < peer.floor:
             self.faults += 1
             return None
         link.sequence = message.sequence
         return peer, link
+
+    def _compete(self, peer: _Peer, boot: BootId, now: float) -> None:
+        """A reboot is quicker than the detection time, or two machines have one name: that, if both go on."""
+        self.faults += 1
+        if peer.rival != boot or now - peer.rival_heard > self._detection:
+            peer.rival, peer.rival_since = boot, now
+        peer.rival_heard = now
+        if not peer.twin and peer.heard - peer.rival_since > self._detection:
+            peer.twin = self._changed = True
 
     def _outdated(self, peer: _Peer, message: Heartbeat | Goodbye) -> bool:
         """Of a boot that was replaced.
@@ -310,7 +332,7 @@ class Detector:
             if len(peer.retired) > MAX_RETIRED_BOOTS:
                 del peer.retired[next(iter(peer.retired))]
             self._turn(peer, Sign.REBORN)
-        peer.boot = boot
+        peer.boot, peer.rival = boot, None
         self._changed = True
         peer.floor = -1
         for link in peer.links.values():
@@ -319,7 +341,7 @@ class Detector:
             link.up = False
 
     def _heard(self, node: NodeName, message: Heartbeat, now: float) -> None:
-        admitted = self._admit(node, message)
+        admitted = self._admit(node, message, now)
         if admitted is None:
             return
         peer, link = admitted
@@ -335,7 +357,7 @@ class Detector:
         self._fall_in_step(now)
 
     def _left(self, node: NodeName, message: Goodbye, now: float) -> None:
-        admitted = self._admit(node, message)
+        admitted = self._admit(node, message, now)
         if admitted is None:
             return
         peer, _ = admitted
@@ -386,8 +408,13 @@ class Detector:
                 else:
                     self._deadline = min(self._deadline, deadline)
             if peer.state is PeerState.ALIVE and not any(link.up for link in peer.links.values()):
-                peer.silent_since = peer.heard
-                self._turn(peer, Sign.SILENT)
+                if peer.rival is not None and now - peer.rival_heard <= self._detection:
+                    self._take_boot(peer, peer.rival)  # it rebooted, quicker than its silence was noticed
+                else:
+                    peer.silent_since = peer.heard
+                    self._turn(peer, Sign.SILENT)
+            if peer.twin and now - peer.rival_heard > TWIN_MEMORY * self._detection:
+                peer.twin, self._changed = False, True
 
     # ---- telling -------------------------------------------------------------------------------------------------
 
@@ -436,6 +463,7 @@ def _seen(peer: _Peer) -> NodeView:
         links=tuple(LinkView(link.name, link.up) for link in peer.links.values()),
         left=peer.state is PeerState.LEFT,
         heard=peer.silent_since if peer.state is PeerState.DEAD else 0.0,
+        twin=peer.twin,
     )
 
 

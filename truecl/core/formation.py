@@ -118,6 +118,12 @@ class Formation:
                 self._say(problem, Severity.ERROR)
             self._end(1, "the configuration has problems; lha_check lists them")
             return True
+        here = [node.name for node in result.configuration.cluster.nodes]
+        other = sorted({*here} ^ {*self._nodes()})
+        if other and self.leadership is not None and self.leadership.leader is not None:
+            text = f"cluster.yaml differs from that of the cluster that runs in {', '.join(other)}"
+            self._end(1, f"{text}: while it runs, nodes come and go by lha_node add and lha_node remove")
+            return True
         self.configuration = result.configuration
         self._check(now)
         return True

@@ -52,6 +52,11 @@ def in_view(old: View, new: View) -> Iterator[Happening]:
     for node in new.nodes:
         past = before.get(node.node)
         was_alive = past is not None and past.alive
+        if node.twin and not (past is not None and past.twin):
+            text = (
+                f"a second machine says that it is node {node.node} (a copy?), and is refused: take it off the network"
+            )
+            yield Happening(HBD, Severity.ERROR, text)
         if node.alive and not was_alive:
             yield Happening(HBD, Severity.LOG, f"node {node.node} is up")
         elif was_alive and not node.alive:

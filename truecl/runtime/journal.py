@@ -59,6 +59,10 @@ class JournalDamaged(JournalFault):
     """
 
 
+class JournalForeign(JournalDamaged):
+    """It is whole, and that of another cluster, node or daemon, or of a newer release."""
+
+
 class JournalBusy(JournalFault):
     """Another process has the journal open: the same daemon runs already."""
 
@@ -107,14 +111,9 @@ class Journal:
         except OSError as error:
             raise JournalFailed(f"{path}: {error}") from error
         try:
-            self._prepare(owner)
-        except JournalFault:  # a whole one, but another's or a newer release's
-            self.close()
-            raise
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._refused(_fault(error, path)) from error
-        try:
-            self._count_saves()
+            expected = self._expected()
+            self._prepare(owner, expected)
+            self._count_saves(expected)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._refused(_fault(error, path)) from error
         except JournalFault as fault:
@@ -123,7 +122,7 @@ class Journal:
         """False: the disk has no room for it, which is worth a warning."""
 
     def _refused(self, fault: JournalFault) -> JournalFault:
-        if isinstance(fault, JournalDamaged):
+        if isinstance(fault, JournalDamaged) and not isinstance(fault, JournalForeign):
             _never_closed.append(self._database)
         else:
             self.close()
@@ -188,8 +187,8 @@ class Journal:
 
     # ---- how many saves there are -----------------------------------------------------------------------------------
 
-    def _count_saves(self) -> None:
-        """Are all of them there that were said to be?"""
+    def _expected(self) -> int:
+        """How many were said to be there. Raises JournalFault."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         beside = self.path.with_name(self.path.name + ".count")
         try:
@@ -197,19 +196,26 @@ class Journal:
             known = os.pread(self._beside, _BESIDE.size, 0)
         except OSError as error:
             raise JournalFailed(f"{beside}: {error.strerror}") from error
+        if not known.strip(b"\0"):  # it is new, or never came to the disk before a loss of power
+            return 0
+        expected, crc = _BESIDE.unpack(known) if len(known) == _BESIDE.size else (0, -1)
+        if crc != zlib.crc32(known[:8]):
+            raise JournalDamaged(f"{beside}: is damaged: {HELP}, and this file with it")
+        return int(expected)
+
+    def _count_saves(self, expected: int) -> None:
+        """Are all of them there that were said to be?"""
         row = self._database.execute("SELECT value, crc FROM records WHERE bucket = ? AND key = ?", _COUNT).fetchone()
         if row is not None and (not isinstance(row[0], bytes) or row[1] != _crc(*_COUNT, row[0])):
             raise JournalDamaged(f"{self.path}: the count of its saves is damaged: {HELP}")
         self._count = int(row[0]) if row is not None else 0
-        expected = 0
-        if known.strip(b"\0"):  # else it is new, or never came to the disk before a loss of power
-            expected, crc = _BESIDE.unpack(known) if len(known) == _BESIDE.size else (0, -1)
-            if crc != zlib.crc32(known[:8]):
-                raise JournalDamaged(f"{beside}: is damaged: {HELP}, and this file with it")
         if expected > self._count:
-            lost = f"{expected - self._count} of {expected} saves are missing at its end"
-            raise JournalDamaged(f"{self.path}: {lost} (was it cut off, or is it a copy?): {HELP}")
+            raise self._lost(expected)
         self._write_beside()
+
+    def _lost(self, expected: int) -> JournalDamaged:
+        lost = f"{expected - self._count} of {expected} saves are missing at its end"
+        return JournalDamaged(f"{self.path}: {lost} (was it cut off, or is it a copy?): {HELP}")
 
     def _write_beside(self) -> None:
         count = self._count.to_bytes(8, "little")
@@ -233,7 +239,7 @@ class Journal:
                 values.append(bound)
         self._database.execute(f"DELETE FROM records WHERE {conditions}", values)
 
-    def _prepare(self, owner: Owner) -> None:
+    def _prepare(self, owner: Owner, expected: int) -> None:
         database = self._database
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA synchronous = FULL")
@@ -243,6 +249,8 @@ class Journal:
         # Takes the lock before anything is read, so that a second process is told at once.
         database.execute("BEGIN IMMEDIATE")
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            if expected:  # nothing of what is left of it may be overwritten
+                raise self._lost(expected)
             self._create(owner)
             return
         found = {str(name): str(value) for name, value in database.execute("SELECT name, value FROM meta")}
@@ -264,18 +272,18 @@ class Journal:
         if not schema.isdecimal():
             raise JournalDamaged(f"{self.path}: is no journal of truecl")
         if int(schema) > SCHEMA:
-            raise JournalDamaged(
+            raise JournalForeign(
                 f"{self.path}: was written by a newer release (format {schema}, this release knows {SCHEMA}): "
                 "install that release again"
             )
         if found.get("cluster") != owner.cluster:
-            raise JournalDamaged(
+            raise JournalForeign(
                 f"{self.path}: belongs to cluster {found.get('cluster')!r}, this node to {owner.cluster!r}: move it "
                 "away if this node has really left that cluster"
             )
         whose = (found.get("node", ""), found.get("daemon", ""))
         if whose != (owner.node, owner.daemon):
-            raise JournalDamaged(
+            raise JournalForeign(
                 f"{self.path}: is that of {whose[1] or 'nobody'} on node {whose[0]!r}, not of {owner.daemon} on "
                 f"{owner.node!r} (was it copied?): put this node's own back, or {HELP}"
             )

@@ -23,7 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from truecl.core.contract import Connected, Disconnected, Event, Received, Rejected
-from truecl.model.ids import LinkName, NodeName
+from truecl.model.ids import BootId, LinkName, NodeName
 from truecl.runtime.clock import Call, Clock, Reactor, Timers
 from truecl.runtime.log import Level, Log
 from truecl.runtime.tls import Connection, Context
@@ -63,6 +63,8 @@ class Peer:
     addresses: dict[LinkName, str]
     up: dict[LinkName, bool] = field(default_factory=dict)
     """hbd's word; a link that is not named counts as up."""
+    boot: BootId | None = None
+    """hbd's word: which one is alive; None: none is, or it has not said."""
     connections: list[Connection] = field(default_factory=list)
     """Open ones, the oldest first."""
     queue: deque["_Waiting"] = field(default_factory=deque)
@@ -205,11 +207,13 @@ class Mesh:
         peer.put(waiting)
         self._flush(peer)
 
-    def links(self, node: NodeName, up: Mapping[LinkName, bool]) -> None:
-        """hbd's view of the links to `node`. A link that is not named counts as up."""
+    def links(self, node: NodeName, up: Mapping[LinkName, bool], boot: BootId | None = None) -> None:
+        """hbd's view of the links to `node`. A link that is not named counts as up. `boot`: the one that is alive; who
+        says of another that it is this node is refused."""
         peer = self._peers.get(node)
         if peer is None:
             return
+        peer.boot = boot
         before, peer.up = peer.up, dict(up)
         for connection in [each for each in peer.connections if not peer.up.get(each.link, True)]:
             connection.drop(f"hbd says that link {connection.link} is down")
@@ -343,6 +347,11 @@ class Mesh:
         peer = self._peers.get(NodeName(hello.node))
         if peer is None:
             connection.drop("it is no node of this cluster any more")
+            return
+        if peer.boot not in (None, hello.boot):
+            why = f"{peer.node} is alive, and this is another machine of that name, or another boot of it"
+            self._refusal(connection.address, why)
+            connection.drop(why)
             return
         if connection.role is Role.CLIENT:
             peer.dial = None

@@ -108,7 +108,9 @@ class Joint:
         match event:
             case Told(who, View() as view) if who == HBD and self._mesh is not None:
                 for node in view.nodes:
-                    self._mesh.links(node.node, {link.name: link.up for link in node.links})
+                    self._mesh.links(
+                        node.node, {link.name: link.up for link in node.links}, node.boot if node.alive else None
+                    )
             case Told(who, NewConfiguration(configuration)) if who == SYNCD:
                 self.reconfigure(configuration)
             case Joined(who) if who == REQD:

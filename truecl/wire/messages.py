@@ -207,6 +207,8 @@ class NodeView(msgspec.Struct, frozen=True, array_like=True):
     """It said goodbye."""
     heard: float = 0.0
     """Of one that fell silent: when the last of it came in, by this node's clock; 0 otherwise."""
+    twin: bool = False
+    """A second machine says that it is this node. It is not listened to."""
 
 
 class View(Message, frozen=True):
