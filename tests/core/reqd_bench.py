@@ -136,10 +136,11 @@ class ReqdBench:
         """netd answers the address orders of the last call."""
         for tell in self.outputs[-1].tell:
             match tell.message:
-                case HoldAddress(app, generation, address):
-                    self.feed(Told(NETD, AddressState(app, generation, address.address, True, interface="eth0")))
-                case ReleaseAddress(app, generation, address):
-                    self.feed(Told(NETD, AddressState(app, generation, address, False)))
+                case HoldAddress(app, generation, address, number=number):
+                    up = AddressState(app, generation, address.address, True, interface="eth0", number=number)
+                    self.feed(Told(NETD, up))
+                case ReleaseAddress(app, generation, address, number):
+                    self.feed(Told(NETD, AddressState(app, generation, address, False, number=number)))
 
     def started(self, app: AppName, generation: int) -> None:
         """Brings an instance up."""

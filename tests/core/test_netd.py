@@ -62,8 +62,8 @@ def hold(until: float, generation: int = GEN, address: str = IP, app: AppName = 
     return Told("reqd", HoldAddress(app, Generation(generation), Address(address=address), until, **more))
 
 
-def release(generation: int = GEN, app: AppName = APP) -> Told:
-    return Told("reqd", ReleaseAddress(app, Generation(generation), IP))
+def release(generation: int = GEN, app: AppName = APP, number: int = 0) -> Told:
+    return Told("reqd", ReleaseAddress(app, Generation(generation), IP, number))
 
 
 def extend(until: float, generation: int = GEN) -> Told:
@@ -309,32 +309,42 @@ def test_what_could_not_be_taken_is_removed_and_reported() -> None:
 def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
     """reqd must not take that word for the end of a release which is on its way."""
     desk = Desk()
-    desk.feed(hold(110.0, check=False))
+    desk.feed(hold(110.0, check=False, number=1))
     desk.answer = lambda action: Outcome("no such device") if isinstance(action, Configure) else Outcome()
     desk.feed(extend(120.0))
     desk.until(101.0)
-    assert [(each.held, each.refused) for each in desk.told] == [
-        (True, False),
-        *[(False, True)] * (len(desk.told) - 1),
-    ]
-    desk.feed(release())
-    assert (desk.told[-1].held, desk.told[-1].refused) == (False, False)
+    assert [(each.held, each.number) for each in desk.told] == [(True, 1), *[(False, 1)] * (len(desk.told) - 1)]
+    desk.feed(release(number=2))
+    assert (desk.told[-1].held, desk.told[-1].number) == (False, 2)
 
 
 def test_an_order_that_came_too_late_says_nothing_of_what_is_still_configured() -> None:
     """reqd repeats what is to be held when it restarts. If the lease ends before netd sees that, a release is already
     on its way, and is answered only when the address is gone."""
     desk = Desk()
-    desk.feed(hold(101.0, check=False))
+    desk.feed(hold(101.0, check=False, number=1))
     desk.answer = lambda action: None if isinstance(action, Remove) else Outcome()
     desk.until(101.0)
-    desk.feed(hold(101.0), release())
-    assert [(each.held, each.refused) for each in desk.told] == [(True, False), (False, True)]
+    desk.feed(hold(101.0, number=2), release(number=3))
+    assert [(each.held, each.number) for each in desk.told] == [(True, 1), (False, 2)]
     desk.finish(Outcome("busy"))
-    assert (desk.told[-1].held, desk.told[-1].refused) == (True, False)
+    assert (desk.told[-1].held, desk.told[-1].number) == (True, 3)
     desk.answer = lambda action: Outcome()
     desk.until(102.0)
-    assert (desk.told[-1].held, desk.told[-1].refused) == (False, False)
+    assert (desk.told[-1].held, desk.told[-1].number) == (False, 3)
+
+
+def test_what_was_gone_before_an_order_came_is_said_without_its_number() -> None:
+    """A hold that follows brings the address back, and the release after that is answered for itself."""
+    desk = Desk()
+    desk.feed(hold(101.0, check=False, number=1))
+    desk.until(101.0)
+    assert (desk.told[-1].held, desk.told[-1].number) == (False, 1)
+    desk.answer = lambda action: None if isinstance(action, Remove) else Outcome()
+    desk.feed(hold(110.0, check=False, number=2), release(number=3))
+    assert [each.number for each in desk.told[2:] if not each.held] == []
+    desk.finish(Outcome())
+    assert (desk.told[-1].held, desk.told[-1].number) == (False, 3)
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------

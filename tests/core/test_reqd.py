@@ -407,7 +407,7 @@ def test_an_address_that_netd_lost_and_tries_again_is_not_released() -> None:
     bench.order("stop", WEB, 7)
     assert any(isinstance(tell.message, ReleaseAddress) for tell in bench.outputs[-1].tell)
     release = bench.outputs[-1]
-    lost = AddressState(WEB, Generation(7), "10.0.0.9", False, reason="no such device", refused=True)
+    lost = AddressState(WEB, Generation(7), "10.0.0.9", False, reason="no such device")
     bench.feed(Told(NETD, lost))
     assert bench.line(WEB).phase is Phase.STOPPING
     bench.outputs.append(release)

@@ -28,6 +28,8 @@ class _Pending:
     up: bool
     deadline: float
     since: float
+    order: int = 0
+    """The number of the latest order to netd on this address."""
 
 
 @dataclass
@@ -40,9 +42,11 @@ class _Held:
 class FloatingAddresses:
     """`results` collects (action id, StepResult) until `take_results`."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, now: float) -> None:
         self._out = outbox
         self._next = -1
+        self._orders = int(now * 1e6)
+        """Number of the last order to netd; rises over the lives of reqd within a boot."""
         self._pending: dict[Key, _Pending] = {}
         self._wanted: dict[Key, _Held] = {}
         self._results: list[tuple[int, StepResult]] = []
@@ -92,13 +96,17 @@ class FloatingAddresses:
 
     def _order(self, key: Key, until: float) -> None:
         app, generation, address = key
-        held = self._wanted.get(key)
+        held, pending = self._wanted.get(key), self._pending.get(key)
+        self._orders += 1
+        if pending is not None:
+            pending.order = self._orders
         if held is not None:
             # Once it was held, a duplicate is no reason to give it up: netd announces it again instead.
             check = held.state is None
-            self._out.tell(NETD, HoldAddress(app, generation, held.address, until, check, held.takeover))
+            order = HoldAddress(app, generation, held.address, until, check, held.takeover, self._orders)
+            self._out.tell(NETD, order)
         else:
-            self._out.tell(NETD, ReleaseAddress(app, generation, address))
+            self._out.tell(NETD, ReleaseAddress(app, generation, address, self._orders))
 
     def netd_joined(self, until: float) -> None:
         for key in sorted(set(self._wanted) | set(self._pending)):
@@ -120,7 +128,7 @@ class FloatingAddresses:
         pending = self._pending.get(key)
         if pending is None or (pending.up != message.held and not message.reason):
             return
-        if not pending.up and message.refused:
+        if not pending.up and message.number != pending.order:
             return  # said before netd saw the release: the kernel may have the address, or again by now
         del self._pending[key]
         probe = Probe.ACTIVE if message.held else Probe.INACTIVE

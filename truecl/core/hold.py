@@ -161,6 +161,8 @@ class Hold:
     prefix: int
     order: HoldAddress | None
     """None: it was only to be removed."""
+    number: int
+    """Of the latest order that counts for it."""
     action: int = 0
     """The id of the action under way."""
     renewed: float = float("-inf")

@@ -45,7 +45,7 @@ class Instances:
         }
         self.machines: dict[AppName, InstanceMachine] = {}
         self.turns = Turns(out, self._begun_late)
-        self.floating = FloatingAddresses(out)
+        self.floating = FloatingAddresses(out, now)
         self._lease, self._out = lease, out
         self._phases = {str(app): phase_of(value) for app, value in records.get("run.instances", {}).items()}
         self._saved_phases: dict[AppName, tuple[Generation, Phase]] = {}

@@ -149,7 +149,7 @@ class Netd:
         elif order.app != hold.app or order.generation < hold.generation:
             self._refuse(order, f"held for {hold.app}, generation {hold.generation}")
         else:
-            hold.order = order
+            hold.order, hold.number = order, order.number
             hold.generation = order.generation
             hold.spelled = order.address.address
             hold.extended = hold.extended or order.until > hold.until
@@ -180,6 +180,7 @@ class Netd:
             interface=chosen.interface,
             prefix=chosen.prefix,
             order=order,
+            number=order.number,
         )
         self._holds[address] = hold
         if chosen.warning:
@@ -203,15 +204,18 @@ class Netd:
                 return
             if hold.phase in WANTED:
                 hold.generation, hold.spelled, hold.reason = order.generation, order.address, ""
+                hold.number = order.number
                 self._turn(hold, Sign.UNWANTED, now)
-            elif order.generation > hold.generation and len(hold.owed) < MAX_OWED:
+            elif order.generation == hold.generation:
+                hold.number = order.number
+            elif len(hold.owed) < MAX_OWED:
                 # The next generation's order was waiting for this one to be gone, and so does its release.
                 hold.owed.append(order)
             if hold.successor is not None and hold.successor.generation <= order.generation:
                 hold.successor = None
             return
         # Perhaps left by a netd before this one: the answer comes when the kernel was asked.
-        hold = Hold(address, order.address, order.app, order.generation, now, Phase.DROPPING, "", 0, None)
+        hold = Hold(address, order.address, order.app, order.generation, now, Phase.DROPPING, "", 0, None, order.number)
         self._holds[address] = hold
         self._enter(hold, now)
 
@@ -464,7 +468,7 @@ class Netd:
         self._out.do(Warn(f"{hold.address} of {hold.app}: {text}"))
 
     def _refuse(self, order: HoldAddress, reason: str) -> None:
-        self._answer_for(order, order.address.address, reason=reason, refused=True)
+        self._answer_for(order, order.address.address, reason=reason)
 
     def _answer_for(
         self,
@@ -474,15 +478,14 @@ class Netd:
         reason: str = "",
         conflict: str = "",
         probed: bool = False,
-        refused: bool = False,
     ) -> None:
-        state = AddressState(order.app, order.generation, spelled, False, conflict, reason, "", probed, refused)
+        number = 0 if isinstance(order, ProbeAddress) else order.number
+        state = AddressState(order.app, order.generation, spelled, False, conflict, reason, "", probed, number)
         self._out.tell(REQD, state)
 
     def _answer(self, hold: Hold, *, held: bool) -> None:
         interface = hold.interface if held else ""
         state = AddressState(
-            hold.app, hold.generation, hold.spelled, held, hold.conflict, hold.reason, interface,
-            refused=hold.phase is Phase.LOST,
+            hold.app, hold.generation, hold.spelled, held, hold.conflict, hold.reason, interface, number=hold.number
         )  # fmt: skip
         self._out.tell(REQD, state)

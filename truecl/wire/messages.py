@@ -241,14 +241,17 @@ class HoldAddress(Message, frozen=True):
     until: float
     check: bool = True
     takeover: bool = False
+    number: int = 0
+    """Of this order, at reqd; what netd says of the address repeats that of the latest."""
 
 
 class ReleaseAddress(Message, frozen=True):
-    """Take it down now; answered by AddressState with held False."""
+    """Take it down now; answered by AddressState with held False, and this number."""
 
     app: AppName
     generation: Generation
     address: str
+    number: int = 0
 
 
 class LeaseExtended(Message, frozen=True):
@@ -270,9 +273,9 @@ class AddressState(Message, frozen=True):
     interface: str = ""
     probed: bool = False
     """This answers ProbeAddress, not HoldAddress or ReleaseAddress."""
-    refused: bool = False
-    """It could not be held, or not yet again, and the kernel may have it all the same: no answer to a ReleaseAddress
-    that is on its way."""
+    number: int = 0
+    """The latest order on this address that netd knew of when it said so: what it says to an order to hold the address,
+    or before a release reached it, does not tell that the address is gone."""
 
 
 # ---- orders: clusterd to clusterd, clusterd to its reqd -------------------------------------------------------------
