@@ -93,6 +93,7 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["severity"] for line in shown["lines"]] == ["LOG", "LOG"]
 
 
+NO_MASTER = said("no master at the moment; waiting for an election", Severity.WARN)
 REFUSAL = [said("unknown application 'wbe'; configured: web", Severity.ERROR, False), Reply("id", code=1)]
 
 
@@ -103,6 +104,8 @@ REFUSAL = [said("unknown application 'wbe'; configured: web", Severity.ERROR, Fa
         (startapp, ["-A", "web"], Told(reqd=[[]]), 3, "lha_form forms it"),
         (form, [], Told(), 3, "systemctl start truecl"),
         (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[STARTED[:1]]), 4, "not finished within 2 s; it goes on"),
+        (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[[NO_MASTER]]), 4, "nothing says that it began"),
+        (stopapp, ["-A", "web", "--no-wait"], Told(clusterd=[[NO_MASTER]]), 4, "nothing says that it began"),
         (stopapp, ["-A", "web"], Told(clusterd=[[Refused("only root starts, stops and moves applications")]]), 1,
          "only root"),
         (moveapp, ["-A", "tset1"], Told(clusterd=[REFUSAL], statd=[[status()]]), 1, "did you mean 'test1'?"),

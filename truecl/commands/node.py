@@ -100,6 +100,10 @@ def _what_helps(node: Node, daemon: DaemonName) -> str:
     return "no cluster on this node: lha_form forms it, or takes this node in"
 
 
+_GOES_ON = "; it goes on: lha_stat shows how far"
+_UNKNOWN = ", and nothing says that it began: look at lha_stat, and ask again when there is a master"
+
+
 def carry_out(
     node: Node, daemon: DaemonName, request: list[Any], timeout: float, wait: bool, repeatable: bool
 ) -> Steps:
@@ -107,6 +111,9 @@ def carry_out(
 
     timeout -- seconds until the end. wait -- False: be content when it was accepted. repeatable -- the same request
     again does no harm, so a daemon that is restarted in the middle is asked again.
+
+    A step that is reported shows that it was accepted. A warning does not: it may say that there is no master, and what
+    no master took is forgotten when this command ends.
     """
     end = node.now() + timeout
     accepted = False
@@ -117,7 +124,7 @@ def carry_out(
             try:
                 message = talk.receive(max(0.0, end - node.now()))
             except NoAnswer:
-                return Outcome(UNFINISHED, f"not finished within {timeout:g} s; it goes on: lha_stat shows how far")
+                return Outcome(UNFINISHED, f"not finished within {timeout:g} s{_GOES_ON if accepted else _UNKNOWN}")
             except NoDaemon as error:
                 talk.close()
                 if not repeatable:
@@ -131,7 +138,7 @@ def carry_out(
                     return Outcome(FAILED, reason)
                 case ["Reply", _, progress, code, *_]:
                     if progress is not None:
-                        accepted = accepted or progress["severity"] != ERROR
+                        accepted = accepted or progress["severity"] == LOG
                         yield Line(progress["text"], progress["severity"], progress["verbose"])
                     if code is not None:
                         return Outcome(code)
