@@ -124,7 +124,8 @@ def carry_out(
             try:
                 message = talk.receive(max(0.0, end - node.now()))
             except NoAnswer:
-                return Outcome(UNFINISHED, f"not finished within {timeout:g} s{_GOES_ON if accepted else _UNKNOWN}")
+                rest = _GOES_ON if accepted else _UNKNOWN
+                return Outcome(UNFINISHED, f"not finished within {round(timeout, 1):g} s{rest}")
             except NoDaemon as error:
                 talk.close()
                 if not repeatable:
