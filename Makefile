@@ -11,8 +11,8 @@ PREFIX ?= /opt/truecl
 # What the daemons, the drivers, the lab and the tests call. `make setup` installs those that are missing.
 PACKAGES := python3-venv iproute2 iputils-ping e2fsprogs xfsprogs util-linux mount kmod procps nftables openssl \
 	ca-certificates curl
-# Real fence agents, which the drivers' tests run.
-TEST_PACKAGES := fence-agents
+# Real fence agents, which the drivers' tests run, and a small compiler for the nodes' clocks in the fault campaign.
+TEST_PACKAGES := fence-agents tcc
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -86,7 +86,7 @@ lint: $(VENV)/.installed
 bench: setup
 	@$(RUN)/lha_lab bench
 
-faults: setup
+faults: setup test-packages
 	@$(RUN)/lha_lab faults
 
 soak: $(VENV)/.installed

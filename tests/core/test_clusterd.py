@@ -419,6 +419,18 @@ def test_nothing_is_judged_before_any_report() -> None:
     assert wishes(master.commit()) == AFTER_ALL
 
 
+def test_nothing_is_planned_before_it_is_known_whether_all_were_down() -> None:
+    """With a node missing that takes a moment: what is to stay down must not run for that long."""
+    master = cold(*RAN)
+    master.hear(N3)
+    master.report(N1, N2)
+    assert master.commit() == []
+    master.wait(REPORT_GRACE + 0.2)
+    written = master.commit()
+    assert wishes(written) == AFTER_ALL
+    assert [each.app for each in written if isinstance(each, GiveGrant)] == [WEB]
+
+
 def test_a_cold_start_whose_proposal_is_lost_is_proposed_again() -> None:
     master = cold(*RAN)
     master.report()

@@ -8,9 +8,12 @@ from msgspec.structs import replace
 from truecl.core.contract import Joined, Left, Received
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
+from truecl.core.membership_operation import _bound
+from truecl.core.raft.reshape import not_one_step
 from truecl.model.config import ClusterConfig, Configuration, FenceConfig, LinkConfig, NodeConfig
 from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Index, LinkName, NodeName, Term
 from truecl.model.ledger import Configure, EndGrant, GiveGrant, Proof, SetWanted, Wanted
+from truecl.model.membership import Membership
 from truecl.model.report import InstanceReport, Phase
 from truecl.wire.messages import (
     Campaign,
@@ -303,3 +306,23 @@ def test_a_lockd_that_is_silent_for_long_is_fenced_and_a_device_that_switches_an
     duo.wait(0.5)
     duo.tell("n2", REQD, FenceResult(N1, duo.orders()[-1].index, True))
     assert n2.raft.alone
+
+
+def test_one_change_at_a_time() -> None:
+    """n2 is about to leave, and stays, before both have the first of it."""
+    duo = Duo()
+    duo.cut = {N2}
+    n1 = duo.lockd("n1").raft
+    duo.feed("n1", Received(N2, Renew(N2, BOOT, 1, (), True)))
+    at = n1.log.last_index
+    duo.feed("n1", Received(N2, Renew(N2, BOOT, 2, (), False)))
+    assert (n1.membership.leaving, n1.log.settled, n1.log.last_index) == (N2, False, at)
+    duo.cut = set()
+    duo.wait(1.0)
+    assert (n1.membership.leaving, n1.log.settled) == (None, True)
+
+
+def test_while_one_is_leaving_the_voters_stay_who_they_are() -> None:
+    old = Membership((N1, N2), leaving=N2)
+    assert "is leaving" in not_one_step(old, _bound(old, Membership((N1,), (N2,))))
+    assert "is leaving" in not_one_step(old, _bound(old, Membership((N1, N2, NodeName("n3")))))

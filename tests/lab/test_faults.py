@@ -109,7 +109,7 @@ def test_the_watch_and_the_client_see_two_with_one_address(lab: Lab) -> None:
 def test_a_short_campaign(tmp_path: Path) -> None:
     """A lap of all kinds. Whoever has to leave its node leaves it; nobody else does; nothing acknowledged is lost."""
     keep = tmp_path / "faults.json"
-    found = Campaign(1, range(9), ["3"], keep, lab_name("faults")).play()
+    found = Campaign(1, range(9), ["3"], keep, lab_name("campaign")).play()
     assert {each.fault.kind for each in found} == set(KINDS)
     assert all(each.acknowledged > 10 and not each.stated for each in found)
     assert [each for each in found if each.fault.kind in HARMLESS and (each.moved or each.again)] == []

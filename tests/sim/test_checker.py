@@ -40,11 +40,13 @@ class Life:
     now: float = 100.0
 
     def __post_init__(self) -> None:
-        self.core = Lockd(N1, CONFIGURATION, self.records, Random(1), BootId("b"))
+        self.core = Lockd(self.machine.name, CONFIGURATION, self.records, Random(1), BootId("b"))
         self.save(self.core.start(self.now))
 
     def goes_on_alone(self) -> Output:
-        self.core.raft.exclude((msgspec.msgpack.encode(Batch((Excluded(N2, (), self.words),))),), self.now)
+        self.core.raft.exclude(
+            (msgspec.msgpack.encode(Batch((Excluded(self.core.raft.other or N2, (), self.words),))),), self.now
+        )
         return self.core.handle(Told(HBD, View(())), self.now)
 
     def save(self, output: Output) -> None:
@@ -53,7 +55,7 @@ class Life:
         journal.flush()
 
 
-def looks(save_first: bool) -> checker.Log:
+def looks(save_first: bool, then: NodeName = N1) -> checker.Log:
     """Two lives that each decide to go on alone, at the same index; the first dies before or after it is on disk."""
     log, machine = checker.Log(cast(Any, World())), Machine()
     first = Life(machine, 1, {}, "first")
@@ -61,6 +63,7 @@ def looks(save_first: bool) -> checker.Log:
     if save_first:
         first.save(output)
     log.look(cast(Any, first))
+    machine = machine if then == N1 else Machine(then)
     second = Life(machine, 2, {} if save_first else machine.journals[LOCKD].read(), "second")
     second.save(second.goes_on_alone())
     log.look(cast(Any, second))
@@ -78,3 +81,10 @@ def test_what_one_decides_alone_counts_from_when_it_is_on_its_disk() -> None:
 def test_once_there_it_never_changes() -> None:
     with pytest.raises(Violation, match="n1 has another committed entry"):
         looks(save_first=True)
+
+
+def test_who_leads_alone_leads_from_when_that_is_on_its_disk() -> None:
+    """Until then nobody has heard of it, and the other may be elected for the same term."""
+    assert looks(save_first=False, then=N2).led > 1
+    with pytest.raises(Violation, match="n1 and n2 both lead term"):
+        looks(save_first=True, then=N2)

@@ -17,7 +17,7 @@ SEEDS = range(100)
 QUICK = (
     "do before save",
     "forget leases of earlier leaders",
-    "forget drift and stop allowance",
+    "count a lease from its answer",
     "no guard",
     "ignore the token",
     "assume a failed stop worked",

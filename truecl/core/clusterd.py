@@ -220,12 +220,14 @@ class Clusterd:
         commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
         commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
         commands += self._operations.step_nodes(self._plan.stays, proposing)
-        commands += [*self._plan.commands, *self._operations.step_fences(proposing)]
+        undecided = self._cold_start.undecided
+        commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
         self._operations.step_memberships(self._proposal is not None, self._next_number)
-        self._give_orders(now)
+        if not undecided:
+            self._give_orders(now)
         self._fencer.carry_out(self._plan.fences)
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN

@@ -35,6 +35,11 @@ class ColdStart:
         self._settled = not new
         return commands + self._only_autostart() if new and self._all_booted() else commands
 
+    @property
+    def undecided(self) -> bool:
+        """The whole cluster may have been down, and what is to stay down then is still wanted: nothing is given out."""
+        return not self._settled and self._all_booted()
+
     def wakes(self) -> list[float]:
         now, since = self._situation.now, self._situation.master_since
         if since is None or (self._settled and now >= since + REPORT_GRACE):
@@ -47,7 +52,7 @@ class ColdStart:
         boots = {each.node: each.boot for each in situation.view.nodes if each.alive}
         boots |= {node: boot for node, (boot, _) in situation.nodes.reports.items()}
         recorded = situation.ledger.boots
-        return bool(recorded) and all(recorded.get(node) != boot for node, boot in boots.items())
+        return bool(recorded and boots) and all(recorded.get(node) != boot for node, boot in boots.items())
 
     def _only_autostart(self) -> list[AnyCommand]:
         ledger, configuration = self._situation.ledger, self._situation.configuration

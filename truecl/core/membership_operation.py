@@ -211,7 +211,7 @@ _DONE = {"add": "added", "remove": "removed"}
 
 def _bound(old: Membership, new: Membership) -> Membership:
     """Before the number of voters changes from two, the two are bound to decide together; to two, they come so."""
-    if len(old.voters) == len(new.voters) or old.excluded is not None:
+    if len(old.voters) == len(new.voters) or old.excluded is not None or old.leaving is not None:
         return new
     if len(old.voters) == 2 and not old.together:
         return replace(old, together=True)

@@ -12,7 +12,8 @@ from truecl.core.contract import Event, Output, Put
 from truecl.core.instances import InstanceRecord
 from truecl.core.lockd import Lockd
 from truecl.core.netd import FAST_LEASE
-from truecl.core.raft import Role
+from truecl.core.raft import Raft, Role
+from truecl.core.raft.journal import BALLOT, LOG, META, SNAPSHOT, Ballot
 from truecl.core.reqd import Reqd
 from truecl.model.ids import DAEMONS, LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
@@ -69,15 +70,16 @@ class Log:
             self._durable[name] = term
             if raft.term < term:
                 raise Violation(f"S3: {name} went back from term {term} to {raft.term}")
+        if raft.alone and (term, commit) != (raft.term, raft.log.commit) and not _saved(process, raft):
+            # Who decides alone leads and commits with its own disk. Dies it between the decision and the disk, nobody
+            # has heard of either, and its next life knows nothing of it.
+            self._seen[name] = (process.life, term, commit)
+            return
         if raft.role is Role.LEADER:
             self.led = max(self.led, raft.term)
             other = self._leaders.setdefault(raft.term, name)
             if other != name:
                 raise Violation(f"S3: {other} and {name} both lead term {raft.term}")
-        if raft.alone and raft.log.commit != commit and not _saved(process, raft.log.commit):
-            # Who decides alone commits with its own disk, and dies between the decision and the disk: nobody heard.
-            self._seen[name] = (process.life, raft.term, commit)
-            return
         if raft.log.commit != commit:
             self._look_at_entries(name, core, commit)
         self._seen[name] = (process.life, raft.term, raft.log.commit)
@@ -118,9 +120,12 @@ class Log:
                 raise Violation(f"S4: the generation of {app} went from {last} to {new}")
 
 
-def _saved(process: "Process", index: Index) -> bool:
+def _saved(process: "Process", raft: Raft) -> bool:
     records = process.machine.journals[LOCKD].read()
-    return index in records.get("raft.log", {}) or index in records.get("raft.snapshot", {})
+    ballot = records.get(META, {}).get(BALLOT)
+    commit = raft.log.commit
+    on_disk = commit in records.get(LOG, {}) or commit in records.get(SNAPSHOT, {})
+    return on_disk and ballot is not None and msgspec.msgpack.decode(ballot, type=Ballot).term >= raft.term
 
 
 class World:

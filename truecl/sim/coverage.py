@@ -64,6 +64,7 @@ OTHERS = (
     *(f"way down: {name}" for name in _WAYS_DOWN.values()),
     "start waits for the lease", "reqd takes up what runs", "snapshot sent", "leadership handed over",
     "fence confirmed", "fence failed", "operator served",
+    *(f"lha_node {verb}: {end}" for verb in ("add", "remove") for end in ("done", "not done")),
 )  # fmt: skip
 KINDS = (*FAULTS, *PROOFS, *REFUSALS, *OTHERS)
 

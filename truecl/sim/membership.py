@@ -103,7 +103,7 @@ class Growth:
     def _answered(self, code: int) -> None:
         assert self._wish is not None, "asked only while there is one"
         verb, node = self._wish
-        self._cluster.met(f"lha_node {verb}: {code}")
+        self._cluster.met(f"lha_node {verb}: {'done' if code == 0 else 'not done'}")
         if code == 4 or (verb == "add" and code):
             return  # it goes on, or has to: what was written into the configuration is to become true
         self._wish = None

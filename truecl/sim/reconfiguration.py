@@ -20,6 +20,13 @@ LEASES = (0.6, 1.0, 3.0)
 ALLOWANCES = (0.4, 1.0, 5.0)
 
 
+def narrowed(configuration: Configuration, names: list[NodeName]) -> Configuration:
+    """With these nodes alone."""
+    nodes = tuple(node for node in configuration.cluster.nodes if node.name in names)
+    apps = tuple(replace(app, nodes=tuple(node for node in app.nodes if node in names)) for app in configuration.apps)
+    return replace(configuration, cluster=replace(configuration.cluster, nodes=nodes), apps=apps)
+
+
 class Reconfiguration:
     """What the operator activates, and the way of it to the nodes."""
 
@@ -50,10 +57,10 @@ class Reconfiguration:
 
     def nodes(self, names: list[NodeName]) -> None:
         """Other nodes than before, as the command brings it to those that are in by then."""
-        universe = self._cluster.configuration.cluster.nodes
         self._number += 1
-        cluster = replace(self._newest.cluster, nodes=tuple(node for node in universe if node.name in names))
-        self._newest = replace(self._newest, cluster=cluster, digest=f"simulated-{self._number}")
+        timing, digest = self._newest.cluster.timing, f"simulated-{self._number}"
+        fresh = narrowed(self._cluster.configuration, names)
+        self._newest = replace(fresh, cluster=replace(fresh.cluster, timing=timing), digest=digest)
         for name in names:
             delay = self._cluster.random.expovariate(1.0) * self._cluster.random.choice((0.01, 0.1, 2.0))
             self._cluster.schedule.after(delay, self._arrive, self._cluster.machines[name], self._number, self._newest)

@@ -128,7 +128,9 @@ class Liveness:
         if state.grant is None:
             in_use = [node for node in app.nodes if node not in ledger.standby]
             note = notes.get(app.name, "")
-            final = note.startswith(FINAL) or RESUME in note or not in_use
+            failed = [each.node for each in state.failures]
+            left = [node for node in in_use if node not in failed and node not in self._cluster.outside]
+            final = note.startswith(FINAL) or RESUME in note or not left
             return "" if final else f"wanted, runs nowhere: {state}"
         standby = ledger.standby.get(state.grant.node)
         if standby is not None and not standby.keep and STAYS not in notes.get(app.name, ""):

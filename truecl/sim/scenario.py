@@ -28,6 +28,7 @@ from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, S
 from truecl.sim.cluster import Plan
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
+from truecl.sim.reconfiguration import narrowed
 from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
 
 if TYPE_CHECKING:
@@ -160,8 +161,7 @@ def formed(cluster: "Cluster") -> None:
 def begin_without(cluster: "Cluster", later: int) -> None:
     """The last machines are no nodes yet: they have nothing, and the others do not know them."""
     cluster.outside = cluster.names[-later:]
-    nodes = tuple(node for node in cluster.configuration.cluster.nodes if node.name not in cluster.outside)
-    first = replace(cluster.configuration, cluster=replace(cluster.configuration.cluster, nodes=nodes))
+    first = narrowed(cluster.configuration, [name for name in cluster.names if name not in cluster.outside])
     for machine in cluster.machines.values():
         machine.configuration = first
 

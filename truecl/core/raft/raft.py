@@ -300,15 +300,17 @@ class Raft(Roles):
         membership = self.log.membership
         if not self.ready or self.other is None or membership.excluded is not None or membership.together:
             return
+        if not self.log.settled:
+            return  # one change at a time, this one's own first step too
         if membership.leaving is None:
             self._change(replace(membership, leaving=self.other))
-        elif membership.leaving == self.other and self.log.settled:
+        elif membership.leaving == self.other:
             self._change(replace(membership, excluded=self.other, leaving=None))
 
     def keep(self, now: float) -> None:
         """The other of two voters was about to leave and stays."""
         self._now = now
-        if self.ready and self.log.membership.leaving is not None:
+        if self.ready and self.log.membership.leaving is not None and self.log.settled:
             self._change(replace(self.log.membership, leaving=None))
 
     def _change(self, membership: Membership) -> None:

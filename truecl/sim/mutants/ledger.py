@@ -67,8 +67,10 @@ def with_ledger(change: Change) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again), adjust=faults.elections),
-    Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any), adjust=faults.elections),
+    Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again),
+           adjust=faults.elections, nodes=3, budget=100),
+    Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any),
+           adjust=faults.elections, nodes=3, budget=100),
     Mutant("take storage on 'expired'", "SAFETY.md 3",
            assemble=with_part("orders", _StartsAnything, with_ledger(any_proof)), adjust=faults.unfenced),
 )  # fmt: skip
