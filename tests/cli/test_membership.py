@@ -103,6 +103,12 @@ def test_what_is_wrong_changes_nothing(
     assert node.sent == [AskStatus()] and gather(etc) == before and not (etc / "bundles" / "n5.tar").exists()
 
 
+def test_what_is_wrong_already_is_named_with_file_and_line(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (etc / "apps" / "bad.yaml").write_text("nodes: [n1\n")
+    assert main(["add", N5, *ADDRESSES], told()) == 1
+    assert "apps/bad.yaml:2: this is not YAML" in capsys.readouterr().err
+
+
 def test_a_wrong_address_option_is_wrong_usage(etc: Path) -> None:
     assert main(["add", N5, "--address", "lan"], told()) == 2
 

@@ -14,6 +14,7 @@ import pytest
 from tests.cli.told import MISSING, Told, status
 from truecl.cli import dissolve, form, log, moveapp, startapp, stopapp
 from truecl.cli.output import prefixed
+from truecl.core import desk
 from truecl.model.ids import AppName, NodeName
 from truecl.model.report import EventRecord, Progress, Severity
 from truecl.runtime.client import NotAllowed
@@ -93,6 +94,8 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["severity"] for line in shown["lines"]] == ["LOG", "LOG"]
 
 
+NO_MASTER = said(desk.NO_MASTER, Severity.WARN)
+TAKEN = said("n2 is the master, and has the request")
 REFUSAL = [said("unknown application 'wbe'; configured: web", Severity.ERROR, False), Reply("id", code=1)]
 
 
@@ -103,6 +106,10 @@ REFUSAL = [said("unknown application 'wbe'; configured: web", Severity.ERROR, Fa
         (startapp, ["-A", "web"], Told(reqd=[[]]), 3, "lha_form forms it"),
         (form, [], Told(), 3, "systemctl start truecl"),
         (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[STARTED[:1]]), 4, "not finished within 2 s; it goes on"),
+        (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[[NO_MASTER]]), 4, "within 2 s: no master took it"),
+        (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[[NO_MASTER, TAKEN]]), 4, "within 2 s; it goes on"),
+        (startapp, ["-A", "web", "-t", "2"], Told(clusterd=[[]]), 4, "within 2 s; it goes on"),
+        (stopapp, ["-A", "web", "--no-wait"], Told(clusterd=[[NO_MASTER]]), 4, "no master took it"),
         (stopapp, ["-A", "web"], Told(clusterd=[[Refused("only root starts, stops and moves applications")]]), 1,
          "only root"),
         (moveapp, ["-A", "tset1"], Told(clusterd=[REFUSAL], statd=[[status()]]), 1, "did you mean 'test1'?"),

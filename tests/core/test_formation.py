@@ -9,6 +9,7 @@ from truecl.core.outbox import Outbox
 from truecl.model.actions import ConfigurationRead
 from truecl.model.ids import CLUSTERD, DAEMONS, LOCKD, REQD, AppName, DaemonName, Generation, NodeName, Term
 from truecl.model.ledger import AppState, Grant, Ledger
+from truecl.model.report import Progress
 from truecl.wire.messages import (
     AskDaemons,
     Campaign,
@@ -194,6 +195,8 @@ def test_dissolving_stops_applications_first_and_only_by_force() -> None:
     operator.answer(tuple(daemon for daemon in ALL if daemon != CLUSTERD), N1, N2, N3)
     operator.answer((), N1, N2, N3)
     assert operator.code == 0
+    said = [reply.progress for _, reply in operator.told if isinstance(reply, Reply) and reply.progress is not None]
+    assert said[-1] == Progress("Cluster has been halted.", verbose=False), "and not that an application was stopped"
 
 
 def test_an_application_that_never_stops_ends_the_dissolving_and_not_the_cluster() -> None:

@@ -105,12 +105,20 @@ def test_an_answer_to_a_request_from_after_the_freeze_lets_it_go_on() -> None:
 
 def test_its_addresses_come_back_with_it() -> None:
     bench = running((WEB, 9))
+    assert address_of(bench) == "active"
     bench.wait(LEASE + 0.1)
     bench.netd()
     bench.answer_all()
+    assert address_of(bench) == "inactive"
     bench.renew((WEB, 9))
     bench.answer()
     assert any(isinstance(tell.message, HoldAddress) for tell in bench.outputs[-1].tell)
+
+
+def address_of(bench: ReqdBench) -> str:
+    """As lha_stat -A has it."""
+    ((state,),) = [[step.state for step in each.steps] for each in bench.core.instances.statuses()]
+    return state
 
 
 def test_an_answer_to_a_request_from_before_the_freeze_lets_nothing_go_on() -> None:

@@ -185,6 +185,7 @@ def test_who_may_not_go() -> None:
     hear(made, N3)
     assert "what it runs has to be proven gone first" in why(made, N2)
     assert why(made, N3) == "" and why(made, N4) == ""
+    assert why(made, NodeName("n33")) == "unknown node 'n33'; configured: n1, n2, n3, n4"
     assert "n1 is the last node" in why(situation((N1,), nodes=1), N1)
     assert "n1 is the only voter" in why(situation((N1,), (N2,), nodes=2), N1)
     made = situation((N1, N2), nodes=2)

@@ -11,6 +11,7 @@ from truecl.core.instance import RETRY_AFTER
 from truecl.core.instances import InstanceRecord, phase_of
 from truecl.core.orders import ORDER_LIFETIME
 from truecl.core.reqd import LEAVE_TIME
+from truecl.core.supervisor import PARENT
 from truecl.model.actions import (
     AskDevice,
     EndTools,
@@ -43,12 +44,17 @@ from truecl.model.step import Instance, Probe
 from truecl.wire.messages import (
     AddressState,
     AskFences,
+    Exited,
     FenceResult,
     FencesSeen,
+    Forked,
     Leadership,
+    Living,
     NewConfiguration,
+    NodeStatus,
     Note,
     OrderFenceOff,
+    Ready,
     ReleaseAddress,
     Renew,
 )
@@ -518,6 +524,17 @@ def test_a_status_waits_a_moment_for_the_wake_of_a_renewal() -> None:
     bench.core._lease.next_request = bench.now + 0.9
     bench.feed(Joined("command-2"))
     assert bench.outputs[-1].wake_at == bench.now + 0.5
+
+
+def test_statd_hears_at_once_that_a_daemon_is_up_or_has_died() -> None:
+    bench = ReqdBench()
+    bench.feed(Told(PARENT, Living((Forked(LOCKD, 7), Forked(STATD, 8)))))
+    bench.feed(Joined(STATD))
+    for event in (Told(LOCKD, Ready(LOCKD, 7)), Told(PARENT, Exited(7, -9, LOCKD))):
+        bench.feed(event)
+    told = [each.message for output in bench.outputs for each in output.tell if each.who == STATD]
+    states = [each.daemons[LOCKD] for each in told if isinstance(each, NodeStatus)]
+    assert states[-3:] == ["starting", "up", "starting"]
 
 
 def test_a_new_leader_hears_of_this_node_at_once_even_when_its_term_was_known_before_its_name() -> None:

@@ -37,7 +37,7 @@ _EXAMPLES = """\
 _ASKED_FIRST = {
     "off": "cuts the power of {node}; what runs there starts elsewhere",
     "reboot": "cuts the power of {node} and switches it on again; what runs there starts elsewhere",
-    "confirm": "what {node} ran starts elsewhere on your word alone; if {node} runs after all, data is destroyed",
+    "confirm": "starts elsewhere what {node} ran, on your word alone; if {node} runs after all, data is destroyed",
 }
 
 Read = Callable[[], str]

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
         "-n", "--lines", type=_lines,
         help=f"the latest so many, default {DEFAULT}; with --timeline {DEFAULT_TIMELINES}",
     )  # fmt: skip
-    made.add_argument("--since", type=_since, default=0.0, help="2h, 30m, 1d, a date, a time of today")
+    made.add_argument("--since", type=_since, default=0.0, metavar="WHEN", help="2h, 30m, 1d, a date, a time of today")
     made.add_argument("--timeline", action="store_true", help="failovers and moves as phases, the latest first")
     made.add_argument("--svg", metavar="FILE", help="with --timeline: draw them into this file too")
     app_option(made)

@@ -197,18 +197,20 @@ def _present(place: Environment) -> _Version:
     """What this node has. Raises Ended."""
     try:
         raw = gather(place.directory)
-        return _version({name: content.decode() for name, content in raw.items()})
+        return _version({name: content.decode() for name, content in raw.items()}, placed=True)
     except Unreadable as error:
         raise Ended(FAILED, str(error)) from None
     except UnicodeDecodeError:
         raise Ended(FAILED, "the configuration has problems; lha_check lists them") from None
 
 
-def _version(files: dict[str, str]) -> _Version:
-    """Raises Ended with every problem."""
+def _version(files: dict[str, str], placed: bool = False) -> _Version:
+    """Raises Ended with every problem. placed -- name file and line: they are on this node."""
     configuration, problems = read(files)
     if configuration is None:
-        raise Ended(FAILED, "; ".join(f"{each.what}: {each.expected}" for each in problems[:5]))
+        raise Ended(
+            FAILED, "; ".join(str(each) if placed else f"{each.what}: {each.expected}" for each in problems[:5])
+        )
     return _Version(files, configuration)
 
 

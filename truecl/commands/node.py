@@ -100,6 +100,12 @@ def _what_helps(node: Node, daemon: DaemonName) -> str:
     return "no cluster on this node: lha_form forms it, or takes this node in"
 
 
+_GOES_ON = "; it goes on: lha_stat shows how far"
+_NOT_TAKEN = ": no master took it, so nothing was done; ask again when lha_stat shows one"
+NO_MASTER = "no master at the moment; waiting for an election"
+"""As `truecl.core.desk` says it. Whatever it says after that comes of a master that has the request."""
+
+
 def carry_out(
     node: Node, daemon: DaemonName, request: list[Any], timeout: float, wait: bool, repeatable: bool
 ) -> Steps:
@@ -107,9 +113,11 @@ def carry_out(
 
     timeout -- seconds until the end. wait -- False: be content when it was accepted. repeatable -- the same request
     again does no harm, so a daemon that is restarted in the middle is asked again.
+
+    What no master took is forgotten when this command ends.
     """
     end = node.now() + timeout
-    accepted = False
+    accepted = waiting = False
     talk = dialogue(node, daemon)
     try:
         talk.send(request)
@@ -117,7 +125,8 @@ def carry_out(
             try:
                 message = talk.receive(max(0.0, end - node.now()))
             except NoAnswer:
-                return Outcome(UNFINISHED, f"not finished within {timeout:g} s; it goes on: lha_stat shows how far")
+                rest = _NOT_TAKEN if waiting and not accepted else _GOES_ON
+                return Outcome(UNFINISHED, f"not finished within {round(timeout, 1):g} s{rest}")
             except NoDaemon as error:
                 talk.close()
                 if not repeatable:
@@ -130,8 +139,9 @@ def carry_out(
                 case ["Refused", reason, *_]:
                     return Outcome(FAILED, reason)
                 case ["Reply", _, progress, code, *_]:
+                    waiting = progress is not None and progress["text"] == NO_MASTER
                     if progress is not None:
-                        accepted = accepted or progress["severity"] != ERROR
+                        accepted = accepted or not waiting and progress["severity"] != ERROR
                         yield Line(progress["text"], progress["severity"], progress["verbose"])
                     if code is not None:
                         return Outcome(code)

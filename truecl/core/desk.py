@@ -14,6 +14,7 @@ from truecl.wire.messages import Refused, Reply, Request
 PASS_AGAIN = 2.0
 """Seconds after which a request without an end is passed on again: it, its reply or the master's memory may be lost."""
 MAX_REQUESTS = 64
+NO_MASTER = "no master at the moment; waiting for an election"
 
 
 class Desk:
@@ -25,6 +26,8 @@ class Desk:
         """Who on this node may change anything; others may look."""
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
+        self._waiting: dict[str, None] = {}
+        """Those that were told that there is no master."""
         self._pass_at: float | None = None
 
     def joined(self, who: str, root: bool) -> None:
@@ -34,7 +37,8 @@ class Desk:
     def left(self, who: str) -> None:
         self._acting.pop(who, None)
         for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
-            del self._requests[id]  # the operation goes on; nobody listens
+            del self._requests[id]  # the operation goes on, if a master took it; nobody listens
+            self._waiting.pop(id, None)
 
     def request(self, who: str, request: Request) -> None:
         if who not in self._acting:
@@ -46,9 +50,8 @@ class Desk:
         self._requests[request.id] = (who, request)
         self._pass_at = self._pass_at or self._situation.now + PASS_AGAIN
         if self._situation.leadership.leader is None:
-            self._out.tell(
-                who, Reply(request.id, Progress("no master at the moment; waiting for an election", Severity.WARN))
-            )
+            self._waiting[request.id] = None
+            self._out.tell(who, Reply(request.id, Progress(NO_MASTER, Severity.WARN)))
         else:
             self._pass_on(request)
 
@@ -77,12 +80,17 @@ class Desk:
             self._out.tell(asked[0], reply)
             if reply.code is not None:
                 del self._requests[reply.id]
+                self._waiting.pop(reply.id, None)
 
     def wakes(self) -> list[float]:
         return [self._pass_at] if self._pass_at is not None else []
 
     def _pass_on(self, request: Request) -> None:
         leader = self._situation.leadership.leader
+        if leader is not None and request.id in self._waiting:
+            del self._waiting[request.id]
+            who, _ = self._requests[request.id]
+            self._out.tell(who, Reply(request.id, Progress(f"{leader} is the master, and has the request")))
         if leader == self._situation.me:
             self._begin(request, self._situation.me)
         elif leader is not None:

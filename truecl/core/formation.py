@@ -335,8 +335,8 @@ class Formation:
         if away:
             self._say(f"{', '.join(away)} did not answer and may form again when they return; "
                       "run lha_dissolve there too", Severity.WARN)  # fmt: skip
-        self._say("Cluster has been halted.")
-        self._end(0, "" if self._was_alive else "no cluster daemon was running on the nodes that answer")
+        nothing = "no cluster daemon was running on the nodes that answer"
+        self._end(0, "Cluster has been halted." if self._was_alive else nothing)
 
     def _report_stopped(self, daemons: tuple[DaemonName, ...]) -> None:
         for daemon in daemons:

@@ -18,6 +18,7 @@ from truecl.model.config import Address, AppConfig
 from truecl.model.ids import CLUSTERD, NO_GENERATION, REQD, STATD, AppName, BootId, Generation, NodeName
 from truecl.model.report import InstanceReport, Phase, Progress, Severity
 from truecl.model.standing import StepStatus
+from truecl.model.step import Probe, Step, StepKind
 from truecl.wire.messages import InstanceProgress, InstanceStatus, Note
 
 
@@ -194,13 +195,15 @@ def phase_of(value: bytes) -> tuple[Generation, Phase]:
 
 
 def _status_of(machine: InstanceMachine) -> InstanceStatus:
-    steps = tuple(
-        StepStatus(
-            step.name,
-            step.kind.value,
-            machine.facts[step.name].probe.value if step.name in machine.facts else "",
-            machine.facts[step.name].facts if step.name in machine.facts else {},
-        )
-        for step in machine.steps
-    )
+    steps = tuple(_step_status_of(machine, step) for step in machine.steps)
     return InstanceStatus(machine.config.name, machine.generation, machine.phase.value, steps, machine.reason)
+
+
+def _step_status_of(machine: InstanceMachine, step: Step) -> StepStatus:
+    """What is frozen is not looked at, so its facts are from before; its addresses went down with the lease."""
+    result = machine.facts.get(step.name)
+    if result is not None and machine.phase is Phase.FROZEN and step.kind is StepKind.ADDRESS:
+        result = StepResult(Probe.INACTIVE)
+    if result is None:
+        return StepStatus(step.name, step.kind.value, "")
+    return StepStatus(step.name, step.kind.value, result.probe.value, result.facts)

@@ -40,9 +40,12 @@ def problem(request: Request, situation: Situation) -> str:
     node = request.node
     if node is None:
         return f"'{request.verb}' names no node"
-    membership = situation.members.membership
-    if request.verb == "add" or node not in membership.nodes:
+    if request.verb == "add":
         return ""
+    membership = situation.members.membership
+    if node not in membership.nodes:
+        names = [each.name for each in situation.configuration.cluster.nodes]
+        return "" if node in names else f"unknown node '{node}'; configured: {', '.join(names)}"
     owned = [app for app, _ in granted_to(situation.ledger, node)]
     if owned:
         apps = ", ".join(f"'{app}'" for app in owned)

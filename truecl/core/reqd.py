@@ -46,7 +46,6 @@ from truecl.model.ids import (
     STATD,
     SYNCD,
     BootId,
-    DaemonName,
     NodeName,
 )
 from truecl.model.report import InstanceReport, WatchdogReport
@@ -121,6 +120,8 @@ class Reqd:
         self._status_at = now
         self._report: tuple[InstanceReport, ...] = ()
         self._watchdog_report: WatchdogReport | None = None
+        self._daemons = self._supervisor.states()
+        """As statd was told last."""
         self._urgent = False
         """A renewal is due at the end of this call: it brings the lease that an order waits for, or carries news."""
 
@@ -350,8 +351,9 @@ class Reqd:
             self._lease.idle = not self.orders and not self.instances.any_open()
             self._lease.next_request = now + self._lease.pace
             self._ask_lease(now)
-        if changed or now >= self._status_at:
-            self._status_at = now + STATUS_EVERY
+        daemons = self._supervisor.states()
+        if changed or daemons != self._daemons or now >= self._status_at:
+            self._status_at, self._daemons = now + STATUS_EVERY, daemons
             self._out.tell(STATD, self._status(now))
         guard = self._lease.end if self._lease.holds(now) else None
         status, renewal = self._status_at, self._lease.next_request
@@ -374,7 +376,7 @@ class Reqd:
                 self._formation.answered(self.me, answer, now)
 
     def _status(self, now: float) -> NodeStatus:
-        daemons = {REQD: "up"} | {DaemonName(name): state for name, state in self._supervisor.states().items()}
+        daemons = {REQD: "up"} | self._supervisor.states()
         left = max(0.0, self._lease.end - now)
         return NodeStatus(
             self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
