@@ -53,8 +53,8 @@ _TAIL = """\
 on_quorum_loss: stop
 
 # docs/timing.md says what each of these is for, and the law between them. These are the defaults. All of them together
-# halved are `profile: fast`. Failures are noticed and leases end in half the time; devices, mounts and programs take what
-# they take. It costs twice the messages, and patience with slow machines.
+# halved are `profile: fast`. Failures are noticed and leases end in half the time; devices, mounts and programs take
+# what they take. It costs twice the messages, and patience with slow machines.
 # profile: normal
 # timing:
 #   heartbeat: 100ms              # between two heartbeats, on every link
