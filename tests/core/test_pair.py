@@ -29,7 +29,7 @@ from truecl.wire.messages import (
     Subscribe,
     View,
 )
-from truecl.wire.raft import Letter, PreVote, TimeoutNow, Vote, VoteAnswer
+from truecl.wire.raft import Append, Letter, PreVote, TimeoutNow, Vote, VoteAnswer
 
 from .same_daemon import Nodes
 
@@ -326,3 +326,43 @@ def test_while_one_is_leaving_the_voters_stay_who_they_are() -> None:
     old = Membership((N1, N2), leaving=N2)
     assert "is leaving" in not_one_step(old, _bound(old, Membership((N1,), (N2,))))
     assert "is leaving" in not_one_step(old, _bound(old, Membership((N1, N2, NodeName("n3")))))
+
+
+def _both_alone() -> Duo:
+    """Cut from each other, and each was told that the other is off."""
+    duo = Duo()
+    duo.cut = {N1}
+    for node, other in ((N2, N1), (N1, N2)):
+        duo.tell(node, HBD, View((NodeView(other, BOOT, False, ()),)))
+        duo.wait(0.5)
+        order = duo.heard(node, REQD, OrderFenceOff)[-1]
+        duo.tell(node, REQD, FenceResult(other, order.index, True))
+    assert all(duo.lockd(node).raft.alone and duo.lockd(node).raft.ready for node in ("n1", "n2"))
+    return duo
+
+
+def test_of_two_that_went_on_without_each_other_one_stops_when_they_meet() -> None:
+    duo = _both_alone()
+    duo.cut = set()
+    duo.wait(2.0)
+    stopped = [node for node in ("n1", "n2") if duo.lockd(node).pair.apart]
+    assert stopped
+    for node in stopped:
+        lockd = duo.lockd(node)
+        assert not lockd.raft.ready and lockd.raft.leader is None
+        assert "went on without each other" in lockd.pair.trouble()
+    last = {node: duo.lockd(node).raft.log.last_index for node in stopped}
+    duo.wait(30.0)
+    assert {node: duo.lockd(node).raft.log.last_index for node in stopped} == last, "and stays so"
+
+
+def test_what_the_other_wrote_when_it_last_led_alone_is_no_sign_that_it_does_again() -> None:
+    duo = Duo()
+    duo.n1_dies()
+    duo.wait(0.5)
+    (order,) = duo.orders()
+    duo.tell("n2", REQD, FenceResult(N1, order.index, True))
+    n2 = duo.lockd("n2")
+    late = Append(Term(n2.raft.term - 1), Index(0), Term(0), (), Index(0), 9)
+    duo.feed("n2", Received(N1, Letter(BOOT, BOOT, False, late)))
+    assert n2.raft.ready and not n2.pair.apart

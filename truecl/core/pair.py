@@ -60,6 +60,8 @@ class Pair:
         self._left = False
         """The other said goodbye: it ended in good order, and is not fenced for that."""
         self._alone_told = False
+        self.apart = False
+        """Each of the two went on without the other: one was called off and was on. For this life."""
 
     @property
     def cluster(self) -> ClusterConfig:
@@ -91,6 +93,10 @@ class Pair:
             return
         if node == self.raft.other:
             self._others_life = message.life
+            if self._leads_as_well(message):
+                self._part(now)
+            if self.apart:
+                return
         self.raft.receive(node, message.message, now)
         if node == self.raft.other and message.to == self.life and self._acknowledges(node, message):
             self.current = True
@@ -110,6 +116,20 @@ class Pair:
                 return message.accepted and message.term == raft.term and raft.leader == raft.me
             case _:
                 return False
+
+    def _leads_as_well(self, letter: Letter) -> bool:
+        """Whether it shows that the other leads without this node, which goes on without the other. What it wrote in an
+        earlier exclusion is of an older term: this node's began with a newer one than both had ever had."""
+        leads = isinstance(letter.message, Append | SnapshotPart) and not letter.counts
+        return self.raft.alone and leads and letter.message.term >= self.raft.term
+
+    def _part(self, now: float) -> None:
+        """Their logs differ, and neither knows what the other runs: whoever sees that first leads no more. The end of
+        its leases does the rest."""
+        if not self.apart:
+            self.apart = True
+            self.raft.retire(now)
+            self._out.tell(STATD, Note(EventRecord(0.0, now, self.raft.me, LOCKD, Severity.ERROR, self.trouble())))
 
     # ---- what comes from the other, and what hbd says of it ---------------------------------------------------------
 
@@ -250,6 +270,11 @@ class Pair:
         raft, other = self.raft, self.raft.other
         if other is None or (raft.leader is not None and not raft.alone):
             return ""
+        if self.apart:
+            return (
+                f"{raft.me} and {other} went on without each other, for one was called off and was on; {raft.me} "
+                "stopped: docs/safety.md, 'Two nodes', says how to go on"
+            )
         if raft.alone:
             return f"{raft.me} goes on without {other}, which is needed again once it is up and has caught up"
         if self._hbd_hears:

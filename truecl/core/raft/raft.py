@@ -274,6 +274,12 @@ class Raft(Roles):
         """While leading: `node` answers, and has all that was committed at the latest heartbeat."""
         return self._tenure is not None and self._tenure.has_caught_up(node, self._now)
 
+    def retire(self, now: float) -> None:
+        """Lead no more, and never stand again in this life."""
+        self._now = now
+        self.retired = True
+        self._become_follower(self.term, None)
+
     def exclude(self, payloads: tuple[bytes, ...], now: float, lease_bound: float | None = None) -> None:
         """The other of two voters is surely off: go on without it, as leader of a new term.
 

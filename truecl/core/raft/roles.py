@@ -55,6 +55,8 @@ class Roles:
         """The last entry handed out to be applied."""
         self.acknowledged_at = 0.0
         """When this node last acknowledged any leader, itself included; after a restart, the start."""
+        self.retired = False
+        """It leads no more in this life, whatever its log says."""
         self.faults = 0
         """Messages that no correct node sends in this state; they change nothing."""
         self._install: StoredSnapshot | None = loaded.snapshot if loaded.snapshot.index > BIRTH_INDEX else None
@@ -142,7 +144,7 @@ class Roles:
 
     @property
     def may_lead(self) -> bool:
-        return may_lead(self.log.membership, self.me)
+        return not self.retired and may_lead(self.log.membership, self.me)
 
     def _become_sole_leader(self, membership: Membership, payloads: tuple[bytes, ...]) -> None:
         """In a new term, by its own decree; the entry that says so is durable before anything else leaves this node."""
