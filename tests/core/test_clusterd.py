@@ -431,6 +431,20 @@ def test_nothing_is_planned_before_it_is_known_whether_all_were_down() -> None:
     assert [each.app for each in written if isinstance(each, GiveGrant)] == [WEB]
 
 
+def test_an_order_that_waits_for_that_wakes_nobody() -> None:
+    """All nodes boot while this master, cut off with its first proposal, gave orders already: seed 739 woke without end."""
+    master = cold(*RAN, GiveGrant(DB, N2), boots={})
+    master.hear(N3)
+    master.report(N1, N2)
+    assert orders(master)
+    master.boots = {**NEW}
+    master.hear(N3)
+    master.report(N1, N2)
+    master.now += 0.6
+    output = master.feed(Woke())
+    assert output.wake_at is None or output.wake_at > master.now
+
+
 def test_a_cold_start_whose_proposal_is_lost_is_proposed_again() -> None:
     master = cold(*RAN)
     master.report()

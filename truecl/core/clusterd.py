@@ -340,7 +340,9 @@ class Clusterd:
             times.append(self._follow_at)
         if not self.situation.master:
             return times
-        times += [at + REPEAT_ORDER for at in self._ordered.values()] + self._fencer.wakes()
+        if not self._cold_start.undecided:  # else no order is repeated
+            times += [at + REPEAT_ORDER for at in self._ordered.values()]
+        times += self._fencer.wakes()
         times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes() + self._flapping.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
