@@ -432,7 +432,7 @@ def test_nothing_is_planned_before_it_is_known_whether_all_were_down() -> None:
 
 
 def test_an_order_that_waits_for_that_wakes_nobody() -> None:
-    """All nodes boot while this master, cut off with its first proposal, gave orders already: seed 739 woke without end."""
+    """All nodes boot while this master, cut off, gave orders already: seed 739 woke without end."""
     master = cold(*RAN, GiveGrant(DB, N2), boots={})
     master.hear(N3)
     master.report(N1, N2)

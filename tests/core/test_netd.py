@@ -318,6 +318,17 @@ def test_an_address_that_is_tried_again_is_not_called_gone_for_good() -> None:
     assert (desk.told[-1].held, desk.told[-1].number) == (False, 2)
 
 
+def test_a_removal_that_fails_is_tried_again_within_the_address_allowance() -> None:
+    """With proof 'expired' the next owner waits no longer: a first attempt that failed must not be the last by then."""
+    desk = Desk()
+    desk.feed(hold(101.0, check=False))
+    desk.answer = lambda action: Outcome("busy") if isinstance(action, Remove) else Outcome()
+    desk.until(101.0)
+    tried = len(desk.actions(Remove))
+    desk.until(101.0 + Timing().address_allowance / 2)
+    assert len(desk.actions(Remove)) >= tried + 2
+
+
 def test_an_order_that_came_too_late_says_nothing_of_what_is_still_configured() -> None:
     """reqd repeats what is to be held when it restarts. If the lease ends before netd sees that, a release is already
     on its way, and is answered only when the address is gone."""

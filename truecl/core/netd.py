@@ -48,7 +48,9 @@ MAX_OWED = 16
 CLEAN_FOR = 60.0
 """Seconds that a probe without an answer counts."""
 RETRY = 0.2
-"""Seconds between attempts to configure, or to remove, what would not."""
+"""Seconds between attempts to configure what would not."""
+RETRY_REMOVE = 0.02
+"""The same to remove it: several within the address allowance, and none is left once the kernel's lifetime is over."""
 FIGHT = 0.05
 """An address that vanishes so soon after it was configured is not put back at once."""
 RENEWAL = 0.5
@@ -404,7 +406,7 @@ class Netd:
                 hold.announcements.stop()
                 self._order(hold, Remove(hold.address))
             case Phase.STUCK:
-                hold.retry = now + RETRY
+                hold.retry = now + RETRY_REMOVE
                 self._answer(hold, held=True)
             case Phase.GONE:
                 self._gone(hold, now)

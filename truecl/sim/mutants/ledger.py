@@ -68,7 +68,7 @@ def with_ledger(change: Change) -> Assemble:
 
 MUTANTS = (
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again),
-           adjust=faults.elections, nodes=3, budget=100),
+           adjust=faults.elections, nodes=3, seen_by="tests/core/test_ledger.py"),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any),
            adjust=faults.elections, nodes=3, budget=100),
     Mutant("take storage on 'expired'", "SAFETY.md 3",

@@ -43,5 +43,5 @@ class ForgetsTheSilent(Lockd):
 MUTANTS = (
     Mutant("raise the log's level too early", "docs/upgrade.md", assemble=mixed(RaisesTooEarly), adjust=faults.gaps),
     Mutant("raise the log's level past a silent member", "docs/upgrade.md", assemble=mixed(ForgetsTheSilent),
-           adjust=faults.gaps),
+           adjust=faults.gaps, budget=70),
 )  # fmt: skip

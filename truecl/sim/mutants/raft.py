@@ -111,9 +111,9 @@ def with_raft(raft: type[Raft]) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("vote twice in a term", "SAFETY.md 1", assemble=with_raft(VotesTwice), adjust=faults.elections),
+    Mutant("vote twice in a term", "SAFETY.md 1", assemble=with_raft(VotesTwice), adjust=faults.elections, budget=60),
     Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections,
-           nodes=3, budget=60),
+           nodes=3, budget=130),
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
     Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),

@@ -29,7 +29,7 @@ MUTANTS = (
     Mutant("feed after a lapse", "SAFETY.md 3", assemble=with_part("_watchdog", FeedsAfterALapse),
            adjust=faults.stuck, nodes=3, bad_day=30.0),
     Mutant("count any watchdog as hardware", "SAFETY.md 3", assemble=with_part("_watchdog", CountsAny),
-           adjust=faults.softly, nodes=3, bad_day=30.0),
+           adjust=faults.softly, nodes=3, bad_day=30.0, budget=60),
     Mutant("believe a watchdog of an older boot", "SAFETY.md 3", assemble=with_part("_watchdog", BelievesAnOlderBoot),
            adjust=faults.unwatched, nodes=3, bad_day=30.0),
 )  # fmt: skip
