@@ -20,5 +20,6 @@ def with_clusterd(clusterd: type[Clusterd]) -> Assemble:
 
 
 MUTANTS = (
-    Mutant("believe any fence", "SAFETY.md 3", assemble=with_clusterd(BelievesAnyFence), adjust=faults.failing),
+    Mutant("believe any fence", "SAFETY.md 3", assemble=with_clusterd(BelievesAnyFence), adjust=faults.failing,
+           budget=60),
 )  # fmt: skip

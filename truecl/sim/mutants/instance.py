@@ -52,7 +52,13 @@ def with_machine(machine: type[InstanceMachine]) -> Assemble:
 
 MUTANTS = (
     Mutant("assume a failed stop worked", "SAFETY.md 4", assemble=with_machine(Trusting), adjust=faults.failing),
-    Mutant("close before a start has ended", "SAFETY.md 4", assemble=with_machine(Impatient), adjust=faults.failing),
+    Mutant(
+        "close before a start has ended",
+        "SAFETY.md 4",
+        assemble=with_machine(Impatient),
+        adjust=faults.failing,
+        budget=70,
+    ),
     Mutant(
         "begin beside the tools of an earlier life",
         "SAFETY.md 4",

@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant("count a lease from its first answer", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsTheFirstAnswer)),
            adjust=faults.unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 3", assemble=with_lockd(with_leases(ForgetsMargins)),
-           adjust=faults.unfenced, nodes=3, budget=60),
+           adjust=faults.unfenced, nodes=3, budget=130),
     Mutant("accept one timeout of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(OneTimeout)),
            adjust=faults.watched, nodes=3, bad_day=30.0),
     Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(TwoTimeouts)),
