@@ -1,6 +1,8 @@
 """Fixtures that several test directories share."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from realhost import RealHost
@@ -24,3 +26,17 @@ def real() -> Iterator[RealHost]:
     host = RealHost()
     yield host
     assert host.failures == []
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system that lets nobody write: who tries sleeps in the kernel, and no KILL ends it."""
+    image, point = tmp_path / "image", tmp_path / "mnt"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    point.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, point], check=True)
+    subprocess.run(["fsfreeze", "-f", point], check=True)
+    yield point
+    subprocess.run(["umount", point], check=True)

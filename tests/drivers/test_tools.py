@@ -73,20 +73,6 @@ def test_nothing_is_left_of_lives_without_work(groups: Groups) -> None:
     assert [entry.name for entry in here.iterdir() if entry.is_dir()] == ["3"], "the others' groups are removed"
 
 
-@pytest.fixture
-def frozen(tmp_path: Path) -> Iterator[Path]:
-    """A mounted file system that lets nobody write: who tries sleeps in the kernel, and no KILL ends it."""
-    image, point = tmp_path / "image", tmp_path / "mnt"
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    point.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, point], check=True)
-    subprocess.run(["fsfreeze", "-f", point], check=True)
-    yield point
-    subprocess.run(["umount", point], check=True)
-
-
 def test_a_tool_that_no_kill_ends_is_named_and_waited_for_no_longer_than_asked(
     real: RealHost, groups: Groups, frozen: Path
 ) -> None:

@@ -1,7 +1,6 @@
 """reqd's hands on the real machine: what a tool that no KILL ends makes of its step."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,20 +38,6 @@ class Touches:
 
     async def detail(self, step: Step, instance: Instance) -> Facts:
         return {}
-
-
-@pytest.fixture
-def frozen(tmp_path: Path) -> Iterator[Path]:
-    """A mounted file system that lets nobody write: who tries sleeps in the kernel, and no KILL ends it."""
-    image, point = tmp_path / "image", tmp_path / "mnt"
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    point.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, point], check=True)
-    subprocess.run(["fsfreeze", "-f", point], check=True)
-    yield point
-    subprocess.run(["umount", point], check=True)
 
 
 def hands(real: RealHost, driver: Touches) -> Hands:
