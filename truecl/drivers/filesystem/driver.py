@@ -15,8 +15,8 @@ from truecl.drivers import holders
 from truecl.drivers.contract import Facts, Loop, Runner, StepFailed, eventually, spec_of
 from truecl.drivers.filesystem import argv, parse
 from truecl.drivers.holders import Holder, Mount
-from truecl.model.config import FileStorage, FileSystem
-from truecl.model.step import Instance, Probe, Step
+from truecl.model.config import FileSystem
+from truecl.model.step import Instance, Over, Probe, Step
 
 _BUSY = 1.0
 """Seconds for which an unmount is tried again while the device is busy: a dying process lets go of its files late."""
@@ -31,7 +31,7 @@ class FileSystemDriver:
         self,
         runner: Runner,
         loop: Loop,
-        device_of: Callable[[FileStorage], Awaitable[str | None]],
+        device_of: Callable[[Over], Awaitable[str | None]],
         *,
         sys: Path = Path("/sys"),
         dev: Path = Path("/dev"),

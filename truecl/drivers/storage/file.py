@@ -25,7 +25,7 @@ from truecl.drivers.contract import Facts, Loop, Runner, StepFailed, eventually,
 from truecl.drivers.storage import argv, parse
 from truecl.drivers.storage.parse import Attachment
 from truecl.model.config import FileStorage
-from truecl.model.step import Instance, Probe, Step
+from truecl.model.step import Instance, Over, Probe, Step
 
 _ATTEMPTS = 32
 """Free devices tried in a row, when others take them first."""
@@ -104,9 +104,11 @@ class FileStorageDriver:
             facts["note"] = "through the page cache"
         return facts
 
-    async def device(self, storage: FileStorage) -> str | None:
+    async def device(self, over: Over) -> str | None:
         """Name ('loop3') of the device with this node's mark for the image. Raises StepFailed: that cannot be told."""
-        own = await self._own(storage.image)
+        if not isinstance(over, FileStorage):
+            raise TypeError(f"{type(over).__name__} is no image")
+        own = await self._own(over.image)
         return own[0].name if own else None
 
     async def _own(self, image: str) -> list[Attachment]:
