@@ -109,7 +109,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
             if state != "up":
                 yield f"{node['name']}: {daemon} is not up: {state}"
         if node["silent"]:
-            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+            yield f"{node['name']}: its reqd or its statd does not report; lha_form starts what is missing there"
         if node["role"] == "joining":
             yield joining(node["name"])
         if node["held"]:

@@ -511,7 +511,8 @@ class End(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs."""
+    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs. reqd says it, with pid 0, to
+    ask for it again: the host answers, not the core, as long as its loop turns."""
 
     daemon: DaemonName
     pid: int
