@@ -44,7 +44,9 @@ def unpack(archive: bytes, directory: Path) -> None:
     subprocess.run(["tar", "-x", "-C", directory], input=archive, check=True)
 
 
-def of_this(directory: Path, version: str = __version__, level: int = LEVEL, formats: tuple[int, int] = VERSIONS) -> None:
+def of_this(
+    directory: Path, version: str = __version__, level: int = LEVEL, formats: tuple[int, int] = VERSIONS
+) -> None:
     """This tree, as a release that calls itself `version` and knows other levels of the log, or other formats."""
     shutil.copytree(SOURCE / "truecl", directory / "truecl", ignore=shutil.ignore_patterns("__pycache__"))
     for file, name, value in (

@@ -1,4 +1,4 @@
-"""A cluster upgraded node by node while its application runs (docs/upgrade.md), and what a node of a third release meets."""
+"""A cluster upgraded node by node while its application runs, and a node whose release fits no more: docs/upgrade.md."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -60,6 +60,7 @@ def upgrade_all(cluster: Cluster, mixed: Callable[[str], None]) -> None:
             probe.wait_answer(node="n1")
             upgrade(cluster, "n1")
             moved_to = probe.wait_answer()
+        print(f"without an answer while it moved: {probe.result.longest:.3f} s")
         assert probe.result.longest < MOVE, probe.result
         assert cluster.holds(moved_to, "web", 1, "/srv/web1") == ALL
     until(lambda: nodes(cluster, "n1")[0] == LEVEL, "the log is at the level of the new release")
@@ -99,7 +100,9 @@ def test_node_by_node_and_no_way_back(cluster: Cluster) -> None:
 
     def mixed(upgraded: str) -> None:
         old, new = ("n1, n2", "n3") if upgraded == "n3" else ("n1", "n2, n3")
-        told = f"WARN nodes run different releases of truecl: 1.9.0 on {old}; {__version__} on {new}; finish the upgrade"
+        told = (
+            f"WARN nodes run different releases of truecl: 1.9.0 on {old}; {__version__} on {new}; finish the upgrade"
+        )
         for node in cluster.nodes:
             assert any(line.startswith(told) for line in warnings(cluster, node)), cluster.run(node, "lha_stat").out
             assert told in " ".join(cluster.run(node, "lha_node", "list").out.split())
