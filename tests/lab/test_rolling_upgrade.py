@@ -1,4 +1,4 @@
-"""A cluster upgraded node by node while its application runs, and a node whose release fits no more: docs/upgrade.md."""
+"""A cluster upgraded node by node while its application runs, and nodes whose release fits no more: docs/upgrade.md."""
 
 import json
 from collections.abc import Callable, Iterator
