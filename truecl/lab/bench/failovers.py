@@ -177,9 +177,7 @@ def _events(cluster: Cluster, nodes: Sequence[NodeName], since: float) -> list[E
     return [event for node in nodes for event in cluster.events(node) if event.uptime >= since]
 
 
-def _stopped_before(
-    events: Sequence[EventRecord], victim: NodeName, cut_at: float, found: Collected, key: str
-) -> None:
+def _stopped_before(events: Sequence[EventRecord], victim: NodeName, cut_at: float, found: Collected, key: str) -> None:
     """When the old owner's own guard had stopped it, where it lived to say so (one that was fenced finds at its next
     boot that all is gone, which comes later). Raises LabError if that was too late."""
     stopped, started = [], []
