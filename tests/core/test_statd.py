@@ -9,6 +9,7 @@ from tests.core.same_daemon import Nodes, configuration
 from truecl.core import chronicle
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
 from truecl.core.contract import Connected, Joined, Left, Received, Rejected
+from truecl.core.standing import standing
 from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
@@ -115,6 +116,30 @@ def test_a_node_whose_formats_do_not_meet_is_named_until_a_session_is_made() -> 
     assert "n3 speaks formats 4 to 5, this node 1 to 3: upgrade this node" in bench.texts()
     bench.feed("n1", Connected(N3))
     assert bench.status("n1").refused == {}
+
+
+@pytest.mark.parametrize(
+    ("node", "phase", "word"),
+    [
+        ("UP", "running", "UP"),
+        ("UNKNOWN", "running", "UP"),
+        ("DOWN", "running", "UNKNOWN"),
+        ("FENCING", "stopping", "UNKNOWN"),
+        ("FENCED", "frozen", "UNKNOWN"),
+        ("FENCING", "needs fence", "NEEDS FENCE"),
+        ("DOWN", None, "UNKNOWN"),
+    ],
+)
+def test_nothing_is_called_up_by_an_old_report_of_a_node_that_is_away(
+    node: str, phase: str | None, word: str
+) -> None:
+    bench = Bench()
+    bench.lead(N1)
+    said = () if phase is None else (replace(RUNNING, phase=phase),)
+    reports, nodes = {N2: report(N2, *said)}, {N1: "UP", N2: node, N3: "UP"}
+    status = replace(bench.status("n1"), ledger=granted(), reports=reports, nodes=nodes)
+    (row,) = [each for each in standing(status).apps if each.name == WEB]
+    assert row.status == word
 
 
 def test_the_master_s_statd_tells_for_how_long_a_node_is_held_down() -> None:
