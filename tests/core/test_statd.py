@@ -130,9 +130,7 @@ def test_a_node_whose_formats_do_not_meet_is_named_until_a_session_is_made() -> 
         ("DOWN", None, "UNKNOWN"),
     ],
 )
-def test_nothing_is_called_up_by_an_old_report_of_a_node_that_is_away(
-    node: str, phase: str | None, word: str
-) -> None:
+def test_nothing_is_called_up_by_an_old_report_of_a_node_that_is_away(node: str, phase: str | None, word: str) -> None:
     bench = Bench()
     bench.lead(N1)
     said = () if phase is None else (replace(RUNNING, phase=phase),)
