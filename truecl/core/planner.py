@@ -294,15 +294,16 @@ def _place(
             draft.note(app, f"waiting for the first report of {node}")
             return True
     others = [node for node in config.nodes if node not in failures]
+    failed = "; ".join(f"{node}: {failures[node]}" for node in config.nodes if node in failures)
     if not others:
-        reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
-        draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
+        draft.note(app, f"FAILED on every node ({failed}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
-    else:
-        only = (
-            f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
-        )
-        draft.note(app, f"{only}: {why_none(given, others)}")
+        return False
+    only = f"waiting for {others[0]}" if len(others) == 1 else "waiting for one of its nodes"
+    if len(config.nodes) == 1:
+        only += ", no other node may run it"
+    tried = f"; FAILED on {failed}; to try again: lha_startapp -A {app}" if failed else ""
+    draft.note(app, f"{only}: {why_none(given, others)}{tried}")
     return False
 
 

@@ -107,7 +107,7 @@ class Reqd:
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
         self.guard = Guard(configuration.cluster, self._lease, self._watchdog, self.instances, records, self._out)
         self.orders = Orders(configuration, self._lease, self._watchdog, self.guard, self.instances, records, self._out)
-        self._supervisor = Supervisor(self._out)
+        self._supervisor = Supervisor(self._out, self.instances.note)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._fences = Fences(self._out, configuration)
