@@ -10,7 +10,7 @@ import msgspec
 
 from truecl.lab.cluster import Lab
 from truecl.model.actions import Action, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
-from truecl.model.config import DiskStorage, FileStorage, FileSystem
+from truecl.model.config import FileStorage, FileSystem
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Layout, LayoutHost, LayoutVolume, ReplicaReport
 from truecl.model.step import Instance, ReplicaSpec, ReplicaVolume, Step, StepKind
