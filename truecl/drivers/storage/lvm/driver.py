@@ -46,11 +46,7 @@ class LvmDriver:
         if there is None or not self._used(there):
             await self._refuse_unfit(spec)
         if there is None:
-            result = await self._run(argv.activate(spec))
-            there = self._main(spec)
-            if there is None:
-                said = result.last_lines() or result.ending()
-                raise StepFailed(f"{argv.name(spec)}: cannot be activated: {said}")
+            there = await self._activate(spec)
         if there.suspended:
             raise StepFailed(f"{argv.name(spec)}: it is suspended; 'dmsetup resume {there.name}' lets it go on")
         has = block.size(self._sys, there.device)
@@ -145,6 +141,20 @@ class LvmDriver:
 
     # ---- doing ------------------------------------------------------------------------------------------------------
 
+    async def _activate(self, spec: LvmStorage) -> Mapped:
+        result = await self._run(argv.activate(spec))
+        there = self._main(spec)
+        if there is None:
+            raise StepFailed(f"{argv.name(spec)}: cannot be activated: {result.last_lines() or result.ending()}")
+        if there.stacked:
+            # How full a pool is, it tells only while it is active.
+            try:
+                await self._refuse_unfit(spec)
+            except StepFailed:
+                await self._deactivate(spec)
+                raise
+        return there
+
     async def _deactivate(self, spec: LvmStorage) -> str:
         """What LVM said against it."""
         result = await self._run(argv.deactivate(spec))
@@ -158,7 +168,7 @@ class LvmDriver:
             if self._main(spec) is None:
                 return ""
             if result.stuck or self._loop.now() >= deadline:
-                said = result.last_lines(1) or result.ending()
+                said = result.last_lines(2) or result.ending()
                 return f"{said}; it is in use: {block.why_busy(self._sys, self._proc, main.device)}"
             await self._loop.sleep(_PAUSE)
 
