@@ -1,7 +1,8 @@
 """File systems: ext3, ext4 and xfs on a block device.
 
 "Unmounted" is one thing only: the kernel has no superblock on the device (/sys/fs/ext4/DEVICE, /sys/fs/xfs/DEVICE). A
-copy of the mount in another namespace keeps the superblock, and writes, while `umount` and `losetup -d` both return 0.
+copy of the mount in another namespace keeps the superblock, and writes, while `umount` and `losetup -d` both return 0:
+it is unmounted there too.
 Mounts and checks run in children, since they wait for disks.
 """
 
@@ -9,11 +10,12 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from truecl.drivers import holders
 from truecl.drivers.contract import Facts, Loop, Runner, StepFailed, eventually, spec_of
-from truecl.drivers.filesystem import argv, parse
+from truecl.drivers.filesystem import argv, namespaces, parse
 from truecl.drivers.holders import Mount
 from truecl.model.config import FileSystem
 from truecl.model.step import Instance, Over, Probe, Step
@@ -101,9 +103,10 @@ class FileSystemDriver:
                 deadline = self._loop.now() + (_ASKED if how is signal.SIGTERM else _BUSY)
             await self._loop.sleep(pause)
             pause = min(2 * pause, 0.05)
+        said = await self._unmount_copies(spec, device)
         if not await eventually(self._loop, _SETTLE, lambda: not self._superblock(device)):
             why = "; ".join(str(holder) for holder in holders.elsewhere(self._proc, self._number(device)))
-            why = why or "by the kernel itself (an NFS export?)"
+            why = said or why or "by the kernel itself (an NFS export?)"
             raise StepFailed(f"{spec.mount}: unmounted, yet still in use: {why}")
 
     async def probe(self, step: Step, instance: Instance) -> Probe:
@@ -210,6 +213,23 @@ class FileSystemDriver:
                 raise StepFailed(f"{mount.point}: umount {result.ending()}")
             said = result.last_lines() or result.ending()
         return said if self._mounts(device) else ""
+
+    async def _unmount_copies(self, spec: FileSystem, device: str) -> str:
+        """In every other namespace that has a copy. Who keeps one, '' if nobody does."""
+        said = []
+        number = self._number(device)
+        for holder in holders.elsewhere(self._proc, number, _MANY) if self._superblock(device) else ():
+            work = partial(namespaces.unmount, self._proc, holder.pid, number)
+            try:
+                await self._runner.call(f"unmount {device} for process {holder.pid}", work, timeout=self._mount_timeout)
+                self._note(
+                    f"{spec.mount} was unmounted in the namespace of process {holder.pid} ({holder.command}) too"
+                )
+            except TimeoutError:
+                said.append(f"{holder}, and it cannot be unmounted there within {self._mount_timeout:.0f} s")
+            except OSError as error:
+                said.append(f"{holder}, and it cannot be unmounted there: {error.strerror}")
+        return "; ".join(said)
 
     def _why_busy(self, device: str) -> str:
         users = holders.users(self._proc, self._points(device), _SHOWN)
