@@ -211,7 +211,7 @@ class Clusterd:
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
-        lost_and_found = self._flapping.step()
+        lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)

@@ -108,6 +108,8 @@ def plan(given: PlanInput) -> Plan:
         elif state.wanted is Wanted.RUNNING:
             _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
     _fence_unwanted(draft)
+    if given.me in given.lost:  # its own reqd is silent, which would have to ask the fence devices
+        draft.step_down = True
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(
