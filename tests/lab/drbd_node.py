@@ -28,7 +28,7 @@ from truecl.model.config import DiskStorage, FileStorage
 from truecl.model.ids import NodeName
 from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
 from truecl.service.hands import Hands
-from truecl.service.reqd import _fence_peer
+from truecl.service.storage import fence_peer
 from truecl.wire.frame import Framer, frame
 
 
@@ -79,7 +79,7 @@ def main(run: Path, node: str) -> None:
     (run / "answer").write_text("1 0")
     threading.Thread(target=clusterd, args=(run,), daemon=True).start()
     host = RealHost()
-    kernel = Kernel(host.runner, host.loop, NodeName(node), run, _fence_peer(run))
+    kernel = Kernel(host.runner, host.loop, NodeName(node), run, fence_peer(run))
     replica = ReplicaDriver(kernel)
     storage = StorageDriver({
         FileStorage: FileStorageDriver(host.runner, host.loop, node),
