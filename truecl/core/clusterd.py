@@ -24,6 +24,7 @@ from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
+    AskWork,
     FenceResult,
     Follow,
     HeldNode,
@@ -43,6 +44,7 @@ from truecl.wire.messages import (
     StepDown,
     Subscribe,
     View,
+    WorkAnswer,
 )
 
 REPEAT_ORDER = 0.5
@@ -121,6 +123,8 @@ class Clusterd:
                 self._progress(message)
             case FenceResult() if who == REQD:
                 self._fenced(message)
+            case WorkAnswer() if who == REQD:
+                self._worked(message)
             case PoweredOn() if who == REQD:
                 self._operations.powered_on(message)
             case NewConfiguration() if who == SYNCD:
@@ -137,6 +141,10 @@ class Clusterd:
             case Order():
                 # Whoever sent it: reqd checks term and generation, and the lease names what may run.
                 self._out.tell(REQD, message)
+            case AskWork():
+                self._out.tell(REQD, message)
+            case WorkAnswer() if message.node == node:
+                self._worked(message)
             case InstanceProgress():
                 self._progress(message)
             case Request():
@@ -168,6 +176,13 @@ class Clusterd:
             return
         leader = self.situation.leadership.leader
         if leader is not None and leader != self.me and message.node == self.me:
+            self._out.send(leader, message)
+
+    def _worked(self, message: WorkAnswer) -> None:
+        leader = self.situation.leadership.leader
+        if self.situation.master:
+            self._operations.builds.answered(message)
+        elif leader is not None and leader != self.me and message.node == self.me:
             self._out.send(leader, message)
 
     # ---- leadership -------------------------------------------------------------------------------------------------
@@ -206,7 +221,7 @@ class Clusterd:
             situation.alive(), situation.awaited(), situation.lost(),
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
-            frozenset(self._flapping.held()),
+            frozenset(self._flapping.held()), self._operations.builds.building(),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
@@ -220,6 +235,7 @@ class Clusterd:
         commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
         commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
         commands += self._operations.step_nodes(self._plan.stays, proposing)
+        commands += self._operations.builds.step(proposing)
         undecided = self._cold_start.undecided
         commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
         if commands and not proposing:
@@ -305,7 +321,7 @@ class Clusterd:
             self._ordered[order] = now
             message = Order(
                 order.verb, order.app, order.generation, self.situation.leadership.term, order.takeover, order.proofs,
-                order.watchdog, order.addressed,
+                order.watchdog, order.addressed, order.build,
             )  # fmt: skip
             if order.node == self.me:
                 self._out.tell(REQD, message)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
-from truecl.model.ledger import Ledger
+from truecl.model.ledger import Format, Ledger
 from truecl.model.report import InstanceReport, WatchdogReport
 
 
@@ -33,6 +33,8 @@ class PlanInput:
     """Live generations whose node was surely reset by its watchdog."""
     held: frozenset[NodeName] = frozenset()
     """Nodes that come and go: nothing new is placed there while another will do."""
+    building: tuple[tuple[AppName, tuple[Format, ...]], ...] = ()
+    """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:

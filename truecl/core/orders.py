@@ -47,11 +47,8 @@ class Orders:
 
     def take(self, order: Order, now: float) -> bool:
         """False for one of a lower term than was heard of before: it is not even looked at."""
-        if order.term < self._term:
+        if not self.heed(order.term):
             return False
-        if order.term > self._term:
-            self._term = order.term
-            self._out.put("run.term", "term", str(order.term).encode())
         known = self._instances.newest(order.app)
         if order.verb == "start":
             if order.generation > known:
@@ -63,6 +60,13 @@ class Orders:
         elif order.generation > known:
             self._close_unseen(order, now)
         return True
+
+    def heed(self, term: Term) -> bool:
+        """Is this the word of the newest master that was heard of?"""
+        if term > self._term:
+            self._term = term
+            self._out.put("run.term", "term", str(term).encode())
+        return term == self._term
 
     def _take_start(self, order: Order, now: float) -> None:
         if self.leaving:
@@ -102,12 +106,14 @@ class Orders:
             record = InstanceRecord(order.generation, instances.boot, False, unstarted, failed, problem)
             instances.remember(order.app, record)
             return
-        machine = instances.begin(config, order.generation)
+        machine = instances.begin(config, order.generation, order.build)
         machine.takeover = order.takeover
         self._guard.remember_lease()
-        record = InstanceRecord(order.generation, instances.boot, True, config, watchdog=order.watchdog)
+        record = InstanceRecord(
+            order.generation, instances.boot, True, config, watchdog=order.watchdog, build=order.build
+        )
         instances.remember(order.app, record)
-        if not order.takeover:
+        if not order.takeover and not order.build:
             instances.floating.probe_conflicts(machine.instance, config.addresses)
         machine.start(now)
 

@@ -24,6 +24,7 @@ from truecl.core.orders import Orders
 from truecl.core.outbox import Outbox
 from truecl.core.supervisor import PARENT, Supervisor
 from truecl.core.watchdog import Watchdog
+from truecl.core.works import Works
 from truecl.model.actions import (
     ConfigurationRead,
     FenceOutcome,
@@ -35,6 +36,7 @@ from truecl.model.actions import (
     WatchdogArmed,
     WatchdogFed,
     WatchdogTrouble,
+    WorkDone,
 )
 from truecl.model.config import Configuration, WatchdogConfig
 from truecl.model.ids import (
@@ -56,6 +58,7 @@ from truecl.wire.messages import (
     AskDaemons,
     AskFences,
     AskPart,
+    AskWork,
     Compared,
     DaemonsUp,
     Dismiss,
@@ -112,6 +115,7 @@ class Reqd:
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._fences = Fences(self._out, configuration)
         self._questions = FenceQuestions(me, self._out, configuration)
+        self._works = Works(me, configuration, self._out)
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -216,6 +220,9 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
+            case AskWork() if who == CLUSTERD:
+                here = self.instances.open_machine(message.app) is not None
+                self._works.ask(message, self.orders.heed(message.term), here)
             case OrderFenceOff() if who in (CLUSTERD, LOCKD):
                 self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
@@ -306,6 +313,8 @@ class Reqd:
         match result:
             case StepResult():
                 self.instances.step_done(id, result, now)
+            case WorkDone():
+                self._works.done(id, result)
             case FenceOutcome():
                 if not self._fences.done(id, result, now):
                     self._questions.done(id, result)
@@ -324,7 +333,7 @@ class Reqd:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
-        self._fences.configuration = self._questions.configuration = configuration
+        self._fences.configuration = self._questions.configuration = self._works.configuration = configuration
         self._lease.interval = configuration.cluster.timing.renewal
         self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"
 

@@ -101,6 +101,8 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
         if state.wanted is Wanted.STOPPED:
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
+    if state.grant.build:
+        return "BUILDING"
     if instance is not None:
         # Closed at its node, and the log does not know yet.
         return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")

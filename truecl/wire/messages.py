@@ -362,8 +362,8 @@ class FencesSeen(Message, frozen=True):
 
 
 class AskWork(Message, frozen=True):
-    """Master's clusterd to a node's, on to its reqd: a part of lha_buildapp. Comes again until it is answered, under the
-    same id, and is done once. A lower term than was heard of before is refused."""
+    """Master's clusterd to a node's, on to its reqd: a part of lha_buildapp. Comes again until it is answered, under
+    the same id, and is done once. A lower term than was heard of before is refused."""
 
     id: str
     term: Term
