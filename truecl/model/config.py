@@ -229,6 +229,9 @@ class LvmStorage(Value, frozen=True, tag="lvm", tag_field="kind"):
 
 Backing = Union[FileStorage, DiskStorage, LvmStorage]
 
+COPIES = 2
+"""Of a replicated volume, each on a node of its own."""
+
 
 class DrbdStorage(Value, frozen=True, tag="drbd", tag_field="kind"):
     """A volume of the application's replicated resource (`truecl.model.mirror`): each of its nodes has a copy.
