@@ -137,9 +137,20 @@ def _volumes(given: Given, helps: str) -> Next | None:
     in_the_way, agreed = _data(given, places)
     if in_the_way is not None:
         return in_the_way
+    missing = _where(given, missing)
     text = "; ".join(f"{node} : {', '.join(names.values())}" for node, names in missing.items())
     works: dict[NodeName, Work] = {node: Make(tuple(names), agreed.get(node, {})) for node, names in missing.items()}
     return Next((Progress(f"Creating {text}"),), works=works)
+
+
+def _where(given: Given, missing: dict[NodeName, dict[str, str]]) -> dict[NodeName, dict[str, str]]:
+    """What all nodes share is made on one of them."""
+    copied, first = replicated(given.app), next(iter(missing))
+    shared = {
+        node: {name: what for name, what in names.items() if name in copied or node == first}
+        for node, names in missing.items()
+    }
+    return {node: names for node, names in shared.items() if names}
 
 
 def _not_now(given: Given, missing: dict[NodeName, dict[str, str]], helps: str) -> Next | None:

@@ -274,7 +274,7 @@ class BuildOperation:
 
 @dataclass
 class Validation:
-    """Before an operator's start or move: is the application as lha_buildapp found it? `refusal` None: not yet known."""
+    """Before an operator's start or move: is all as lha_buildapp found it? `refusal` None: not yet known."""
 
     request: Request
     origin: NodeName

@@ -48,7 +48,7 @@ class Works:
         elif len(self._open) >= MAX_WORKS:
             self._answer(message.id, Seen(problems=("this node is asked too much at once; try again",)))
         else:
-            work = BuildWork(message.work, app, self.configuration.cluster, message.timeout)
+            work = BuildWork(message.work, app, self.configuration.cluster, runs_here, message.timeout)
             self._open[self._out.do(work)] = message.id
 
     def done(self, id: int, result: WorkDone) -> None:
