@@ -221,12 +221,12 @@ class Clusterd:
             situation.alive(), situation.awaited(), situation.lost(),
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
-            frozenset(self._flapping.held()), self._operations.builds.building(),
+            frozenset(self._flapping.held()), building=self._operations.builds.building(),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
-        lost_and_found = self._flapping.step()
+        lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)

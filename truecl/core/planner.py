@@ -113,6 +113,8 @@ def plan(given: PlanInput) -> Plan:
             build = () if state.wanted is Wanted.RUNNING else building[app]
             _place(draft, app, state, last, failover=False, build=build)
     _fence_unwanted(draft)
+    if given.me in given.lost:  # its own reqd is silent, which would have to ask the fence devices
+        draft.step_down = True
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(
