@@ -32,7 +32,7 @@ from truecl.wire.messages import BuildWish, Request
 WORK_TIME = 300.0
 """Seconds for a node to make what it was asked for."""
 LOOK_TIME = 30.0
-PLACE_TIME = 15.0
+PLACE_TIME = 40.0
 """Seconds until a node has to be there that the build's generation can be given to."""
 MAX_ROUNDS = 24
 OLD_RELEASE = (

@@ -13,7 +13,7 @@ from truecl.model.build import Question
 from truecl.model.ids import CLUSTERD, STATD, AppName, NodeName
 from truecl.model.ledger import AnyCommand, Format, Lock
 from truecl.model.report import Progress, Severity
-from truecl.wire.messages import BuildWish, InstanceProgress, Note, Reply, Request, WorkAnswer
+from truecl.wire.messages import BuildWish, Note, Reply, Request, WorkAnswer
 
 FORGOTTEN = 10.0
 """Seconds after which the master brings a build on no more that nobody asks after."""
@@ -70,10 +70,10 @@ class Builds:
     def answered(self, message: WorkAnswer) -> None:
         self._errands.answered(message)
 
-    def progress(self, message: InstanceProgress) -> None:
+    def progress(self, app: AppName, progress: Progress) -> None:
         for build in self._builds.values():
-            if build.request.app == message.app and build.stage is BuildStage.BUILD:
-                self._desk.answer(build.origin, Reply(build.request.id, message.progress))
+            if build.request.app == app and build.stage in (BuildStage.PLACE, BuildStage.BUILD):
+                self._desk.answer(build.origin, Reply(build.request.id, progress))
 
     def step(self, proposing: bool) -> list[AnyCommand]:
         """What brings them on. `proposing`: an entry of the log is under way, so nothing is decided on it."""

@@ -4,7 +4,8 @@ import msgspec
 
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
-from truecl.model.standing import AppRow, FailureRow, NodeRow, Stat, WatchdogRow
+from truecl.model.mirror import Copy
+from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, WatchdogRow
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {
@@ -83,6 +84,38 @@ def _app(status: Status, name: AppName) -> AppRow:
         name in status.apps,
         instance.steps if instance is not None else (),
         tuple(FailureRow(each.node, each.generation, each.reason) for each in state.failures),
+        _copies(status, name),
+    )
+
+
+def _copies(status: Status, app: AppName) -> tuple[CopyRow, ...]:
+    mirror = status.ledger.mirrors.get(app)
+    if mirror is None:
+        return ()
+    return tuple(_copy(status, app, node, mirror.copies[node]) for node in mirror.nodes if node in mirror.copies)
+
+
+def _copy(status: Status, app: AppName, node: NodeName, copy: Copy) -> CopyRow:
+    reports = status.reports[node].replicas if node in status.reports else ()
+    report = next((each for each in reports if each.app == app), None)
+    if report is None:
+        return CopyRow(node, copy.state.value, copy.at)
+    slowest = min(report.volumes, key=lambda volume: volume.done, default=None)
+    return CopyRow(
+        node,
+        copy.state.value,
+        copy.at,
+        report.role.value,
+        report.link.value,
+        report.disk.value,
+        slowest.done if slowest is not None else 100.0,
+        sum(volume.rate for volume in report.volumes),
+        max((volume.left for volume in report.volumes), default=0.0),
+        sum(volume.behind for volume in report.volumes),
+        report.suspended,
+        report.split,
+        report.trouble,
+        report.volumes,
     )
 
 
