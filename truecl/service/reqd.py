@@ -13,14 +13,11 @@ from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
-from truecl.drivers.storage.driver import StorageDriver
-from truecl.drivers.storage.file import FileStorageDriver
 from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.api import KernelCalls
 from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.drivers.watchdog.virtual import virtual
 from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
-from truecl.model.config import FileStorage
 from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
@@ -30,6 +27,7 @@ from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
+from truecl.service.storage import storage_drivers
 
 
 class _WithParent:
@@ -76,8 +74,7 @@ def main(daemon: Daemon) -> None:
 def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
-    # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
-    storage = StorageDriver({FileStorage: FileStorageDriver(runner, loop, daemon.boot)})
+    storage, replicas = storage_drivers(runner, loop, daemon.node, daemon.boot, daemon.paths.run)
     groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
@@ -91,11 +88,11 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     )
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
-        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
+        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device, note=daemon.log.warning),
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
-    return Hands(drivers, runner, groups, tools, FenceDriver(runner, loop), watchdog, loop,
+    return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
                  lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 
