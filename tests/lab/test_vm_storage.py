@@ -132,6 +132,7 @@ def test_a_volume_is_active_from_up_to_down_and_nobody_else_activates_it(
         "vgchange -ay",
         "lvchange -ay testvg/it",
         "vgchange -aay --autoactivation event testvg",
+        "vgchange -K -aay testvg",
     ):
         shell(lab, "n3", attempt)
         assert active(lab, "n3") == [], attempt
