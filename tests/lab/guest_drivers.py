@@ -16,16 +16,16 @@ from realhost import RealHost
 
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.filesystem.driver import FileSystemDriver
-from truecl.model.ids import AppName, Generation
+from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.step import Instance, Step, StepKind
-from truecl.service.storage import storage_driver
+from truecl.service.storage import storage_drivers
 
 INSTANCE = Instance(AppName("test"), Generation(7))
 
 
 def main() -> None:
     real = RealHost()
-    storage = storage_driver(real.runner, real.loop, "boot", Path("/run/truecl-test"))
+    storage, _ = storage_drivers(real.runner, real.loop, NodeName("n1"), "boot", Path("/run/truecl-test"))
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
         StepKind.FILESYSTEM: FileSystemDriver(real.runner, real.loop, storage.device),

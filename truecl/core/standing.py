@@ -16,6 +16,8 @@ _WORDS = {
     "needs fence": "NEEDS FENCE",
 }
 """Phase of an instance to what an operator reads."""
+_AWAY = ("DOWN", "FENCING", "FENCED")
+"""Of a node that is so, the last report is of the past."""
 
 
 def standing(status: Status) -> Stat:
@@ -134,12 +136,15 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
         if state.wanted is Wanted.STOPPED:
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
+    node = status.nodes.get(state.grant.node)
+    if node in _AWAY and (instance is None or instance.phase != "needs fence"):
+        return "UNKNOWN"
     if state.grant.build:
         return "BUILDING"
     if instance is not None:
         # Closed at its node, and the log does not know yet.
         return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")
-    if state.grant.node not in status.reports or status.nodes.get(state.grant.node) != "UP":
+    if state.grant.node not in status.reports or node != "UP":
         return "UNKNOWN"
     return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"
 

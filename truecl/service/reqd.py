@@ -27,7 +27,7 @@ from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
-from truecl.service.storage import storage_driver
+from truecl.service.storage import storage_drivers
 
 
 class _WithParent:
@@ -74,7 +74,7 @@ def main(daemon: Daemon) -> None:
 def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
-    storage = storage_driver(runner, loop, daemon.boot, daemon.paths.run)
+    storage, replicas = storage_drivers(runner, loop, daemon.node, daemon.boot, daemon.paths.run)
     groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
@@ -88,11 +88,11 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     )
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
-        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
+        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device, note=daemon.log.warning),
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
-    return Hands(drivers, runner, groups, tools, FenceDriver(runner, loop), watchdog, loop,
+    return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
                  lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
 
 
