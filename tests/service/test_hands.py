@@ -43,7 +43,17 @@ class Touches:
 def hands(real: RealHost, driver: Touches) -> Hands:
     unused = cast(Any, None)
     return Hands(
-        {StepKind.STORAGE: driver}, real.runner, unused, unused, unused, unused, real.loop, unused, unused, unused
+        {StepKind.STORAGE: driver},
+        real.runner,
+        unused,
+        unused,
+        unused,
+        unused,
+        unused,
+        real.loop,
+        unused,
+        unused,
+        unused,
     )
 
 

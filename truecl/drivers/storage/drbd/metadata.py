@@ -1,8 +1,8 @@
 """DRBD's metadata at the end of each volume: what lha_buildapp looks at, writes, and has an operator overrule.
 
 They are written with drbdmeta while the resource is down. Two copies that get the same generation identifier are equal
-to DRBD, so that nothing is synchronised; one that gets none is brought up to date from the other. No copy is ever forced
-to be primary.
+to DRBD, so that nothing is synchronised; one that gets none is brought up to date from the other. No copy is
+ever forced to be primary.
 """
 
 import re
