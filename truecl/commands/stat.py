@@ -12,7 +12,7 @@ Stat = dict[str, Any]
 
 _LATER = {
     "role": "voter", "standby": "", "standby_by": "", "losses": 0, "held": 0.0,
-    "release": "", "boot": "", "refused": "",
+    "release": "", "boot": "", "refused": "", "twin": False,
 }  # fmt: skip
 """What a statd of an older release does not say of a node; in an upgrade, a new command may meet one."""
 

@@ -62,6 +62,7 @@ def _node(status: Status, name: NodeName, word: str, apps: int) -> NodeRow:
         release=report.release if report is not None else "",
         boot=report.boot if report is not None else "",
         refused=status.refused.get(name, ""),
+        twin=name in status.twins,
     )
 
 

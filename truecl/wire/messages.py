@@ -708,6 +708,8 @@ class Status(Message, frozen=True):
     """Nodes that come and go, and for how many seconds they get nothing new."""
     refused: dict[NodeName, str] = {}
     """Nodes with whom no session can be, and why."""
+    twins: tuple[NodeName, ...] = ()
+    """Nodes of whose name there is a second machine (`NodeView.twin`)."""
 
 
 class Note(Message, frozen=True):
