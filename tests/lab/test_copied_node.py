@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from clusterlib import Cluster, lines, running, until, web
@@ -77,7 +76,7 @@ def test_with_the_addresses_of_the_first_it_is_named_and_not_listened_to(cluster
     before = cluster.programs("n2", "web")
     for node in ("n1", "n3"):
         for link in (1, 2):
-            known = ("10.77.%d.2" % link, "lladdr", f"02:77:{link:02x}:00:00:02", "dev", f"eth{link - 1}")
+            known = (f"10.77.{link}.2", "lladdr", f"02:77:{link:02x}:00:00:02", "dev", f"eth{link - 1}")
             cluster.run(node, "ip", "neighbour", "replace", *known, "nud", "permanent")
     with cluster.watched("web", 1, "/srv/web1"), cluster.lab.probe(TARGET) as probe:
         probe.wait_answer(node="n2")

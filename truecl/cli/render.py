@@ -163,8 +163,8 @@ def _not_the_master(stat: Stat) -> str:
     others = [node["status"] for node in stat["nodes"] if node["name"] != stat["answered_by"]]
     if others and set(others) == {"DOWN"}:
         return (
-            f"{stat['answered_by']} hears no other node, and what this shows may be old: are they off, or is it cut off? "
-            "lha_check tells whether this machine has its addresses"
+            f"{stat['answered_by']} hears no other node, and what this shows may be old: are they off, or is it cut "
+            "off? lha_check tells whether this machine has its addresses"
         )
     if stat["master"] is None:
         return f"there is no master; this is what {stat['answered_by']} knows by itself, and it may be old"
