@@ -44,6 +44,15 @@ def ask_standing(node: Node, app: str | None, where: str | None, timeout: float)
         talk.close()
 
 
+def check_app(node: Node, app: str, timeout: float) -> None:
+    """Raises Ended if there is no such application; not where nobody can say."""
+    try:
+        found = ask_standing(node, app, None, timeout)
+    except (Ended, NoAnswer, NoDaemon):
+        return
+    _only(found, app, None)
+
+
 def names(rows: list[dict[str, Any]]) -> list[str]:
     return [row["name"] for row in rows]
 
