@@ -15,6 +15,8 @@ _WORDS = {
     "needs fence": "NEEDS FENCE",
 }
 """Phase of an instance to what an operator reads."""
+_AWAY = ("DOWN", "FENCING", "FENCED")
+"""Of a node: its last report may be a moment old, and says nothing of what is now."""
 
 
 def standing(status: Status) -> Stat:
@@ -102,11 +104,14 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
         if state.wanted is Wanted.STOPPED:
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
-    if instance is not None:
-        # Closed at its node, and the log does not know yet.
-        return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")
-    if state.grant.node not in status.reports or status.nodes.get(state.grant.node) != "UP":
+    node = status.nodes.get(state.grant.node)
+    if state.grant.node not in status.reports or node in _AWAY or (instance is None and node != "UP"):
         return "UNKNOWN"
+    if instance is not None and instance.phase in _WORDS:
+        return _WORDS[instance.phase]
+    if instance is not None and state.wanted is Wanted.RUNNING:
+        # Closed at its node, and the log does not know yet: no master, or a moment until it does.
+        return "FAILED" if instance.failed else "WAITING"
     return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"
 
 

@@ -621,6 +621,8 @@ class InstanceStatus(msgspec.Struct, frozen=True):
     phase: str
     steps: tuple[StepStatus, ...] = ()
     reason: str = ""
+    failed: bool = False
+    """See `InstanceReport`."""
 
 
 class NodeStatus(Message, frozen=True):
