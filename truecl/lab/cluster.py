@@ -44,7 +44,7 @@ from truecl.lab.machines import PACKAGE, Machines, environment
 from truecl.lab.namespaces import Namespaces
 from truecl.lab.network import ANY, Cut, Network
 from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
-from truecl.lab.probing import Probing
+from truecl.lab.probing import Probing, asking, writing
 from truecl.lab.switch import ENTER, PowerSwitch
 
 SERVICE = (sys.executable, "-m", "truecl.service.truecld")
@@ -427,8 +427,16 @@ class Lab:
         return {**environment(), "TERM": os.environ.get("TERM", "dumb")}
 
     def probe(self, target: str, **options: Any) -> Probing:
-        """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing."""
-        return Probing(lambda argv, popen: self.popen(CLIENT, argv, **popen), target, **options)
+        """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing.
+        `options`: of `truecl.lab.probing.asking`."""
+        return self._client(asking(target, **options))
+
+    def writer(self, target: str, prefix: str) -> Probing:
+        """A client that commits rows to the database there, one after the other (`truecl.lab.replicated.writer`)."""
+        return self._client(writing(target, prefix))
+
+    def _client(self, argv: Sequence[str]) -> Probing:
+        return Probing(lambda argv, popen: self.popen(CLIENT, argv, **popen), argv)
 
     # ---- what is ----------------------------------------------------------------------------------------------------
 
