@@ -53,11 +53,13 @@ def set_mirror(ledger: Ledger, command: SetMirror) -> Ledger:
 def mark(ledger: Ledger, index: Index, command: MarkCopy, state: AppState) -> Ledger:
     mirror, grant = ledger.mirrors.get(command.app), state.grant
     copy = mirror.copies.get(command.node) if mirror is not None else None
-    if mirror is None or copy is None or copy.index != command.before or copy.state is command.state:
+    if mirror is None or copy is None or copy.index != command.before:
         return ledger
     if grant is None or grant.generation != command.generation:
         return ledger
-    copies = mirror.copies | {command.node: Copy(command.state, index, command.at)}
+    # The same state again is a mark of its own: a word that would clear the one before comes too late from now on.
+    at = copy.at if copy.state is command.state else command.at
+    copies = mirror.copies | {command.node: Copy(command.state, index, at)}
     if all(each.state is not CopyState.CURRENT for each in copies.values()):
         return ledger  # the last current copy stays what it is: of two that are called stale, one has the data
     return _with(ledger, command.app, replace(mirror, copies=copies))

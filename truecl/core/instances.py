@@ -33,6 +33,8 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     watchdog: float = 0.0
     """Seconds: its grant leans on a watchdog of at most this timeout."""
+    alone: bool = False
+    """As in its grant."""
 
 
 class Instances:
@@ -126,6 +128,7 @@ class Instances:
 
     def _take_up(self, app: AppName, record: InstanceRecord, old_lease: float, now: float) -> None:
         machine = self.begin(record.config, record.generation)
+        machine.alone = record.alone
         generation, phase = self._phases.get(app, (NO_GENERATION, Phase.CLOSED))
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from truecl.core import fence_operation, membership_operation, node_operation
+from truecl.core import copies, fence_operation, membership_operation, node_operation
 from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
@@ -141,6 +141,8 @@ class Operations:
             return f"node '{request.node}' is not up; lha_stat shows which are"
         if request.node in self._situation.ledger.standby:
             return f"node '{request.node}' is on standby; to use it again: lha_node resume {request.node}"
+        if request.verb in ("start", "move") and not copies.current(self._situation.ledger, request.app, request.node):
+            return f"the copy of '{request.app}' on '{request.node}' is not current; lha_stat -A {request.app}"
         return ""
 
     def _fence_problem(self, request: Request) -> str:
@@ -162,7 +164,11 @@ class Operations:
         config, grant = self._situation.configuration.app(app), app_state(ledger, app).grant
         if config is None:
             return None
-        usable = [node for node in config.nodes if node in heard and node not in ledger.standby]
+        usable = [
+            node
+            for node in config.nodes
+            if node in heard and node not in ledger.standby and copies.current(ledger, app, node)
+        ]
         others = [node for node in usable if grant is None or node != grant.node]
         return others[0] if others else None
 
@@ -170,12 +176,15 @@ class Operations:
 
     def progress(self, message: InstanceProgress) -> None:
         """A step of an instance, to whoever waits for that application."""
+        self.say(message.app, message.progress)
+
+    def say(self, app: AppName, progress: Progress) -> None:
         for operation in self._operations.values():
-            if operation.request.app == message.app:
-                self.desk.answer(operation.origin, Reply(operation.request.id, message.progress))
+            if operation.request.app == app:
+                self.desk.answer(operation.origin, Reply(operation.request.id, progress))
         for each in self._node_operations.values():
-            if message.app in each.leaving:
-                self.desk.answer(each.origin, Reply(each.request.id, message.progress))
+            if app in each.leaving:
+                self.desk.answer(each.origin, Reply(each.request.id, progress))
 
     def stale_locks(self) -> list[AnyCommand]:
         locks = sorted(self._situation.ledger.locks.items())
@@ -185,9 +194,9 @@ class Operations:
         """Its operation went on a master that is gone, or on this daemon before it was restarted."""
         return lock.term < self._situation.leadership.term or lock.holder not in self._operations
 
-    def step(self, failed: tuple[AppName, ...], proposing: bool) -> list[AnyCommand]:
-        """What brings the operations on applications on. `failed`: no node is left for these. `proposing`: an entry of
-        the log is under way."""
+    def step(self, failed: tuple[AppName, ...], going_down: frozenset[AppName], proposing: bool) -> list[AnyCommand]:
+        """What brings the operations on applications on. `failed`: no node is left for these. `going_down`: the other
+        nodes' storage of these is being deactivated. `proposing`: an entry of the log is under way."""
         commands: list[AnyCommand] = []
         taken: set[str] = set()
         for operation in list(self._operations.values()):
@@ -202,7 +211,7 @@ class Operations:
             lock = self._situation.ledger.locks.get(operation.lock)
             if operation.stage is Stage.LOCK and lock is not None and self._stale(lock):
                 continue
-            command = self._step_one(operation, failed)
+            command = self._step_one(operation, failed, going_down)
             if operation.stage is Stage.LOCK and operation.lock in taken:
                 continue
             if command is not None:
@@ -237,7 +246,9 @@ class Operations:
             self._tell_outcome(operation)
         return commands
 
-    def _step_one(self, operation: Operation, failed: tuple[AppName, ...]) -> AnyCommand | None:
+    def _step_one(
+        self, operation: Operation, failed: tuple[AppName, ...], going_down: frozenset[AppName]
+    ) -> AnyCommand | None:
         situation, app = self._situation, operation.request.app
         if operation.stage is Stage.WAIT and situation.now >= operation.asked_at + FORGOTTEN:
             operation.told = True
@@ -248,7 +259,7 @@ class Operations:
             if target is None:
                 operation.end(1, f"no other node of '{app}' is up")
         config, report = situation.configuration.app(app), situation.owners_report(app)
-        return operation.step(situation.ledger, config, app in failed, report)
+        return operation.step(situation.ledger, config, app in failed, report, app in going_down)
 
     def _tell_lock(self, operation: Operation) -> None:
         operation.told_lock = True

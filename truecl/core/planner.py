@@ -17,9 +17,11 @@ What ends a grant is written into it when it is given: what is running was start
 
 from dataclasses import dataclass, field
 
+from truecl.core import replication
 from truecl.core.drain import drain
 from truecl.core.fitness import PlanInput, node_config, report_of, unfit, why_none
 from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
+from truecl.core.replication import ReplicaOrder
 from truecl.model.config import AppConfig, FenceLevel
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
@@ -54,6 +56,8 @@ class NodeOrder:
     watchdog: float = 0.0
     addressed: bool = False
     """All three as in the grant."""
+    alone: bool = False
+    """As in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
 
@@ -71,6 +75,7 @@ class Plan:
     """Applications on nodes on standby that no other node will do for."""
     step_down: bool = False
     """This node itself must be fenced: another one has to lead."""
+    replicas: tuple[ReplicaOrder, ...] = ()
     reasons: tuple[str, ...] = field(default=(), compare=False)
     """Of each command."""
 
@@ -87,6 +92,8 @@ class _Draft:
         self.failed: list[AppName] = []
         self.to_fence: dict[NodeName, str] = {}
         self.step_down = False
+        self.chosen: dict[AppName, NodeName] = {}
+        """Where a replicated application is about to be started."""
         self.leaving, self.stays = drain(given)
 
     def decide(self, command: AnyCommand, reason: str) -> None:
@@ -107,6 +114,7 @@ def plan(given: PlanInput) -> Plan:
             _granted(draft, app, state, state.grant)
         elif state.wanted is Wanted.RUNNING:
             _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
+    _mark_copies(draft)
     _fence_unwanted(draft)
     _order_fences(draft)
     _clean_fences(draft)
@@ -118,6 +126,7 @@ def plan(given: PlanInput) -> Plan:
         tuple(draft.failed),
         draft.stays,
         draft.step_down,
+        _replica_orders(draft),
         tuple(draft.because[command] for command in draft.commands),
     )
 
@@ -180,7 +189,16 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
         reason = f"it is to move to {state.preferred}" if state.move else f"{grant.node} is on standby"
     draft.orders.append(
         NodeOrder(
-            grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, grant.addressed, reason
+            grant.node,
+            verb,
+            app,
+            grant.generation,
+            takeover,
+            grant.proofs,
+            grant.watchdog,
+            grant.addressed,
+            grant.alone,
+            reason,
         )
     )
 
@@ -249,7 +267,7 @@ def _proven(command: EndGrant, state: AppState) -> str:
         case Proof.FENCED:
             return f"the fence of {owner} is confirmed, and its order named this grant"
         case Proof.EXPIRED:
-            return f"the lease of {owner} has surely ended, and the application has no storage"
+            return f"the lease of {owner} has surely ended, and the application has no storage of its node's"
         case _:
             return command.reason
 
@@ -267,6 +285,11 @@ def _place(
         draft.note(app, "is not in the configuration any more; lha_stopapp forgets that it should run")
         draft.failed.append(app)
         return False
+    if problem := replication.unbuilt(given, app):
+        draft.note(app, problem)
+        draft.failed.append(app)
+        return False
+    alone = replication.needs_alone(given, app, state, ending.proof if ending is not None else None)
     previous = state.grant.node if state.grant is not None else state.ended.node if state.ended else None
     failures = {each.node: each.reason for each in state.failures}
     if ending is not None and ending.failed and previous is not None:
@@ -278,12 +301,17 @@ def _place(
     order = [each for each in order if each not in held] + held
     skipped: list[str] = []
     for node in order:
-        if why := "failed" if node in failures else unfit(given, node):
+        why = "failed" if node in failures else unfit(given, node) or replication.behind(given, app, node)
+        if why := why or replication.broken(given, app, node):
             skipped.append(f"{node} {why}")
             continue
         if node in given.alive:
+            draft.chosen[app] = node
+            if waits := replication.awaited(given, app, node, alone):
+                draft.note(app, waits)
+                return True
             draft.decide(
-                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config)),
+                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone),
                 _chosen(state, node, previous, skipped, held),
             )
             return False
@@ -296,6 +324,10 @@ def _place(
         reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
         draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
+    elif app in given.ledger.mirrors:
+        holders = [node for node in others if not replication.behind(given, app, node)]
+        whys = [f"{node} {why}" for node in holders if (why := replication.broken(given, app, node))]
+        draft.note(app, replication.none_current(given, app, others, "; ".join(whys) or why_none(given, holders)))
     else:
         only = (
             f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
@@ -324,6 +356,27 @@ def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof,
     if Proof.EXPIRED in proofs or watchdog is None or not watchdog.survives_pause:
         proofs = tuple(proof for proof in proofs if proof is not Proof.EXPIRED_WATCHDOG)
     return proofs
+
+
+# ---- replicated storage ---------------------------------------------------------------------------------------------
+
+
+def _mark_copies(draft: _Draft) -> None:
+    """Not where the grant is about to end: its holder's word counts while it has it."""
+    given, ending = draft.given, {each.generation for each in draft.commands if isinstance(each, EndGrant)}
+    for app, state in sorted(given.ledger.apps.items()):
+        if state.grant is not None and state.grant.generation not in ending:
+            for mark, reason in replication.marks(given, app, state.grant):
+                draft.decide(mark, reason)
+
+
+def _replica_orders(draft: _Draft) -> tuple[ReplicaOrder, ...]:
+    given = draft.given
+    return tuple(
+        order
+        for app in sorted(given.ledger.mirrors)
+        for order in replication.replica_orders(given, app, app_state(given.ledger, app), draft.chosen.get(app))
+    )
 
 
 # ---- watchdogs ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ class Copy(msgspec.Struct, frozen=True):
     index: Index
     """Log index of the mark that said so. A later mark names it (compare and set)."""
     at: float = 0.0
-    """The same moment by the wall clock of who proposed it, seconds since the epoch: for people alone."""
+    """Since when it is in this state, by the wall clock of who proposed that, seconds since the epoch (0: not known):
+    for people alone."""
 
 
 class MirrorVolume(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from truecl.model.config import Backing
-from truecl.model.ids import AppName, Generation, NodeName
+from truecl.model.ids import AppName, Generation, Index, NodeName
 
 
 class LayoutHost(msgspec.Struct, frozen=True):
@@ -97,7 +97,11 @@ class ReplicaReport(msgspec.Struct, frozen=True, array_like=True):
     trouble: str = ""
     """What could not be done, for people; '' if all went well."""
     generation: Generation = Generation(0)
-    """Of the instance that it is, or was last, PRIMARY for."""
+    """Of the instance of it that is open on this node; else of the grant whose order on this replica it took last, so
+    that nothing older can start here any more. Drivers leave this and `mark` to reqd's core."""
+    mark: Index = Index(0)
+    """Log index of the newest mark of a copy of it that this node knew of before it looked: only what was seen after a
+    mark may clear it."""
 
     @property
     def disk(self) -> Disk:

@@ -15,6 +15,7 @@ from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
 from truecl.model.membership import Membership
+from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
 from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
@@ -61,6 +62,8 @@ class Renew(Message, frozen=True):
     """None: none is configured there."""
     level: int = 1
     """The node's lockd adds it: the newest level of the log that it knows."""
+    replicas: tuple[ReplicaReport, ...] = ()
+    """State alone, without the progress of a synchronisation."""
 
 
 class Renewed(Message, frozen=True):
@@ -129,6 +132,8 @@ class Nodes(Message, frozen=True):
     """Live generations for which 'expired' would be accepted now."""
     level: int = 1
     """The newest level of the log that all its members have said they know."""
+    replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
+    """In the same word as `reports`, so of the same boot."""
 
 
 class Members(Message, frozen=True):
@@ -298,6 +303,44 @@ class Order(Message, frozen=True):
     """Seconds, as in the grant."""
     addressed: bool = False
     """As in the grant; a node whose own configuration says otherwise does not start it."""
+    alone: bool = False
+    """As in the grant."""
+
+
+class OrderReplica(Message, frozen=True):
+    """What a node's copy of an application's replicated resource is to be, beneath any instance. State-based: repeated
+    until the node reports it. A node that has an older instance of the application open takes none."""
+
+    verb: str
+    """'up': there, and secondary; it need not look for its peer. 'connect': and it looks for its peer. 'down'."""
+    app: AppName
+    generation: Generation
+    """The newest grant of the application: with this order nothing older can start on the node any more."""
+    term: Term
+    layout: Layout
+
+
+class AskPeerOutdated(Message, frozen=True):
+    """DRBD's fence-peer handler to its clusterd, and on to the master: may this node's copy go on without the peer's?
+    Passed on again until PeerOutdated is there or who asked is gone; `id` is unique at its origin."""
+
+    id: str
+    app: AppName
+    generation: Generation
+    """Of the instance that is primary here, or is being promoted."""
+    at: float = 0.0
+    """By the wall clock, seconds since the epoch: for people."""
+
+
+class PeerOutdated(Message, frozen=True):
+    """What the handler is to exit with (SAFETY.md section 5): 4, the log calls the peer's copy outdated; 7, and the
+    peer's node was fenced; 6, this node's own copy is not current; 1, neither."""
+
+    id: str
+    code: int
+    reason: str
+    generation: Generation
+    """As asked: the token."""
 
 
 class OrderFenceOff(Message, frozen=True):
@@ -635,6 +678,7 @@ class NodeStatus(Message, frozen=True):
     watchdog: WatchdogReport | None = None
     release: str = ""
     """Of truecl, as it runs there."""
+    replicas: tuple[ReplicaReport, ...] = ()
 
 
 class AskStanding(Message, frozen=True):
@@ -812,7 +856,15 @@ MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
     DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
-    DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
+    DaemonName("clusterd"): Union[
+        Order,
+        InstanceProgress,
+        Request,
+        Reply,
+        OrderReplica,
+        AskPeerOutdated,
+        PeerOutdated,
+    ],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
@@ -827,13 +879,14 @@ LOCAL = Union[
     Compare, Compared, Bring, Follow, NewConfiguration,
     NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
+    OrderReplica, AskPeerOutdated, PeerOutdated,
 ]  # fmt: skip
 """What may come over a local socket."""
 
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
 
-SINCE: dict[type, int] = {}
+SINCE: dict[type, int] = {OrderReplica: 2, AskPeerOutdated: 2, PeerOutdated: 2}
 """From which format on there is such a message; what is not here was there from the first."""
 
 
