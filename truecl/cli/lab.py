@@ -102,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
     cut.add_argument("--from", dest="source", default="", metavar="NODE", help="only between these two")
     cut.add_argument("--one-way", action="store_true", help="only what NODE would receive")
     cut.add_argument("--unplug", action="store_true", help="pull the cable: the carrier goes too")
+    cut.add_argument("--port", type=int, default=0, metavar="PORT", help="only what comes from or goes to this port")
+    cut.add_argument("--but-port", type=int, default=0, metavar="PORT", help="all but that")
     verb("heal", "take cuts away: all, or a node's", run_heal).add_argument("node", nargs="?", default="")
     power = verb("power", "how the power switch (the fence device) treats a node", run_power)
     power.add_argument("node")
@@ -222,10 +224,14 @@ def for_each(given: argparse.Namespace, act: Callable[[Lab, str], None], state: 
 
 def run_cut(given: argparse.Namespace) -> int:
     lab = Lab.open(given.name)
-    lab.cut(given.node, link=given.link, source=given.source, one_way=given.one_way, unplug=given.unplug)
+    lab.cut(
+        given.node, link=given.link, source=given.source, one_way=given.one_way, unplug=given.unplug, port=given.port,
+        spared=given.but_port,
+    )  # fmt: skip
     where = f"link {given.link}" if given.link else "all links"
     whom = f" from {given.source}" if given.source else ""
     how = ", unplugged" if given.unplug else ", one way" if given.one_way else ""
+    how += f", port {given.port}" if given.port else f", all but port {given.but_port}" if given.but_port else ""
     print(f"{given.node}  cut{whom} on {where}{how}")
     return DONE
 

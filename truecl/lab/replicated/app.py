@@ -1,4 +1,4 @@
-"""The application of the lab's stories about real storage: PostgreSQL on ext4 on DRBD on LVM, and a floating address."""
+"""The application: PostgreSQL on ext4 on DRBD on LVM, and a floating address."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -20,7 +20,7 @@ KERNEL, COMPILER = "user-mode-linux", "tcc"
 TOOLS = ("lvm2", "thin-provisioning-tools", "drbd-utils", "xfsprogs", "kmod", "postgresql-15")
 """What is installed on the machine already is not fetched: the nodes see it."""
 UNUSED = ("libllvm",)
-"""Beginnings of packages' names that the others depend on and the nodes do without: 110 MB for PostgreSQL's compiler."""
+"""What the others depend on and the nodes do without, by how the names begin: 110 MB for PostgreSQL's compiler."""
 KEPT = ("postgresql", "zoneinfo")
 """Of /usr/share."""
 MERGED = ("bin", "sbin", "lib", "lib64")
