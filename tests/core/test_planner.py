@@ -316,10 +316,12 @@ def test_nothing_new_goes_to_a_node_under_a_fence_order() -> None:
 
 
 def test_a_master_that_is_lost_itself_hands_over() -> None:
-    """Its reqd, which would fence, is dead."""
+    """Its reqd, which would fence, is dead or hangs."""
     state = ledger(SetWanted(DB, Wanted.RUNNING, N2), GiveGrant(DB, N2))
     decision = plan(situation(state, lost=(N2,)))
     assert decision.step_down and decision.commands == ()
+    assert plan(situation(ledger(*RUNS), lost=(N1, N2))).step_down, "and nobody would fence n1"
+    assert not plan(situation(ledger(*RUNS), lost=(N1,))).step_down
 
 
 def test_an_owner_that_is_not_in_the_configuration_any_more_is_only_waited_for() -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.core.same_daemon import Nodes, configuration
 from truecl.core import chronicle
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
-from truecl.core.contract import Connected, Joined, Left, Received, Rejected
+from truecl.core.contract import Connected, Disconnected, Joined, Left, Received, Rejected
 from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
@@ -115,6 +115,42 @@ def test_a_node_whose_formats_do_not_meet_is_named_until_a_session_is_made() -> 
     assert "n3 speaks formats 4 to 5, this node 1 to 3: upgrade this node" in bench.texts()
     bench.feed("n1", Connected(N3))
     assert bench.status("n1").refused == {}
+
+
+def asked(bench: Bench, node: str) -> list[str]:
+    """Whom a statd has asked."""
+    found = [target for source, target, message in bench.sent if source == node and isinstance(message, AskStatus)]
+    bench.sent.clear()
+    return sorted(found)
+
+
+def test_the_master_s_statd_asks_who_is_heard_and_reports_nothing() -> None:
+    """A node whose lockd does not run knows no master to report to."""
+    bench = Bench()
+    bench.tell("n1", "lockd", Leadership(Term(1), N1, True))
+    bench.view("n1", ("n1", "n2"))
+    bench.tell("n2", "reqd", report(N2))
+    bench.wait(STALE)
+    bench.tell("n2", "reqd", report(N2))
+    assert bench.status("n1").reports == {}
+    bench.tell("n1", "reqd", report(N1))
+    assert asked(bench, "n1") == [N2], "n3 is not heard"
+    assert list(bench.status("n1").reports) == [N1, N2]
+    bench.tell("n1", "reqd", report(N1))
+    assert asked(bench, "n1") == []
+
+
+def test_a_node_without_a_master_tries_the_other_voters() -> None:
+    bench = Bench()
+    bench.view("n3", ("n1", "n3"))
+    for node in (N1, N2):
+        bench.feed("n3", Disconnected(node))
+    bench.lead(None)
+    bench.tell("n3", "reqd", report(N3))
+    assert asked(bench, "n3") == [N1], "n2 is not heard"
+    bench.feed("n3", Connected(N1))
+    bench.tell("n3", "reqd", report(N3))
+    assert asked(bench, "n3") == []
 
 
 def test_the_master_s_statd_tells_for_how_long_a_node_is_held_down() -> None:

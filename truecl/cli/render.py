@@ -10,6 +10,8 @@ from truecl.commands.stat import Stat
 Row = dict[str, Any]
 """A node, an application or a step: of `truecl.model.standing`, as JSON has them."""
 NONE = "-"
+UNNAMED = "an older one"
+"""Release of a node whose daemons do not say which."""
 
 
 def of_cluster(stat: Stat, width: int | None) -> str:
@@ -108,14 +110,14 @@ def _troubles(stat: Stat) -> Iterator[str]:
         for daemon, state in node["daemons"].items():
             if state != "up":
                 yield f"{node['name']}: {daemon} is not up: {state}"
-        if node["silent"]:
-            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+        if node["refused"]:
+            yield str(node["refused"])
+        elif node["silent"]:
+            yield f"{node['name']}: its reqd or its statd does not report; lha_form starts what is missing there"
         if node["role"] == "joining":
             yield joining(node["name"])
         if node["held"]:
             yield why_held(node)
-        if node["refused"]:
-            yield str(node["refused"])
     yield from mixed(stat)
 
 
@@ -138,12 +140,12 @@ def why_held(node: Row) -> str:
 
 def mixed(stat: Stat) -> Iterator[str]:
     """A sentence about a cluster in the middle of an upgrade."""
-    releases = dict.fromkeys(node["release"] for node in stat["nodes"] if node["release"])
+    releases: dict[str, list[str]] = {}
+    for node in stat["nodes"]:
+        if node["reported"]:
+            releases.setdefault(node["release"] or UNNAMED, []).append(node["name"])
     if len(releases) > 1:
-        parts = [
-            f"{release} on {', '.join(node['name'] for node in stat['nodes'] if node['release'] == release)}"
-            for release in sorted(releases)
-        ]
+        parts = [f"{release} on {', '.join(releases[release])}" for release in sorted(releases)]
         yield f"WARN nodes run different releases of truecl: {'; '.join(parts)}; finish the upgrade (docs/upgrade.md)"
 
 

@@ -229,7 +229,7 @@ class Clusterd:
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
-        lost_and_found = self._flapping.step()
+        lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
         self._activation.step()
         given = self._input()

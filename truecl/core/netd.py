@@ -57,7 +57,7 @@ RENEWAL = 0.5
 """Seconds between renewals at the least; every listener on the machine gets an event."""
 PATIENCE = 0.2
 """Seconds longer that a renewal waits for reqd's next word on the lease, so that both take one wake."""
-FAST_LEASE = 1.0
+FAST_LEASE = 0.75
 """Leases shorter than this: renewed twice as often, and the kernel's lifetime has no second on top."""
 
 Claim = tuple[AppName, Generation, str]

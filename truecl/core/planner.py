@@ -116,6 +116,8 @@ def plan(given: PlanInput) -> Plan:
             _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
     _mark_copies(draft)
     _fence_unwanted(draft)
+    if given.me in given.lost:  # its own reqd is silent, which would have to ask the fence devices
+        draft.step_down = True
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(

@@ -419,7 +419,7 @@ class Lab:
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
         """Start a command in a node or the client; `options` as subprocess.Popen has them."""
         command = self.command(node, argv)
-        return subprocess.Popen(command, env=self._environment_for(node), text=True, **options)
+        return subprocess.Popen(command, env=self.environment_for(node), text=True, **options)
 
     def exec(self, node: str, argv: Sequence[str], timeout: float = 30.0, stdin: str = "") -> Result:
         """Run a command to its end and give back what it printed."""
@@ -435,9 +435,10 @@ class Lab:
 
     def enter(self, node: str, argv: Sequence[str]) -> int:
         """Run a command on this terminal; returns its exit code."""
-        return subprocess.run(self.command(node, argv), env=self._environment_for(node), check=False).returncode
+        return subprocess.run(self.command(node, argv), env=self.environment_for(node), check=False).returncode
 
-    def _environment_for(self, node: str) -> Mapping[str, str]:
+    def environment_for(self, node: str) -> Mapping[str, str]:
+        """What a command there finds in its environment."""
         if node == CLIENT:
             return {**os.environ, "PYTHONPATH": PACKAGE}
         return {**environment(), "TERM": os.environ.get("TERM", "dumb")}

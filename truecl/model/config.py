@@ -24,8 +24,8 @@ class Timing(Value, frozen=True):
     detection: float = 0.3
     election: float = 1.0
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
-    lease: float = 1.0
-    renewal: float = 0.3
+    lease: float = 0.75
+    renewal: float = 0.22
     drift: float = 0.05
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
@@ -43,8 +43,8 @@ PROFILES: dict[Profile, Timing] = {
         heartbeat=0.05,
         detection=0.15,
         election=0.5,
-        lease=0.5,
-        renewal=0.15,
+        lease=0.375,
+        renewal=0.11,
         drift=0.025,
         stop_allowance=2.5,
         address_allowance=0.05,
@@ -226,6 +226,9 @@ class LvmStorage(Value, frozen=True, tag="lvm", tag_field="kind"):
 
 
 Backing = Union[FileStorage, DiskStorage, LvmStorage]
+
+COPIES = 2
+"""Of a replicated volume, each on a node of its own."""
 
 
 class DrbdStorage(Value, frozen=True, tag="drbd", tag_field="kind"):
