@@ -120,6 +120,15 @@ def test_a_stop_is_ordered_and_the_grant_ends_only_with_the_report_that_it_is_cl
     assert plan(situation(state, n1=told(Phase.CLOSED))).commands == (EndGrant(DB, G, Proof.RELEASED),)
 
 
+def test_who_waits_for_the_last_node_says_where_it_failed_before() -> None:
+    """n1, where it failed, is well and could be tried again."""
+    state = ledger(*RUNS, EndGrant(DB, G, Proof.RELEASED, "no such image", True))
+    (note,) = plan(situation(state, lost=(N2, N3))).notes
+    assert note[1] == (
+        "waiting for one of its nodes: n2, n3 not up; FAILED on n1: no such image; to try again: lha_startapp -A db"
+    )
+
+
 def test_a_report_on_another_generation_proves_nothing() -> None:
     state = ledger(*RUNS, SetWanted(DB, Wanted.STOPPED))
     assert plan(situation(state, n1=told(Phase.CLOSED, generation=1))).commands == ()

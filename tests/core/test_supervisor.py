@@ -9,6 +9,7 @@ from truecl.core.supervisor import (
     HUNG,
     LOOK_EVERY,
     MAX_BACKOFF,
+    MAX_NOTED,
     MAX_UNANSWERED,
     PARENT,
     REPLACEMENT_TIME,
@@ -22,7 +23,8 @@ from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Read
 class Parent:
     def __init__(self) -> None:
         self.out = Outbox()
-        self.supervisor = Supervisor(self.out)
+        self.noted: list[str] = []
+        self.supervisor = Supervisor(self.out, lambda happening: self.noted.append(happening.text))
         self.pid = 0
 
     def told(self) -> list[object]:
@@ -73,6 +75,7 @@ def test_the_first_death_is_mended_at_once_and_the_next_ones_later_and_later() -
     parent.fork()
     parent.die(2.0 + FORGET_AFTER)
     assert parent.told() == [Fork(LOCKD)], "old deaths are forgotten"
+    assert len(parent.noted) == MAX_NOTED + 1, "the history is not filled by what dies all the time"
 
 
 def test_what_is_stopped_stays_stopped() -> None:
@@ -260,6 +263,7 @@ def test_a_daemon_that_answers_nothing_any_more_is_killed_and_started_again() ->
     assert look(parent, 30.0) == [], "it is dying, perhaps not at once"
     parent.die(30.5)
     assert parent.told() == [Fork(LOCKD)]
+    assert parent.noted == [f"lockd {HUNG}; it is killed", "lockd died and is started again: killed by signal 9"]
     parent.fork()
     assert look(parent, 40.0) == [], "its start takes the time that it takes"
     parent.supervisor.ready(LOCKD, 41.0)

@@ -1,7 +1,7 @@
 """A node's hands as far as DRBD goes, in a process of its own inside a node: one action a line, one result a line.
 
-`drbd_node.py RUN`: lines on standard input are `[NAME, {FIELDS}]` of `truecl.model.actions`, results the same. Beside it
-stands a clusterd that answers the fence-peer handler with what RUN/answer says: `CODE DELAY`.
+`drbd_node.py RUN NODE`: lines on standard input are `[NAME, {FIELDS}]` of `truecl.model.actions`. Beside it stands a
+clusterd that answers the fence-peer handler with what RUN/answer says: `CODE DELAY`.
 """
 
 import json
@@ -16,6 +16,7 @@ import msgspec
 from realhost import RealHost
 from twisted.internet.defer import Deferred
 
+from truecl.drivers.contract import StepFailed
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.storage.drbd.driver import ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel
@@ -25,9 +26,9 @@ from truecl.drivers.storage.file import FileStorageDriver
 from truecl.model import actions
 from truecl.model.config import DiskStorage, FileStorage
 from truecl.model.ids import NodeName
-from truecl.model.step import ReplicaSpec, ReplicaVolume, StepKind
+from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
 from truecl.service.hands import Hands
-from truecl.service.reqd import _fence_peer
+from truecl.service.storage import fence_peer
 from truecl.wire.frame import Framer, frame
 
 
@@ -37,8 +38,6 @@ class Plain:
     async def up(self, *_: Any) -> None: ...
     async def down(self, *_: Any) -> None: ...
     async def probe(self, *_: Any) -> Any:
-        from truecl.model.step import Probe
-
         return Probe.ACTIVE
 
 
@@ -80,7 +79,7 @@ def main(run: Path, node: str) -> None:
     (run / "answer").write_text("1 0")
     threading.Thread(target=clusterd, args=(run,), daemon=True).start()
     host = RealHost()
-    kernel = Kernel(host.runner, host.loop, NodeName(node), run, _fence_peer(run))
+    kernel = Kernel(host.runner, host.loop, NodeName(node), run, fence_peer(run))
     replica = ReplicaDriver(kernel)
     storage = StorageDriver({
         FileStorage: FileStorageDriver(host.runner, host.loop, node),
@@ -105,7 +104,7 @@ async def carried_out(hands: Hands, action: Any) -> Any:
     deferred: Deferred[Any] = hands(action)
     try:
         return await deferred
-    except Exception as error:
+    except (StepFailed, TimeoutError) as error:
         return hands.failed(action, error)
 
 

@@ -322,19 +322,22 @@ def _place(
             draft.note(app, f"waiting for the first report of {node}")
             return True
     others = [node for node in config.nodes if node not in failures]
+    failed = "; ".join(f"{node}: {failures[node]}" for node in config.nodes if node in failures)
     if not others:
-        reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
-        draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
+        draft.note(app, f"FAILED on every node ({failed}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
-    elif app in given.ledger.mirrors:
+        return False
+    tried = f"; FAILED on {failed}; to try again: lha_startapp -A {app}" if failed else ""
+    if app in given.ledger.mirrors:
         holders = [node for node in others if not replication.behind(given, app, node)]
         whys = [f"{node} {why}" for node in holders if (why := replication.broken(given, app, node))]
-        draft.note(app, replication.none_current(given, app, others, "; ".join(whys) or why_none(given, holders)))
-    else:
-        only = (
-            f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
-        )
-        draft.note(app, f"{only}: {why_none(given, others)}")
+        why = "; ".join(whys) or why_none(given, holders)
+        draft.note(app, replication.none_current(given, app, others, why) + tried)
+        return False
+    only = f"waiting for {others[0]}" if len(others) == 1 else "waiting for one of its nodes"
+    if len(config.nodes) == 1:
+        only += ", no other node may run it"
+    draft.note(app, f"{only}: {why_none(given, others)}{tried}")
     return False
 
 

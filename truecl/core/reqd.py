@@ -115,7 +115,7 @@ class Reqd:
         self.orders = Orders(
             configuration, self._lease, self._watchdog, self.guard, self.instances, self.replicas, records, self._out
         )
-        self._supervisor = Supervisor(self._out)
+        self._supervisor = Supervisor(self._out, self.instances.note)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._fences = Fences(self._out, configuration)

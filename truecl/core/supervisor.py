@@ -8,11 +8,14 @@ A daemon that hangs keeps its sockets and its lock: nobody else does its work, a
 again and again whether it is `Ready`, and one that does not answer is killed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED
+from truecl.core.happenings import Happening
 from truecl.core.outbox import Outbox
 from truecl.model.ids import DAEMONS, REQD, DaemonName
+from truecl.model.report import Severity
 from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Ready
 
 PARENT = "parent"
@@ -28,7 +31,9 @@ LOOK_EVERY = 1.0
 MAX_UNANSWERED = 4
 """Looks in a row without an answer, at the next one of which a daemon is killed. They are counted, not timed: a node
 that stood still as a whole has had none."""
-HUNG = f"hung: no answer for {MAX_UNANSWERED * LOOK_EVERY:g} s"
+MAX_NOTED = 3
+"""Deaths within FORGET_AFTER that go to the history; of one that dies all the time no more is to be learnt."""
+HUNG = f"hangs: no answer for {MAX_UNANSWERED * LOOK_EVERY:g} s"
 
 
 @dataclass
@@ -48,8 +53,10 @@ class _Child:
 
 
 class Supervisor:
-    def __init__(self, outbox: Outbox) -> None:
-        self._out = outbox
+    """`note` takes what is for the history."""
+
+    def __init__(self, outbox: Outbox, note: Callable[[Happening], None]) -> None:
+        self._out, self._note = outbox, note
         self._children = {daemon: _Child() for daemon in DAEMONS if daemon != "reqd"}
         self._look_at = 0.0
         self._replacing: tuple[DaemonName, float] | None = None
@@ -140,6 +147,9 @@ class Supervisor:
             return
         if not replaced:
             child.deaths = [each for each in child.deaths if now - each < FORGET_AFTER] + [now]
+            if len(child.deaths) <= MAX_NOTED:
+                text = f"{message.daemon} died and is started again: {child.last}"
+                self._note(Happening(REQD, Severity.WARN, text))
         if replaced or len(child.deaths) == 1:
             assert message.daemon is not None
             self._fork(message.daemon, child)
@@ -167,6 +177,7 @@ class Supervisor:
                 self._out.tell(daemon, Ready(REQD, 0))
             else:
                 child.ready, child.last = False, HUNG
+                self._note(Happening(REQD, Severity.WARN, f"{daemon} {HUNG}; it is killed"))
                 self._out.tell(PARENT, End(daemon, 0.0))
 
     def _replace(self, now: float) -> None:

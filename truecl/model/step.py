@@ -62,6 +62,8 @@ class Step(msgspec.Struct, frozen=True):
     spec: Spec
     over: Over | None = None
     """A file system's volume: the storage it is mounted from."""
+    uuid: str = ""
+    """Of the file system that was built; '': that is not known, and any of its type is taken."""
 
 
 class Probe(StrEnum):

@@ -128,6 +128,8 @@ class ReplicaDriver:
 
     async def _stand_alone(self, layout: Layout) -> None:
         """With force: a graceful disconnect would mark this node's own copy outdated."""
+        if link_of(await self._kernel.seen(layout)) is Link.STANDALONE:
+            return
         await self._kernel.order(argv.adm("disconnect", layout.resource, "--force"))
         if not await self._kernel.until(layout, _SETTLE, lambda each: each.link is Link.STANDALONE):
             raise StepFailed(f"DRBD resource {layout.resource} does not let go of its peer")
@@ -177,7 +179,7 @@ class ReplicaDriver:
             return
         app = layout.resource
         self._kernel.note(app, None)
-        await self._kernel.order(argv.adm("disconnect", app, "--force"))
+        await self._stand_alone(layout)
         if self._nine():
             await self._kernel.order(argv.force_secondary(app))
             return
