@@ -139,6 +139,8 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
     node = status.nodes.get(state.grant.node)
     if node in _AWAY and (instance is None or instance.phase != "needs fence"):
         return "UNKNOWN"
+    if state.grant.build:
+        return "BUILDING"
     if instance is not None:
         # Closed at its node, and the log does not know yet.
         return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")

@@ -138,6 +138,8 @@ class Ports(Value, frozen=True):
     statd: int = 7423
     clusterd: int = 7424
     hbd: int = 7425
+    drbd: int = 7789
+    """The first of those of replicated applications: each has one of its own, from here on."""
 
 
 DUEL_MARGIN = 1.0

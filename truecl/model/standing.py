@@ -99,7 +99,7 @@ class CopyRow(msgspec.Struct, frozen=True):
 class AppRow(msgspec.Struct, frozen=True):
     name: AppName
     status: str
-    """UP, STARTING, STOPPING, DOWN, WAITING, FAILED, NEEDS FENCE or UNKNOWN."""
+    """UP, STARTING, STOPPING, BUILDING, DOWN, WAITING, FAILED, NEEDS FENCE or UNKNOWN."""
     node: NodeName | None
     failovers: int
     note: str
