@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from truecl.lab.cluster import Lab
-from truecl.lab.errors import LabError
 from truecl.lab.faults.round import Violation
 from truecl.lab.probing import Probing
 from truecl.lab.replicated import app
