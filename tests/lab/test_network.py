@@ -71,9 +71,9 @@ def test_a_cut_of_a_port_leaves_the_others_and_one_of_all_but_a_port_leaves_that
 def _connects(lab: Lab, source: str, target: str, port: int) -> bool:
     """Whether a connection over link 1 is made."""
     address = lab.description.node(target).port.ipv4(1)
-    listen = f"import socket; s = socket.create_server(('', {port})); print('bound', flush=True); s.settimeout(1); s.accept()"
+    listen = f"import socket; s = socket.create_server(('', {port})); s.settimeout(1); print('bound', flush=True)"
     connect = f"import socket; socket.create_connection(('{address}', {port}), 0.5)"
-    with lab.popen(target, ["/usr/bin/env", "python3", "-c", listen], stdout=-1) as listener:
+    with lab.popen(target, ["/usr/bin/env", "python3", "-c", f"{listen}; s.accept()"], stdout=-1) as listener:
         assert listener.stdout is not None and listener.stdout.readline() == "bound\n"
         return lab.exec(source, ["/usr/bin/env", "python3", "-c", connect]).code == 0
 
