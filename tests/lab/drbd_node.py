@@ -91,7 +91,7 @@ def main(run: Path, node: str) -> None:
     nothing = cast(Any, None)
     hands = Hands(
         {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
-        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing,
+        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
     )  # fmt: skip
     print("ready", flush=True)
     for line in sys.stdin:

@@ -23,7 +23,7 @@ _PACKAGES = {"ext3": "e2fsprogs", "ext4": "e2fsprogs", "xfs": "xfsprogs", "lvm":
 
 
 def kinds(app: AppConfig) -> tuple[str, ...]:
-    found = [filesystem.type for filesystem in app.filesystems]
+    found: list[str] = [filesystem.type for filesystem in app.filesystems]
     for volume in app.volumes:
         storage = volume.storage
         if isinstance(storage, DrbdStorage):
