@@ -23,7 +23,12 @@ from truecl.model.replica import Disk, Layout, Link, ReplicaReport, Role, Volume
 
 DB = AppName("db")
 N1, N2, N3 = NodeName("n1"), NodeName("n2"), NodeName("n3")
-C, O, S, I = CopyState.CURRENT, CopyState.OUTDATED, CopyState.SYNCING, CopyState.INCONSISTENT
+CURRENT, OUTDATED, SYNCING, INCONSISTENT = (
+    CopyState.CURRENT,
+    CopyState.OUTDATED,
+    CopyState.SYNCING,
+    CopyState.INCONSISTENT,
+)
 CONFIGURATION = Configuration(
     cluster=ClusterConfig(
         name="c",
@@ -50,7 +55,7 @@ CONFIGURATION = Configuration(
 )
 
 
-def mirror(n1: CopyState = C, n2: CopyState = C) -> Mirror:
+def mirror(n1: CopyState = CURRENT, n2: CopyState = CURRENT) -> Mirror:
     copies = {N1: Copy(n1, Index(0)), N2: Copy(n2, Index(0))}
     return Mirror(7789, (MirrorVolume("d", 0, 1),), (N1, N2), copies)
 

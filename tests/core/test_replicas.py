@@ -28,7 +28,7 @@ from truecl.model.report import Phase
 from truecl.model.step import Instance, Probe
 from truecl.wire.messages import Applied, NodeStatus, Order, OrderReplica
 
-from .mirrored import ALONE, CONFIGURATION, DB, DOWN, O, layout, ledger, seen
+from .mirrored import ALONE, CONFIGURATION, DB, DOWN, OUTDATED, layout, ledger, seen
 from .mirrored import N2 as PEER
 from .reqd_bench import ReqdBench
 
@@ -142,7 +142,9 @@ def test_a_report_names_the_mark_that_was_known_before_the_look_began() -> None:
     bench = Bench()
     bench.up(0, seen())
     bench.wait(LOOK_EVERY)
-    marked = ledger(SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, PEER), MarkCopy(DB, PEER, O, Generation(4), Index(0)))
+    marked = ledger(
+        SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, PEER), MarkCopy(DB, PEER, OUTDATED, Generation(4), Index(0))
+    )
     assert marked.mirrors[DB].copies[PEER].index == 5
     bench.feed(Told(LOCKD, Applied(marked)))
     bench.finish(ReplicaLook)
