@@ -23,7 +23,12 @@ from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
 
 DB = AppName("db")
 N1, N2 = NodeName("n1"), NodeName("n2")
-C, O, S, I = CopyState.CURRENT, CopyState.OUTDATED, CopyState.SYNCING, CopyState.INCONSISTENT
+CURRENT, OUTDATED, SYNCING, INCONSISTENT = (
+    CopyState.CURRENT,
+    CopyState.OUTDATED,
+    CopyState.SYNCING,
+    CopyState.INCONSISTENT,
+)
 
 
 def mirror(**states: CopyState) -> Mirror:
@@ -42,13 +47,13 @@ def states(ledger: Ledger) -> dict[str, CopyState]:
     return {node: copy.state for node, copy in ledger.mirrors[DB].copies.items()}
 
 
-BUILT = (SetMirror(DB, mirror(n1=C, n2=C)), SetWanted(DB, Wanted.RUNNING))
+BUILT = (SetMirror(DB, mirror(n1=CURRENT, n2=CURRENT)), SetWanted(DB, Wanted.RUNNING))
 RUNS = (*BUILT, GiveGrant(DB, N1))
 G = Generation(3)
 
 
 def test_only_a_current_copy_is_granted() -> None:
-    behind = after(SetMirror(DB, mirror(n1=C, n2=O)), SetWanted(DB, Wanted.RUNNING))
+    behind = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), SetWanted(DB, Wanted.RUNNING))
     assert ledgers.app_state(after(GiveGrant(DB, N2), ledger=behind), DB).grant is None
     given_to = ledgers.app_state(after(GiveGrant(DB, N1), ledger=behind), DB).grant
     assert given_to is not None and given_to.node == N1
@@ -61,56 +66,58 @@ def test_what_ended_without_its_owners_word_goes_on_alone_or_not_at_all() -> Non
     assert ledgers.app_state(after(GiveGrant(DB, N2, G), ledger=lapsed), DB).grant is None
     taken = after(GiveGrant(DB, N2, G, alone=True), ledger=lapsed)
     assert ledgers.app_state(taken, DB).grant == Grant(N2, Generation(5), alone=True)
-    assert states(taken) == {"n1": O, "n2": C} and taken.mirrors[DB].copies[N1].index == 5
+    assert states(taken) == {"n1": OUTDATED, "n2": CURRENT} and taken.mirrors[DB].copies[N1].index == 5
     released = after(*RUNS, EndGrant(DB, G, Proof.RELEASED), GiveGrant(DB, N2, G))
-    assert states(released) == {"n1": C, "n2": C}
+    assert states(released) == {"n1": CURRENT, "n2": CURRENT}
 
 
 def test_a_copy_that_is_not_consistent_stays_so_when_another_goes_on_alone() -> None:
-    base = after(SetMirror(DB, mirror(n1=S, n2=C)), SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N2, alone=True))
-    assert states(base) == {"n1": S, "n2": C}
+    base = after(
+        SetMirror(DB, mirror(n1=SYNCING, n2=CURRENT)), SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N2, alone=True)
+    )
+    assert states(base) == {"n1": SYNCING, "n2": CURRENT}
 
 
 def test_a_mark_names_the_live_grant_and_the_mark_that_it_replaces() -> None:
     runs = after(*RUNS)
     for wrong in (
-        MarkCopy(DB, N2, O, Generation(2), Index(0)),
-        MarkCopy(DB, N2, O, G, Index(1)),
-        MarkCopy(DB, NodeName("n3"), O, G, Index(0)),
-        MarkCopy(AppName("web"), N2, O, G, Index(0)),
+        MarkCopy(DB, N2, OUTDATED, Generation(2), Index(1)),
+        MarkCopy(DB, N2, OUTDATED, G, Index(2)),
+        MarkCopy(DB, NodeName("n3"), OUTDATED, G, Index(1)),
+        MarkCopy(AppName("web"), N2, OUTDATED, G, Index(1)),
     ):
         assert after(wrong, ledger=runs).mirrors == runs.mirrors
-    marked = after(MarkCopy(DB, N2, O, G, Index(0), 7.0), ledger=runs)
-    assert marked.mirrors[DB].copies[N2] == Copy(O, Index(4), 7.0)
-    late = MarkCopy(DB, N2, C, G, Index(0))
-    assert states(after(late, ledger=marked))["n2"] is O, "a word from before the mark"
-    assert states(after(MarkCopy(DB, N2, C, G, Index(4)), ledger=marked))["n2"] is C
+    marked = after(MarkCopy(DB, N2, OUTDATED, G, Index(1), 7.0), ledger=runs)
+    assert marked.mirrors[DB].copies[N2] == Copy(OUTDATED, Index(4), 7.0)
+    late = MarkCopy(DB, N2, CURRENT, G, Index(1))
+    assert states(after(late, ledger=marked))["n2"] is OUTDATED, "a word from before the mark"
+    assert states(after(MarkCopy(DB, N2, CURRENT, G, Index(4)), ledger=marked))["n2"] is CURRENT
 
 
 def test_the_same_mark_again_voids_the_word_that_would_have_cleared_the_first() -> None:
     """Seen on paper: the link is lost twice. The second time the peer is 'outdated' already; were nothing written, the
     'current' of the time between, still under way, would clear it after the handler was answered."""
-    marked = after(*RUNS, MarkCopy(DB, N2, O, G, Index(0), 7.0))
-    twice = after(MarkCopy(DB, N2, O, G, Index(4), 9.0), ledger=marked)
-    assert twice.mirrors[DB].copies[N2] == Copy(O, Index(5), 7.0), "since when it is so stays"
-    assert states(after(MarkCopy(DB, N2, C, G, Index(4)), ledger=twice))["n2"] is O
+    marked = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1), 7.0))
+    twice = after(MarkCopy(DB, N2, OUTDATED, G, Index(4), 9.0), ledger=marked)
+    assert twice.mirrors[DB].copies[N2] == Copy(OUTDATED, Index(5), 7.0), "since when it is so stays"
+    assert states(after(MarkCopy(DB, N2, CURRENT, G, Index(4)), ledger=twice))["n2"] is OUTDATED
 
 
 def test_the_last_current_copy_stays_what_it_is() -> None:
-    alone = after(SetMirror(DB, mirror(n1=C, n2=O)), SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1))
-    assert states(after(MarkCopy(DB, N1, I, G, Index(0)), ledger=alone)) == {"n1": C, "n2": O}
+    alone = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1))
+    assert states(after(MarkCopy(DB, N1, INCONSISTENT, G, Index(1)), ledger=alone)) == {"n1": CURRENT, "n2": OUTDATED}
 
 
 def test_the_operators_word_makes_one_copy_current_and_no_other() -> None:
-    assert states(after(*RUNS, AcceptCopy(DB, N2, "ann"))) == {"n1": C, "n2": C}, "not while it is granted"
-    stopped = after(SetMirror(DB, mirror(n1=C, n2=O)), AcceptCopy(DB, N2, "ann", 5.0))
-    assert stopped.mirrors[DB].copies == {N1: Copy(O, Index(2), 5.0), N2: Copy(C, Index(2), 5.0)}
+    assert states(after(*RUNS, AcceptCopy(DB, N2, "ann"))) == {"n1": CURRENT, "n2": CURRENT}, "not while it is granted"
+    stopped = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), AcceptCopy(DB, N2, "ann", 5.0))
+    assert stopped.mirrors[DB].copies == {N1: Copy(OUTDATED, Index(2), 5.0), N2: Copy(CURRENT, Index(2), 5.0)}
 
 
 def test_a_mirror_that_is_built_anew_keeps_the_copies_that_are_known() -> None:
-    known = after(*RUNS, MarkCopy(DB, N2, O, G, Index(0)))
-    again = after(SetMirror(DB, mirror(n1=C, n2=C, n3=I)), ledger=known)
-    assert states(again) == {"n1": C, "n2": O, "n3": I}
+    known = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1)))
+    again = after(SetMirror(DB, mirror(n1=CURRENT, n2=CURRENT, n3=INCONSISTENT)), ledger=known)
+    assert states(again) == {"n1": CURRENT, "n2": OUTDATED, "n3": INCONSISTENT}
     assert after(SetMirror(DB, None), ledger=again).mirrors == {}
 
 
@@ -161,7 +168,7 @@ class World:
             case ["ask"], Grant() as grant:
                 self.ask(grant)
             case ["clear"], Grant() as grant:
-                self.under_way.append(self.mark(grant, C))
+                self.under_way.append(self.mark(grant, CURRENT))
             case ["end"], Grant() as grant:
                 self.apply(EndGrant(DB, grant.generation, Proof.RELEASED))
             case ["crash"], Grant() as grant:
@@ -176,7 +183,7 @@ class World:
 
     def ask(self, grant: Grant) -> None:
         if self.remarks or current(self.ledger, DB, other(grant.node)):
-            self.apply(self.mark(grant, O))
+            self.apply(self.mark(grant, OUTDATED))
         self.may_go_on = current(self.ledger, DB, grant.node) and not current(self.ledger, DB, other(grant.node))
 
     def write(self, grant: Grant) -> None:
@@ -204,7 +211,7 @@ def walked(seed: int, remarks: bool = True) -> World:
     random, world = Random(seed), World(remarks)
     for _ in range(60):
         world.step(random.choice(world.choices()))
-        assert any(copy.state is C for copy in world.ledger.mirrors[DB].copies.values()), "one is always current"
+        assert any(copy.state is CURRENT for copy in world.ledger.mirrors[DB].copies.values()), "one is always current"
     return world
 
 

@@ -91,10 +91,11 @@ def main(run: Path, node: str) -> None:
     nothing = cast(Any, None)
     hands = Hands(
         {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
-        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing,
+        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
     )  # fmt: skip
     print("ready", flush=True)
     for line in sys.stdin:
+        host.reactor.iterate(0)  # what ended meanwhile is noticed
         name, fields = json.loads(line)
         action = msgspec.convert(fields, type=getattr(actions, name))
         print(msgspec.json.encode(host.do(carried_out(hands, action), 90)).decode(), flush=True)

@@ -40,13 +40,13 @@ class Activation:
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """Before a plan is made."""
+    def step(self, building: frozenset[AppName]) -> None:
+        """Before a plan is made. `building`: started by lha_buildapp for a moment, though they are not wanted."""
         now, ledger = self._situation.now, self._situation.ledger
         starting, stopping = dict[AppName, float](), dict[AppName, float]()
         for app in ledger.mirrors:
             state = ledger.apps.get(app, AppState())
-            if state.grant is None and state.wanted is Wanted.RUNNING:
+            if state.grant is None and (state.wanted is Wanted.RUNNING or app in building):
                 starting[app] = self._starting.get(app, now)
             elif state.grant is None and self._left(app):
                 stopping[app] = self._stopping.get(app, now)

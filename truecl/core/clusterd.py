@@ -28,6 +28,7 @@ from truecl.wire.messages import (
     Applied,
     AppNote,
     AskPeerOutdated,
+    AskWork,
     FenceResult,
     Follow,
     HeldNode,
@@ -49,6 +50,7 @@ from truecl.wire.messages import (
     StepDown,
     Subscribe,
     View,
+    WorkAnswer,
 )
 
 REPEAT_ORDER = 0.5
@@ -129,6 +131,8 @@ class Clusterd:
                 self._progress(message)
             case FenceResult() if who == REQD:
                 self._fenced(message)
+            case WorkAnswer() if who == REQD:
+                self._worked(message)
             case PoweredOn() if who == REQD:
                 self._operations.powered_on(message)
             case NewConfiguration() if who == SYNCD:
@@ -147,6 +151,10 @@ class Clusterd:
             case Order() | OrderReplica():
                 # Whoever sent it: reqd checks term and generation, and the lease names what may run.
                 self._out.tell(REQD, message)
+            case AskWork():
+                self._out.tell(REQD, message)
+            case WorkAnswer() if message.node == node:
+                self._worked(message)
             case InstanceProgress():
                 self._progress(message)
             case Request():
@@ -184,6 +192,13 @@ class Clusterd:
             return
         leader = self.situation.leadership.leader
         if leader is not None and leader != self.me and message.node == self.me:
+            self._out.send(leader, message)
+
+    def _worked(self, message: WorkAnswer) -> None:
+        leader = self.situation.leadership.leader
+        if self.situation.master:
+            self._operations.builds.answered(message)
+        elif leader is not None and leader != self.me and message.node == self.me:
             self._out.send(leader, message)
 
     # ---- leadership -------------------------------------------------------------------------------------------------
@@ -225,13 +240,14 @@ class Clusterd:
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
+            self._operations.builds.building(),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
         lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
-        self._activation.step()
+        self._activation.step(frozenset(app for app, _ in self._operations.builds.building()))
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
@@ -240,6 +256,7 @@ class Clusterd:
         commands += [*self._operations.stale_locks(), *self._peers.step(proposing)]
         commands += self._operations.step(self._plan.failed, self._activation.going_down(), proposing)
         commands += self._operations.step_nodes(self._plan.stays, proposing)
+        commands += self._operations.builds.step(proposing)
         undecided = self._cold_start.undecided
         commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
         if commands and not proposing:
@@ -379,5 +396,5 @@ def _message(order: NodeOrder | ReplicaOrder, term: Term) -> Order | OrderReplic
         return OrderReplica(order.verb, order.app, order.generation, term, order.layout)
     return Order(
         order.verb, order.app, order.generation, term, order.takeover, order.proofs, order.watchdog, order.addressed,
-        order.alone,
+        order.alone, order.build,
     )  # fmt: skip

@@ -43,6 +43,7 @@ from truecl.model.actions import (
 )
 from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
+from truecl.model.ledger import Format
 from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
 from truecl.model.step import Instance, Probe, ReplicaSpec, Step, StepKind, steps_of
 
@@ -50,6 +51,8 @@ RETRY_AFTER = 1.0
 """Seconds between attempts to take down what would not go."""
 MAX_REASON = 300
 """Characters of it that are reported, and written to the log."""
+FORMAT_TIMEOUT = 300.0
+"""Seconds that a build's own generation may take to make its file systems."""
 PROBE_EVERY = 5.0
 """Seconds between looks at a running instance's steps."""
 FORCED_TIMEOUT = 5.0
@@ -99,6 +102,8 @@ class InstanceMachine:
     reason: str = ""
     withdraw: Callable[[int], bool] = lambda action: False
     """Takes back an action that was asked for and has not begun; False if it has."""
+    build: tuple[Format, ...] = ()
+    """Not empty: only these file systems are found or made (`steps_of`)."""
     takeover: bool = False
     alone: bool = False
     """As in its grant: its replica is promoted without the others'."""
@@ -140,11 +145,13 @@ class InstanceMachine:
     thawing: bool = False
     _freezing: dict[int, Step | None] = field(default_factory=dict)
     """What FROZEN, or the way out of it, waits for."""
+    _found: dict[str, str] = field(default_factory=dict)
+    """Of a build: its file systems' steps to what is there (`Format`)."""
     _deaths: dict[str, list[float]] = field(default_factory=dict)
     _suspect: str = ""
 
     def __post_init__(self) -> None:
-        self._steps = steps_of(self.config)
+        self._steps = steps_of(self.config, self.build)
 
     @property
     def instance(self) -> Instance:
@@ -166,13 +173,13 @@ class InstanceMachine:
 
     def report(self) -> InstanceReport:
         reason = self.reason[:MAX_REASON]
-        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason)
+        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason, self._found)
 
     # ---- up ---------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """The record that it is open is durable; begin."""
-        self.deadline = now + self.config.start_timeout
+        self.deadline = now + max(self.config.start_timeout, FORMAT_TIMEOUT if self.build else 0.0)
         self._begin_spans(now)
         self._next_up(now)
 
@@ -229,6 +236,9 @@ class InstanceMachine:
 
     def _said_up(self, step: Step, result: StepResult) -> None:
         took = f" [{result.seconds * 1000:.0f} ms]"
+        if step.kind is StepKind.FORMAT:
+            self._found = self._found | {step.name: result.facts.get("found", "")}
+            self.say(Progress(f"{self.node} : {step.name}: {result.facts.get('note', 'found')}{took}"))
         if result.facts.get("warning"):
             self.say(Progress(f"{step.name}: {result.facts['warning']}", Severity.WARN))
         if isinstance(step.spec, ReplicaSpec):
@@ -332,13 +342,14 @@ class InstanceMachine:
         kill_and_sever = [[*sever, *(action for stage in kill for action in stage)]]
         programs = [[down(each)] for each in by_kind[StepKind.PROGRAM]]
         filesystems = [[down(each)] for each in by_kind[StepKind.FILESYSTEM]]
+        formats = [[down(each) for each in by_kind[StepKind.FORMAT]]]
         storage = [[down(each) for each in by_kind[StepKind.STORAGE]]]
         # The last look at a program's group follows the end of the tools: a start may have been on its way into it.
         # After a kill, a program's own down still runs: it forgets the process and checks its group once more.
         tools = self._tools_first()
         forced = [*addresses, *kill_and_sever, *tools, *programs]
         first = forced if self.forced else [*programs, *addresses, *tools, *kill]
-        return [stage for stage in [*first, *filesystems, *storage] if stage]
+        return [stage for stage in [*first, *filesystems, *formats, *storage] if stage]
 
     def _next_stage(self, now: float) -> None:
         if not self._stages:
@@ -359,7 +370,7 @@ class InstanceMachine:
 
     def _say_down(self, step: Step) -> None:
         first = next(each for each in reversed(self._steps) if each.kind is step.kind)
-        if first.name == step.name:
+        if first.name == step.name and step.kind in _ATTEMPT_DOWN:
             self.say(Progress(_ATTEMPT_DOWN[step.kind].format(node=self.node, app=self.config.name)))
 
     def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
@@ -553,6 +564,7 @@ def _about(step: str, reason: str) -> str:
 
 _ATTEMPT = {
     StepKind.STORAGE: "Attempting storage activation on node '{node}' - please wait...",
+    StepKind.FORMAT: "Looking for the file systems on '{node}' ...",
     StepKind.FILESYSTEM: "Attempting to mount file systems on '{node}' - please wait...",
     StepKind.ADDRESS: "Attempting to configure addresses on '{node}' ...",
     StepKind.PROGRAM: "Attempting to start programs on '{node}' ...",

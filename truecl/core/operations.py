@@ -9,6 +9,8 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from truecl.core import copies, fence_operation, membership_operation, node_operation
+from truecl.core.build_operation import BuildOperation, Validation
+from truecl.core.builds import Builds
 from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
@@ -18,6 +20,7 @@ from truecl.core.node_operation import NodeOperation, NodeStage
 from truecl.core.operation import Operation, Stage
 from truecl.core.outbox import Outbox
 from truecl.core.situation import Situation
+from truecl.model.build import Question
 from truecl.model.ids import LOCKD, REQD, AppName, NodeName
 from truecl.model.ledger import AnyCommand, Configure, FreeLock, Lock
 from truecl.model.membership import Membership
@@ -51,6 +54,7 @@ class Operations:
         self._fence_operations: dict[str, FenceOperation] = {}
         self._node_operations: dict[str, NodeOperation] = {}
         self._memberships: dict[str, MembershipOperation] = {}
+        self.builds = Builds(situation, outbox, self.desk, self._tell_end, self._take_up)
         self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
         """Requests that came between this node's election and its first committed entry."""
@@ -63,6 +67,7 @@ class Operations:
         self._fence_operations.clear()
         self._node_operations.clear()
         self._memberships.clear()
+        self.builds.forget()
         if self._situation.leadership.leader != self._situation.me:
             self._early.clear()
 
@@ -74,11 +79,14 @@ class Operations:
     def begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
-        under_way: Operation | FenceOperation | NodeOperation | MembershipOperation | None = (
+        under_way: (
+            Operation | FenceOperation | NodeOperation | MembershipOperation | BuildOperation | Validation | None
+        ) = (
             self._operations.get(request.id)
             or self._fence_operations.get(request.id)
             or self._node_operations.get(request.id)
             or self._memberships.get(request.id)
+            or self.builds.get(request.id)
         )
         if under_way is not None:
             under_way.asked_at = self._situation.now
@@ -96,7 +104,7 @@ class Operations:
     def _begin_new(self, request: Request, origin: NodeName) -> None:
         situation = self._situation
         problem = self._problem(request)
-        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships)
+        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships, self.builds)
         if problem or sum(len(each) for each in kinds) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
             self.desk.answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
@@ -108,8 +116,15 @@ class Operations:
             self._node_operations[request.id] = NodeOperation(request, origin, situation.now)
         elif request.verb in membership_operation.VERBS:
             self._replace_membership(request, origin)
+        elif request.verb == "build":
+            self.builds.build(request, origin)
+        elif request.validated:
+            self.builds.validate(request, origin)
         else:
-            self._operations[request.id] = Operation(request, origin, asked_at=situation.now)
+            self._take_up(request, origin)
+
+    def _take_up(self, request: Request, origin: NodeName) -> None:
+        self._operations[request.id] = Operation(request, origin, asked_at=self._situation.now)
 
     # ---- can it be tried? -------------------------------------------------------------------------------------------
 
@@ -123,6 +138,8 @@ class Operations:
             return node_operation.problem(request, self._situation.configuration, self._situation.ledger)
         if request.verb in membership_operation.VERBS:
             return self._membership_problem(request)
+        if request.verb == "build":
+            return self.builds.problem(request)
         if request.verb not in ("start", "stop", "move"):
             return f"unknown request '{request.verb}'"
         configuration = self._situation.configuration
@@ -182,6 +199,7 @@ class Operations:
         for operation in self._operations.values():
             if operation.request.app == app:
                 self.desk.answer(operation.origin, Reply(operation.request.id, progress))
+        self.builds.progress(app, progress)
         for each in self._node_operations.values():
             if app in each.leaving:
                 self.desk.answer(each.origin, Reply(each.request.id, progress))
@@ -192,7 +210,8 @@ class Operations:
 
     def _stale(self, lock: Lock) -> bool:
         """Its operation went on a master that is gone, or on this daemon before it was restarted."""
-        return lock.term < self._situation.leadership.term or lock.holder not in self._operations
+        known = lock.holder in self._operations or self.builds.holds(lock)
+        return lock.term < self._situation.leadership.term or not known
 
     def step(self, failed: tuple[AppName, ...], going_down: frozenset[AppName], proposing: bool) -> list[AnyCommand]:
         """What brings the operations on applications on. `failed`: no node is left for these. `going_down`: the other
@@ -265,6 +284,8 @@ class Operations:
         operation.told_lock = True
         holder = self._operations.get(self._situation.ledger.locks[operation.lock].holder)
         who = f" (lha_{holder.request.verb}app by {holder.request.operator})" if holder is not None else ""
+        if builder := self.builds.operator(self._situation.ledger.locks[operation.lock].holder):
+            who = f" (lha_buildapp by {builder})"
         text = f"waiting: '{operation.request.app}' is locked by another operation{who}"
         self.desk.answer(operation.origin, Reply(operation.request.id, Progress(text, Severity.WARN, verbose=False)))
 
@@ -276,12 +297,12 @@ class Operations:
         if operation.stage is Stage.DONE:
             del self._operations[operation.request.id]
 
-    def _tell_end(self, id: str, origin: NodeName, code: int, text: str) -> None:
+    def _tell_end(self, id: str, origin: NodeName, code: int, text: str, question: Question | None = None) -> None:
         replies = []
         if text:
             severity = Severity.ERROR if code else Severity.LOG
             replies.append(Reply(id, Progress(text, severity, verbose=False)))
-        self._outcomes[id] = (*replies, Reply(id, code=code))
+        self._outcomes[id] = (*replies, Reply(id, code=code, question=question))
         if len(self._outcomes) > MAX_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
         for reply in self._outcomes[id]:
@@ -397,4 +418,5 @@ class Operations:
         times += [each.wake_at for each in self._memberships.values()]
         if self._situation.members.membership.together:
             times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))
+        times += self.builds.wakes()
         return times + [each.until for each in self._fence_operations.values()]

@@ -49,7 +49,7 @@ class Orders:
 
     def take(self, order: Order, now: float) -> bool:
         """False for one of a lower term than was heard of before: it is not even looked at."""
-        if not self._admits(order.term):
+        if not self.heed(order.term):
             return False
         known = self._instances.newest(order.app)
         if order.verb == "start":
@@ -65,12 +65,13 @@ class Orders:
 
     def take_replica(self, order: OrderReplica, now: float) -> bool:
         """The same for an order on a replica."""
-        if not self._admits(order.term):
+        if not self.heed(order.term):
             return False
         self._replicas.take(order, now)
         return True
 
-    def _admits(self, term: Term) -> bool:
+    def heed(self, term: Term) -> bool:
+        """Is this the word of the newest master that was heard of?"""
         if term > self._term:
             self._term = term
             self._out.put("run.term", "term", str(term).encode())
@@ -116,14 +117,20 @@ class Orders:
             record = InstanceRecord(order.generation, instances.boot, False, unstarted, failed, problem)
             instances.remember(order.app, record)
             return
-        machine = instances.begin(config, order.generation)
+        machine = instances.begin(config, order.generation, order.build)
         machine.takeover, machine.alone = order.takeover, order.alone
         self._guard.remember_lease()
         record = InstanceRecord(
-            order.generation, instances.boot, True, config, watchdog=order.watchdog, alone=order.alone
+            order.generation,
+            instances.boot,
+            True,
+            config,
+            watchdog=order.watchdog,
+            alone=order.alone,
+            build=order.build,
         )
         instances.remember(order.app, record)
-        if not order.takeover:
+        if not order.takeover and not order.build:
             instances.floating.probe_conflicts(machine.instance, config.addresses)
         machine.start(now)
 

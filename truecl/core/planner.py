@@ -30,6 +30,7 @@ from truecl.model.ledger import (
     AppState,
     CancelFence,
     EndGrant,
+    Format,
     GiveGrant,
     Grant,
     OrderFence,
@@ -57,6 +58,7 @@ class NodeOrder:
     addressed: bool = False
     """All three as in the grant."""
     alone: bool = False
+    build: tuple[Format, ...] = ()
     """As in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
@@ -106,14 +108,16 @@ class _Draft:
 
 def plan(given: PlanInput) -> Plan:
     """Everything that can be done now, in order of the applications' names."""
-    draft = _Draft(given)
+    draft, building = _Draft(given), dict(given.building)
     _record_watchdogs(draft)
     for app in sorted(set(given.ledger.apps) | {each.name for each in given.configuration.apps}):
         state = app_state(given.ledger, app)
         if state.grant is not None:
             _granted(draft, app, state, state.grant)
-        elif state.wanted is Wanted.RUNNING:
-            _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
+        elif state.wanted is Wanted.RUNNING or app in building:
+            last = state.ended.generation if state.ended else NO_GENERATION
+            build = () if state.wanted is Wanted.RUNNING else building[app]
+            _place(draft, app, state, last, failover=False, build=build)
     _mark_copies(draft)
     _fence_unwanted(draft)
     if given.me in given.lost:  # its own reqd is silent, which would have to ask the fence devices
@@ -156,7 +160,7 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
         draft.note(app, f"{text}; if the cluster was set up anew, dissolve it and move /var/lib/truecl/reqd away there")
     else:
         # The node never saw this generation (its record would precede the first step): start it, or have it closed.
-        verb = "stop" if _should_leave(draft, app, state) else "start"
+        verb = "stop" if not grant.build and _should_leave(draft, app, state) else "start"
         _order(draft, grant, app, verb, state)
     if app in draft.stays and grant.node in draft.given.alive:
         others = [node for node in _configured(draft.given, app) if node != grant.node]
@@ -170,12 +174,16 @@ def _configured(given: PlanInput, app: AppName) -> tuple[NodeName, ...]:
 
 
 def _should_leave(draft: _Draft, app: AppName, state: AppState) -> bool:
+    if state.grant is not None and state.grant.build:
+        return True  # all of it is done once it is up
     return state.wanted is Wanted.STOPPED or state.move or app in draft.leaving
 
 
 def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
     if report.phase is Phase.NEEDS_FENCE:
         _stop_failed(draft, app, state, grant, report)
+    elif grant.build and report.phase is Phase.STARTING:
+        draft.note(app, f"lha_buildapp is at work on {grant.node}")
     elif _should_leave(draft, app, state) and report.phase is not Phase.STOPPING:
         _order(draft, grant, app, "stop", state)
 
@@ -185,6 +193,8 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
     takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
     if verb == "start":
         reason = f"grant {grant.generation} is {grant.node}'s, and it has not begun yet"
+    elif grant.build:
+        reason = "lha_buildapp has what it wanted of it"
     elif state.wanted is Wanted.STOPPED:
         reason = "it is not wanted any more"
     else:
@@ -200,6 +210,7 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
             grant.watchdog,
             grant.addressed,
             grant.alone,
+            grant.build,
             reason,
         )
     )
@@ -269,7 +280,7 @@ def _proven(command: EndGrant, state: AppState) -> str:
         case Proof.FENCED:
             return f"the fence of {owner} is confirmed, and its order named this grant"
         case Proof.EXPIRED:
-            return f"the lease of {owner} has surely ended, and the application has no storage of its node's"
+            return f"the lease of {owner} has surely ended, and the application shares no storage"
         case _:
             return command.reason
 
@@ -278,7 +289,13 @@ def _proven(command: EndGrant, state: AppState) -> str:
 
 
 def _place(
-    draft: _Draft, app: AppName, state: AppState, after: Generation, failover: bool, ending: EndGrant | None = None
+    draft: _Draft,
+    app: AppName,
+    state: AppState,
+    after: Generation,
+    failover: bool,
+    ending: EndGrant | None = None,
+    build: tuple[Format, ...] = (),
 ) -> bool:
     """True: a node is about to report, so nothing is decided yet."""
     given = draft.given
@@ -293,7 +310,7 @@ def _place(
         return False
     alone = replication.needs_alone(given, app, state, ending.proof if ending is not None else None)
     previous = state.grant.node if state.grant is not None else state.ended.node if state.ended else None
-    failures = {each.node: each.reason for each in state.failures}
+    failures = {each.node: each.reason for each in state.failures} if not build else {}
     if ending is not None and ending.failed and previous is not None:
         failures[previous] = ending.reason
     asked_for = state.move or (state.grant is None and not failover)
@@ -313,7 +330,7 @@ def _place(
                 draft.note(app, waits)
                 return True
             draft.decide(
-                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone),
+                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone, build),
                 _chosen(state, node, previous, skipped, held),
             )
             return False

@@ -140,7 +140,8 @@ class _Verbs:
         is_open = instance is not None and instance.phase is not Phase.CLOSED
         if is_open and not (self._owns(node) and instance is not None and instance.generation == self.generation):
             return ""  # a connection would let it go on
-        if self._grant is None and self._state.wanted is Wanted.STOPPED:
+        building = any(app == self._app for app, _ in self._given.building)
+        if self._grant is None and self._state.wanted is Wanted.STOPPED and not building:
             return "" if report.role is Role.DOWN else "down"
         if not is_up(report) or report.generation < self.generation:
             first = node == self._chosen and self._others_pending(node)

@@ -25,6 +25,7 @@ from truecl.core.outbox import Outbox
 from truecl.core.replicas import Replicas
 from truecl.core.supervisor import PARENT, Supervisor
 from truecl.core.watchdog import Watchdog
+from truecl.core.works import Works
 from truecl.model.actions import (
     ConfigurationRead,
     FenceOutcome,
@@ -38,6 +39,7 @@ from truecl.model.actions import (
     WatchdogArmed,
     WatchdogFed,
     WatchdogTrouble,
+    WorkDone,
 )
 from truecl.model.config import Configuration, WatchdogConfig
 from truecl.model.ids import (
@@ -60,6 +62,7 @@ from truecl.wire.messages import (
     AskDaemons,
     AskFences,
     AskPart,
+    AskWork,
     Compared,
     DaemonsUp,
     Dismiss,
@@ -120,6 +123,7 @@ class Reqd:
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._fences = Fences(self._out, configuration)
         self._questions = FenceQuestions(me, self._out, configuration)
+        self._works = Works(me, configuration, self._out)
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -228,6 +232,9 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
+            case AskWork() if who == CLUSTERD:
+                here = self.instances.open_machine(message.app) is not None
+                self._works.ask(message, self.orders.heed(message.term), here)
             case OrderReplica() if who == CLUSTERD:
                 if self.orders.take_replica(message, now):
                     self._urgent = self._urgent or self.replicas.steady_reports() != self._replica_reports
@@ -322,6 +329,8 @@ class Reqd:
         match result:
             case StepResult():
                 self.instances.step_done(id, result, now)
+            case WorkDone():
+                self._works.done(id, result)
             case ReplicaResult():
                 self.replicas.done(id, result, now)
             case FenceOutcome():
@@ -342,7 +351,7 @@ class Reqd:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
-        self._fences.configuration = self._questions.configuration = configuration
+        self._fences.configuration = self._questions.configuration = self._works.configuration = configuration
         self.replicas.configure(configuration)
         self._lease.interval = configuration.cluster.timing.renewal
         self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"

@@ -114,6 +114,8 @@ class BuildWork(Action, frozen=True):
     work: Work
     app: AppConfig
     cluster: ClusterConfig
+    active: bool = False
+    """Something of the application is up on this node."""
     timeout: float = 30.0
 
 

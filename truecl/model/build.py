@@ -25,9 +25,11 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
 
 
 class Make(msgspec.Struct, frozen=True, tag="make"):
-    """Make what is missing of these volumes. What is there is left as it is."""
+    """Make what is missing of these volumes. What is there is left as it is, unless `agreed` names it."""
 
     volumes: tuple[str, ...]
+    agreed: dict[str, str] = {}
+    """'volume data' to what was found where it is to be made, which the operator agreed to lose."""
 
 
 class Initialise(msgspec.Struct, frozen=True, tag="initialise"):
@@ -39,7 +41,7 @@ class Initialise(msgspec.Struct, frozen=True, tag="initialise"):
     """Of the data's generation, 16 hexadecimal digits: this copy is up to date, and equal to every other with the same
     identifier. '': it holds nothing yet, and will be synchronised from another."""
     agreed: dict[str, str] = {}
-    """'metadata data' to what was found there, which the operator agreed to lose."""
+    """The same, 'metadata data'."""
 
 
 class Grow(msgspec.Struct, frozen=True, tag="grow"):
@@ -62,13 +64,19 @@ class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
     layout: Layout
 
 
+class Discard(msgspec.Struct, frozen=True, tag="discard"):
+    """This node's copy is the one to be thrown away, the operator says: it is synchronised anew from the other."""
+
+    layout: Layout
+
+
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
     """Begin to compare the copies, block by block."""
 
     layout: Layout
 
 
-Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Verify]
+Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Verify]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -85,8 +93,12 @@ class Seen(msgspec.Struct, frozen=True):
     DRBD'."""
     data: dict[str, str] = {}
     """What was found in a place that is to be written to: 'metadata data' to 'ext4 5c5f…'."""
+    identifiers: dict[str, str] = {}
+    """Volumes that have DRBD's metadata, to the identifier of their data's generation: 16 hexadecimal digits."""
     done: tuple[str, ...] = ()
     """What was made, for people."""
+    apart: str = ""
+    """What this copy has that the other does not, where it was written without it: how much."""
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -151,16 +151,17 @@ class LeaseTiming(msgspec.Struct, frozen=True):
 
 
 class Format(msgspec.Struct, frozen=True, array_like=True):
-    """A file system that a build's generation is to find, or to make."""
+    """A file system that a build's generation is to find, or to make. What is there afterwards: its UUID, 'none', or
+    'other ' and what else."""
 
     volume: str
     type: str
     uuid: str
-    """Which it has, or gets if it is made; '': whichever is there."""
+    """Which it gets if it is made."""
     make: bool = False
-    """Make it, if there is none."""
+    """Make it, if there is nothing."""
     agreed: str = ""
-    """What else was found there, which the operator agreed to lose."""
+    """What else was found there, which the operator agreed to lose: made in its place."""
 
 
 class Build(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ class InstanceReport(msgspec.Struct, frozen=True, array_like=True):
     """CLOSED because it could not start or died too often, not because it was told to stop."""
     reason: str = ""
     facts: dict[str, str] = {}
-    """Of a build's generation: 'file system data' to the UUID that was found there, or made."""
+    """Of a build's generation: 'file system data' to what is there (`truecl.model.ledger.Format`)."""
 
 
 class WatchdogReport(msgspec.Struct, frozen=True, array_like=True):

@@ -11,6 +11,7 @@ from truecl.core.supervisor import PARENT
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
+from truecl.drivers.filesystem.make import FormatDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
 from truecl.drivers.tools import Tools
@@ -27,7 +28,7 @@ from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
-from truecl.service.storage import storage_drivers
+from truecl.service.storage import storage_drivers, worker
 
 
 class _WithParent:
@@ -88,12 +89,14 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     )
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
+        StepKind.FORMAT: FormatDriver(runner, storage.device),
         StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device, note=daemon.log.warning),
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
     return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
-                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"),
+                 worker(runner, replicas))  # fmt: skip
 
 
 def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:

@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+from truecl.drivers.build.volumes import Volumes
+from truecl.drivers.build.worker import Worker
 from truecl.drivers.contract import Loop, Runner
 from truecl.drivers.storage.disk import DiskDriver
 from truecl.drivers.storage.drbd.driver import ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel
+from truecl.drivers.storage.drbd.metadata import Metadata
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.driver import StorageDriver, StorageKind
 from truecl.drivers.storage.file import FileStorageDriver
@@ -31,6 +34,11 @@ def storage_drivers(runner: Runner, loop: Loop, node: NodeName, boot: str, run: 
     }
     storage = StorageDriver(kinds)
     return storage, Replicas(kernel, replica, storage)
+
+
+def worker(runner: Runner, replicas: Replicas) -> Worker:
+    """For lha_buildapp."""
+    return Worker(runner, Volumes(runner), Metadata(runner, replicas))
 
 
 def fence_peer(run: Path) -> str:

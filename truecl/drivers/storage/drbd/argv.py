@@ -55,3 +55,13 @@ MAJOR = 147
 
 def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
     return (resource,) if major >= 9 else tuple(str(minor) for minor in minors)
+
+
+def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:
+    """drbdmeta on a volume whose resource is down; `node`: whose part of the metadata, on DRBD 9. It asks nothing: what
+    is there was looked at before."""
+    of = ("--node-id", str(node)) if node is not None else ()
+    return META, "--force", str(minor), "v09" if nine else "v08", path, "internal", verb, *of, *words
+
+
+META = "/sbin/drbdmeta"

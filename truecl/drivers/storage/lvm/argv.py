@@ -45,3 +45,28 @@ def reserve(spec: LvmStorage) -> tuple[str, ...]:
 def remove(mapped: str) -> tuple[str, ...]:
     """Take a mapped device away, whatever has become of its group. The kernel refuses while it is open."""
     return (DMSETUP, "remove", "--", mapped)
+
+
+# ---- what lha_buildapp makes ----------------------------------------------------------------------------------------
+
+
+def identity(spec: LvmStorage) -> tuple[str, ...]:
+    return (LVM, "lvs", "--noheadings", "-o", "lv_uuid", name(spec))
+
+
+def make_physical(device: str) -> tuple[str, ...]:
+    """What stood there was looked at, and taken away."""
+    return (LVM, "pvcreate", "-qq", "-y", "--", device)
+
+
+def make_group(spec: LvmStorage) -> tuple[str, ...]:
+    return (LVM, "vgcreate", "-qq", "-y", spec.group, *spec.physical)
+
+
+def make(spec: LvmStorage) -> tuple[str, ...]:
+    """What an older volume left in its place is taken away."""
+    return (LVM, "lvcreate", "-qq", "-y", "-Wy", "-Zy", "-L", f"{spec.size}b", "-n", spec.volume, spec.group)
+
+
+def extend(spec: LvmStorage, size: int) -> tuple[str, ...]:
+    return (LVM, "lvextend", "-qq", "-L", f"{size}b", name(spec))
