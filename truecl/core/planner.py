@@ -311,7 +311,7 @@ def _place(
             draft.chosen[app] = node
             if waits := replication.awaited(given, app, node, alone):
                 draft.note(app, waits)
-                return True
+                return alone  # what others connect for is ordered once nobody has the grant
             draft.decide(
                 GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone),
                 _chosen(state, node, previous, skipped, held),

@@ -190,8 +190,8 @@ def run(
     later = lots.choice((1, 2)) if drawn.memberships else 0
     config = scenario.configuration(random, count + later, witness and not later, drawn.guarded)
     if replicated is None:
-        replicated = faults is None and adjust is None and not later and Random(f"copies {seed}").random() < REPLICATED
-    if replicated:
+        replicated = faults is None and adjust is None and Random(f"copies {seed}").random() < REPLICATED
+    if replicated and not later:
         config = scenario.with_replicated(config, Random(f"mail {seed}"))
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
