@@ -55,3 +55,12 @@ MAJOR = 147
 
 def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
     return (resource,) if major >= 9 else tuple(str(minor) for minor in minors)
+
+
+def create_options(major: int, force: bool) -> Argv:
+    return (*(("--force",) if force else ()), *(("--max-peers=1",) if major >= 9 else ()))
+
+
+def wipe(device: str) -> Argv:
+    """Take away what tells a file system, or whatever else there is."""
+    return "/sbin/wipefs", "--all", "--force", device
