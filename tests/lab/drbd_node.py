@@ -30,7 +30,7 @@ from truecl.model.ids import NodeName
 from truecl.model.replica import Layout
 from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
 from truecl.service.hands import Hands
-from truecl.service.reqd import _fence_peer
+from truecl.service.storage import fence_peer
 from truecl.wire.frame import Framer, frame
 
 
@@ -81,7 +81,7 @@ def main(run: Path, node: str) -> None:
     (run / "answer").write_text("1 0")
     threading.Thread(target=clusterd, args=(run,), daemon=True).start()
     host = RealHost()
-    kernel = Kernel(host.runner, host.loop, NodeName(node), run, _fence_peer(run))
+    kernel = Kernel(host.runner, host.loop, NodeName(node), run, fence_peer(run))
     replica = ReplicaDriver(kernel)
     storage = StorageDriver({
         FileStorage: FileStorageDriver(host.runner, host.loop, node),
@@ -93,7 +93,7 @@ def main(run: Path, node: str) -> None:
     nothing = cast(Any, None)
     hands = Hands(
         {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
-        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing,
+        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
     )  # fmt: skip
     metadata = Metadata(kernel)
     print("ready", flush=True)

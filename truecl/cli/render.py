@@ -10,6 +10,8 @@ from truecl.commands.stat import Stat
 Row = dict[str, Any]
 """A node, an application or a step: of `truecl.model.standing`, as JSON has them."""
 NONE = "-"
+UNNAMED = "an older one"
+"""Release of a node whose daemons do not say which."""
 
 
 def of_cluster(stat: Stat, width: int | None) -> str:
@@ -108,14 +110,16 @@ def _troubles(stat: Stat) -> Iterator[str]:
         for daemon, state in node["daemons"].items():
             if state != "up":
                 yield f"{node['name']}: {daemon} is not up: {state}"
-        if node["silent"]:
-            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+        if node["refused"]:
+            yield str(node["refused"])
+        elif node["silent"]:
+            yield f"{node['name']}: its reqd or its statd does not report; lha_form starts what is missing there"
         if node["role"] == "joining":
             yield joining(node["name"])
         if node["held"]:
             yield why_held(node)
-        if node["refused"]:
-            yield str(node["refused"])
+        if node["twin"]:
+            yield twin(node["name"])
     yield from mixed(stat)
 
 
@@ -124,6 +128,14 @@ def joining(name: str) -> str:
     return (
         f"{name} is being added or removed, or that was interrupted: 'lha_node add {name}' or 'lha_node remove {name}' "
         "finishes it"
+    )
+
+
+def twin(name: str) -> str:
+    """A sentence about two machines of one name."""
+    return (
+        f"a second machine says that it is {name} (a copy?), and is not listened to: take it off the network; "
+        "'lha_node add' gives a machine a name of its own"
     )
 
 
@@ -138,16 +150,22 @@ def why_held(node: Row) -> str:
 
 def mixed(stat: Stat) -> Iterator[str]:
     """A sentence about a cluster in the middle of an upgrade."""
-    releases = dict.fromkeys(node["release"] for node in stat["nodes"] if node["release"])
+    releases: dict[str, list[str]] = {}
+    for node in stat["nodes"]:
+        if node["reported"]:
+            releases.setdefault(node["release"] or UNNAMED, []).append(node["name"])
     if len(releases) > 1:
-        parts = [
-            f"{release} on {', '.join(node['name'] for node in stat['nodes'] if node['release'] == release)}"
-            for release in sorted(releases)
-        ]
+        parts = [f"{release} on {', '.join(releases[release])}" for release in sorted(releases)]
         yield f"WARN nodes run different releases of truecl: {'; '.join(parts)}; finish the upgrade (docs/upgrade.md)"
 
 
 def _not_the_master(stat: Stat) -> str:
+    others = [node["status"] for node in stat["nodes"] if node["name"] != stat["answered_by"]]
+    if others and set(others) == {"DOWN"}:
+        return (
+            f"{stat['answered_by']} hears no other node, and what this shows may be old: are they off, or is it cut "
+            "off? lha_check tells whether this machine has its addresses"
+        )
     if stat["master"] is None:
         return f"there is no master; this is what {stat['answered_by']} knows by itself, and it may be old"
     return f"the master {stat['master']} did not answer; this is what {stat['answered_by']} knows by itself"

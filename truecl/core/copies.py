@@ -41,12 +41,14 @@ def left_behind(ledger: Ledger, index: Index, command: GiveGrant) -> Ledger:
     return _with(ledger, command.app, replace(mirror, copies=copies))
 
 
-def set_mirror(ledger: Ledger, command: SetMirror) -> Ledger:
+def set_mirror(ledger: Ledger, index: Index, command: SetMirror) -> Ledger:
+    """Copies that are new are marked with this entry."""
     if command.mirror is None:
         return replace(ledger, mirrors={app: each for app, each in ledger.mirrors.items() if app != command.app})
     known = ledger.mirrors.get(command.app)
     kept = known.copies if known is not None else {}
-    copies = {node: kept.get(node) or command.mirror.copies[node] for node in command.mirror.nodes}
+    new = {node: copy if copy.index else replace(copy, index=index) for node, copy in command.mirror.copies.items()}
+    copies = {node: kept.get(node) or new[node] for node in command.mirror.nodes}
     return _with(ledger, command.app, replace(command.mirror, copies=copies))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
-from truecl.model.ledger import Ledger
+from truecl.model.ledger import Format, Ledger
 from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 
@@ -37,6 +37,8 @@ class PlanInput:
     replicas: dict[NodeName, tuple[ReplicaReport, ...]] = field(default_factory=dict)
     overdue: frozenset[AppName] = frozenset()
     """Applications whose replicas were waited for long enough: they start with those that are there."""
+    building: tuple[tuple[AppName, tuple[Format, ...]], ...] = ()
+    """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:

@@ -189,7 +189,8 @@ def _end_grant(ledger: Ledger, index: Index, term: Term, command: EndGrant) -> L
 def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) -> Ledger:
     state = app_state(ledger, command.app)
     last = state.ended.generation if state.ended is not None else NO_GENERATION
-    if state.grant is not None or last != command.after or state.wanted is not Wanted.RUNNING:
+    wanted = Wanted.STOPPED if command.build else Wanted.RUNNING
+    if state.grant is not None or last != command.after or state.wanted is not wanted:
         return ledger
     if not copies.grantable(ledger, state, command):
         return ledger
@@ -197,7 +198,7 @@ def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) ->
     if watchdog is None:
         proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
     timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
-    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed, command.alone)
+    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed, command.alone, command.build)
     ledger = copies.left_behind(ledger, index, command)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
@@ -288,7 +289,7 @@ def _clear_failures(ledger: Ledger, index: Index, term: Term, command: ClearFail
 
 
 def _set_mirror(ledger: Ledger, index: Index, term: Term, command: SetMirror) -> Ledger:
-    return copies.set_mirror(ledger, command)
+    return copies.set_mirror(ledger, index, command)
 
 
 def _mark_copy(ledger: Ledger, index: Index, term: Term, command: MarkCopy) -> Ledger:

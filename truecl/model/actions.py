@@ -9,7 +9,8 @@ from typing import Union
 
 import msgspec
 
-from truecl.model.config import Configuration, FenceConfig
+from truecl.model.build import Seen, Work
+from truecl.model.config import AppConfig, ClusterConfig, Configuration, FenceConfig
 from truecl.model.ids import AppName, NodeName
 from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.step import Instance, Probe, Step
@@ -107,6 +108,17 @@ class ReplicaLook(Action, frozen=True):
     timeout: float = 5.0
 
 
+class BuildWork(Action, frozen=True):
+    """A part of lha_buildapp that needs no grant. Result: WorkDone."""
+
+    work: Work
+    app: AppConfig
+    cluster: ClusterConfig
+    active: bool = False
+    """Something of the application is up on this node."""
+    timeout: float = 30.0
+
+
 class Power(StrEnum):
     """What a fence device says of its node."""
 
@@ -168,6 +180,12 @@ class ReplicaResult(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class WorkDone(msgspec.Struct, frozen=True):
+    """What BuildWork led to, or found."""
+
+    seen: Seen
+
+
 class ReplicaChanged(msgspec.Struct, frozen=True):
     """`contract.Noted`: the kernel's word on a resource, at its own initiative (events2) or by a look every second."""
 
@@ -226,4 +244,5 @@ class ServiceStopping(msgspec.Struct, frozen=True):
 AnyAction = Union[
     StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
     ReadConfiguration, Leave, ReplicaUp, ReplicaDown, ReplicaConnect, ReplicaSever, ReplicaLook,
+    BuildWork,
 ]  # fmt: skip

@@ -24,9 +24,9 @@ class Timing(Value, frozen=True):
     detection: float = 0.3
     election: float = 1.0
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
-    lease: float = 1.0
-    renewal: float = 0.3
-    drift: float = 0.05
+    lease: float = 0.75
+    renewal: float = 0.22
+    drift: float = 0.03
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
@@ -43,9 +43,9 @@ PROFILES: dict[Profile, Timing] = {
         heartbeat=0.05,
         detection=0.15,
         election=0.5,
-        lease=0.5,
-        renewal=0.15,
-        drift=0.025,
+        lease=0.375,
+        renewal=0.11,
+        drift=0.015,
         stop_allowance=2.5,
         address_allowance=0.05,
     ),
@@ -138,6 +138,8 @@ class Ports(Value, frozen=True):
     statd: int = 7423
     clusterd: int = 7424
     hbd: int = 7425
+    drbd: int = 7789
+    """The first of those of replicated applications: each has one of its own, from here on."""
 
 
 DUEL_MARGIN = 1.0
@@ -226,6 +228,9 @@ class LvmStorage(Value, frozen=True, tag="lvm", tag_field="kind"):
 
 
 Backing = Union[FileStorage, DiskStorage, LvmStorage]
+
+COPIES = 2
+"""Of a replicated volume, each on a node of its own."""
 
 
 class DrbdStorage(Value, frozen=True, tag="drbd", tag_field="kind"):

@@ -48,6 +48,9 @@ class Grant(msgspec.Struct, frozen=True):
     """With EXPIRED: nothing but floating addresses leads to it, so that it waits for `address_allowance` alone."""
     alone: bool = False
     """With this very entry all other copies of its data became outdated: it is promoted without them."""
+    build: "tuple[Format, ...]" = ()
+    """Not empty: lha_buildapp's own generation. Its storage is brought up, these file systems are found or made, and it
+    is stopped again; nothing else of the application starts."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -147,6 +150,20 @@ class LeaseTiming(msgspec.Struct, frozen=True):
     address_allowance: float = 0.0
 
 
+class Format(msgspec.Struct, frozen=True, array_like=True):
+    """A file system that a build's generation is to find, or to make. What is there afterwards: its UUID, 'none', or
+    'other ' and what else."""
+
+    volume: str
+    type: str
+    uuid: str
+    """Which it gets if it is made."""
+    make: bool = False
+    """Make it, if there is nothing."""
+    agreed: str = ""
+    """What else was found there, which the operator agreed to lose: made in its place."""
+
+
 class Build(msgspec.Struct, frozen=True):
     """lha_buildapp found an application's nodes equal and ready, or made them so."""
 
@@ -155,7 +172,8 @@ class Build(msgspec.Struct, frozen=True):
     nodes: tuple[NodeName, ...]
     """Those that were found so."""
     facts: dict[str, str] = {}
-    """What was compared and must stay: 'script /usr/local/sbin/x' to its checksum, 'file system data' to its UUID…"""
+    """What was compared and must stay: 'script /usr/local/sbin/x' to its checksum, 'file system data' to its UUID, and
+    of which parts of its configuration `digest` is made: 'programs' to their own digest…"""
     at: float = 0.0
     """Seconds since the epoch, for people."""
 
@@ -231,6 +249,8 @@ class GiveGrant(Command, frozen=True):
     addressed: bool = False
     alone: bool = False
     """Where the application has a mirror: a takeover, which marks all other copies outdated. Level 3."""
+    build: tuple[Format, ...] = ()
+    """As in the grant. Such a one is given only of what is not wanted to run. Level 3."""
 
 
 class OrderFence(Command, frozen=True):

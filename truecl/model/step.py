@@ -18,7 +18,7 @@ from truecl.model.config import (
     Storage,
 )
 from truecl.model.ids import AppName, Generation
-from truecl.model.ledger import Proof
+from truecl.model.ledger import Format, Proof
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, tag="replica", tag_field="kind"):
@@ -36,12 +36,19 @@ class ReplicaVolume(msgspec.Struct, frozen=True, tag="replica volume", tag_field
     volume: str
 
 
-Spec = Union[FileStorage, DiskStorage, LvmStorage, ReplicaSpec, FileSystem, Address, Program]
+class FormatSpec(msgspec.Struct, frozen=True, tag="format", tag_field="kind"):
+    """A build's own step: up is found, or made."""
+
+    format: Format
+
+
+Spec = Union[FileStorage, DiskStorage, LvmStorage, ReplicaSpec, FileSystem, FormatSpec, Address, Program]
 Over = Union[FileStorage, DiskStorage, LvmStorage, ReplicaVolume]
 
 
 class StepKind(StrEnum):
     STORAGE = "storage"
+    FORMAT = "format"
     FILESYSTEM = "filesystem"
     ADDRESS = "address"
     PROGRAM = "program"
@@ -55,6 +62,8 @@ class Step(msgspec.Struct, frozen=True):
     spec: Spec
     over: Over | None = None
     """A file system's volume: the storage it is mounted from."""
+    uuid: str = ""
+    """Of the file system that was built; '': that is not known, and any of its type is taken."""
 
 
 class Probe(StrEnum):
@@ -79,7 +88,7 @@ def accepted(app: AppConfig) -> tuple[Proof, ...]:
     """The proofs that end a grant of this application: what all its steps accept."""
     storage = [volume.storage for volume in app.volumes]
     # A file system is guarded by what it lies on.
-    filesystems = [each for each in app.filesystems if not isinstance(_beneath(app, each), DrbdStorage)]
+    filesystems = [each for each in app.filesystems if not isinstance(_beneath(app, each.volume), DrbdStorage)]
     specs = [*storage, *filesystems, *app.addresses, *app.programs]
     return tuple(proof for proof in Proof if all(proof in spec.proofs for spec in specs))
 
@@ -95,8 +104,9 @@ def replicated(app: AppConfig) -> tuple[str, ...]:
     return tuple(volume.name for volume in app.volumes if isinstance(volume.storage, DrbdStorage))
 
 
-def steps_of(app: AppConfig) -> tuple[Step, ...]:
-    """In start order: storage, file systems (parents of nested mounts first), addresses, programs."""
+def steps_of(app: AppConfig, build: tuple[Format, ...] = ()) -> tuple[Step, ...]:
+    """In start order: storage, file systems (parents of nested mounts first), addresses, programs. Of a `build`:
+    storage, and its file systems to be found or made."""
     steps = [
         Step(f"volume {volume.name}", StepKind.STORAGE, volume.storage)
         for volume in app.volumes
@@ -104,23 +114,36 @@ def steps_of(app: AppConfig) -> tuple[Step, ...]:
     ]
     if copied := replicated(app):
         steps.append(Step(f"replica {app.name}", StepKind.STORAGE, ReplicaSpec(app.name, copied)))
+    if build:
+        steps += [
+            Step(f"file system {each.volume}", StepKind.FORMAT, FormatSpec(each), _over(app, each.volume))
+            for each in build
+        ]
+        return tuple(steps)
     for filesystem in sorted(app.filesystems, key=lambda each: each.mount.rstrip("/").count("/")):
-        steps.append(Step(f"file system {filesystem.mount}", StepKind.FILESYSTEM, filesystem, _over(app, filesystem)))
+        over = _over(app, filesystem.volume)
+        steps.append(Step(f"file system {filesystem.mount}", StepKind.FILESYSTEM, filesystem, over))
     steps += [Step(f"address {each.address}", StepKind.ADDRESS, each) for each in app.addresses]
     steps += [Step(f"program {each.name}", StepKind.PROGRAM, each) for each in app.programs]
     return tuple(steps)
 
 
-def _beneath(app: AppConfig, filesystem: FileSystem) -> Storage | None:
-    storage = {volume.name: volume.storage for volume in app.volumes}
-    return storage.get(filesystem.volume or next(iter(storage), ""))
+def volume_of(app: AppConfig, filesystem: FileSystem) -> str:
+    """The name of the volume that it lies on."""
+    return filesystem.volume or (app.volumes[0].name if app.volumes else "")
 
 
-def _over(app: AppConfig, filesystem: FileSystem) -> Over | None:
-    match _beneath(app, filesystem):
+def _beneath(app: AppConfig, volume: str) -> Storage | None:
+    """`volume`: '' where there is just one."""
+    storage = {each.name: each.storage for each in app.volumes}
+    return storage.get(volume or next(iter(storage), ""))
+
+
+def _over(app: AppConfig, volume: str) -> Over | None:
+    match _beneath(app, volume):
         case None | NoStorage():
             return None
         case DrbdStorage():
-            return ReplicaVolume(app.name, filesystem.volume or app.volumes[0].name)
+            return ReplicaVolume(app.name, volume or app.volumes[0].name)
         case storage:
             return storage

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from truecl.drivers.build.worker import Worker
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
@@ -15,6 +16,7 @@ from truecl.model.actions import (
     AnyAction,
     ArmWatchdog,
     AskDevice,
+    BuildWork,
     ConfigurationRead,
     DisarmWatchdog,
     EndTools,
@@ -36,7 +38,9 @@ from truecl.model.actions import (
     StepUp,
     WatchdogFed,
     WatchdogTrouble,
+    WorkDone,
 )
+from truecl.model.build import Seen
 from truecl.model.ids import AppName
 from truecl.model.replica import ReplicaReport, Role
 from truecl.model.step import Probe, StepKind
@@ -67,6 +71,7 @@ class Hands:
         loop: TwistedLoop,
         read: Callable[[], ConfigurationRead],
         leave: Callable[[], None],
+        worker: Worker,
     ) -> None:
         self._drivers = drivers
         self._runner = runner
@@ -78,6 +83,7 @@ class Hands:
         self._loop = loop
         self._read = read
         self._leave = leave
+        self._worker = worker
 
     def __call__(self, action: AnyAction) -> Any:
         """A Deferred; of the watchdog's actions, which are done at once, the result itself."""
@@ -102,6 +108,8 @@ class Hands:
                 return self._within(action.timeout, self._replica(action))
             case ReplicaSever():
                 return self._within(action.timeout, self._replicas.sever(action.instance))
+            case BuildWork():
+                return self._within(action.timeout, self._build(action))
             case AskDevice():
                 return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
@@ -117,6 +125,8 @@ class Hands:
             reason = str(error)
         if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
+        if isinstance(action, BuildWork):
+            return WorkDone(Seen(problems=(reason,)))
         if isinstance(action, ArmWatchdog | FeedWatchdog | DisarmWatchdog):
             return WatchdogTrouble(reason)
         if isinstance(action, ReadConfiguration):
@@ -164,6 +174,9 @@ class Hands:
                 return await self._replicas.down(action.layout)
             case ReplicaConnect():
                 return await self._replicas.connect(action.layout)
+
+    async def _build(self, action: BuildWork) -> WorkDone:
+        return WorkDone(await self._worker.do(action))
 
     async def _kill(self, action: KillGroup) -> StepResult:
         group = self._groups.of(action.instance)

@@ -1,8 +1,6 @@
 """reqd as a process: the guard and the hands, with their drivers, their journal and the line to the warm parent."""
 
-import sys
 from pathlib import Path
-from shlex import quote as quoted
 from typing import Any
 from urllib.parse import quote
 
@@ -13,20 +11,15 @@ from truecl.core.supervisor import PARENT
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
+from truecl.drivers.filesystem.make import FormatDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
-from truecl.drivers.storage.drbd.driver import ReplicaDriver
-from truecl.drivers.storage.drbd.kernel import Kernel
-from truecl.drivers.storage.drbd.replicas import Replicas
-from truecl.drivers.storage.driver import StorageDriver, StorageKind
-from truecl.drivers.storage.file import FileStorageDriver
 from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.api import KernelCalls
 from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.drivers.watchdog.virtual import virtual
 from truecl.model.actions import ConfigurationRead, ProgramAnswered, ProgramDied, ServiceStopping
-from truecl.model.config import FileStorage
-from truecl.model.step import Instance, ReplicaSpec, ReplicaVolume, Step, StepKind
+from truecl.model.step import Instance, Step, StepKind
 from truecl.runtime.files import Unreadable, gather
 from truecl.runtime.host import Bus
 from truecl.runtime.line import ParentLink
@@ -35,6 +28,7 @@ from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
+from truecl.service.storage import storage_drivers, worker
 
 
 class _WithParent:
@@ -81,16 +75,7 @@ def main(daemon: Daemon) -> None:
 def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
-    # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
-    drbd = Kernel(runner, loop, daemon.node, daemon.paths.run, _fence_peer(daemon.paths.run))
-    replica = ReplicaDriver(drbd)
-    kinds: dict[type, StorageKind] = {
-        FileStorage: FileStorageDriver(runner, loop, daemon.boot),
-        ReplicaSpec: replica,
-        ReplicaVolume: replica,
-    }
-    storage = StorageDriver(kinds)
-    replicas = Replicas(drbd, replica, storage)
+    storage, replicas = storage_drivers(runner, loop, daemon.node, daemon.boot, daemon.paths.run)
     groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
@@ -104,12 +89,14 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     )
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
-        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
+        StepKind.FORMAT: FormatDriver(runner, storage.device),
+        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device, note=daemon.log.warning),
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
     return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
-                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"),
+                 worker(runner, replicas))  # fmt: skip
 
 
 def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:
@@ -123,11 +110,6 @@ def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:
     except StepFailed as failed:
         raise CannotStart(failed.reason) from failed
     return groups, tools
-
-
-def _fence_peer(run: Path) -> str:
-    """What DRBD is to call: the kernel gives it no environment, and drbdadm hands it to a shell."""
-    return f"TRUECL_RUN={quoted(str(run))} {quoted(sys.executable)} -I -m truecl.cli.fence_peer"
 
 
 def _ran(result: Any) -> str:

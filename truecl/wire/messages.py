@@ -11,9 +11,10 @@ from typing import Union
 import msgspec
 
 from truecl.model.actions import Power
+from truecl.model.build import Question, Seen, Work
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
-from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
+from truecl.model.ledger import ALWAYS, AnyCommand, Format, Ledger, Proof
 from truecl.model.membership import Membership
 from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
@@ -305,6 +306,8 @@ class Order(Message, frozen=True):
     """As in the grant; a node whose own configuration says otherwise does not start it."""
     alone: bool = False
     """As in the grant."""
+    build: tuple[Format, ...] = ()
+    """As in the grant: nothing but this is done."""
 
 
 class OrderReplica(Message, frozen=True):
@@ -401,6 +404,25 @@ class FencesSeen(Message, frozen=True):
     devices: tuple[FenceView, ...]
 
 
+class AskWork(Message, frozen=True):
+    """Master's clusterd to a node's, on to its reqd: a part of lha_buildapp. Comes again until it is answered, under
+    the same id, and is done once. A lower term than was heard of before is refused."""
+
+    id: str
+    term: Term
+    app: AppName
+    work: Work
+    timeout: float = 30.0
+
+
+class WorkAnswer(Message, frozen=True):
+    """The way back."""
+
+    id: str
+    node: NodeName
+    seen: Seen
+
+
 class InstanceProgress(Message, frozen=True):
     """reqd to clusterd, on to the master: a step of an instance as it happened."""
 
@@ -430,6 +452,34 @@ class Request(Message, frozen=True):
     """For 'standby': what runs there stays."""
     digest: str = ""
     """For 'configure': of that version."""
+    build: "BuildWish | None" = None
+    """For 'build'."""
+    validated: bool = False
+    """For 'start' and 'move': only what lha_buildapp found ready, and what is as it was then."""
+    at: float = 0.0
+    """Wall clock of the command, seconds since the epoch: for people alone."""
+
+
+class BuildWish(msgspec.Struct, frozen=True):
+    """Options of lha_buildapp; without any, it looks and records. `node` of the request is the one that it names."""
+
+    create: bool = False
+    """Make what is missing."""
+    force: bool = False
+    """Even in the place of what is there."""
+    agreed: str = ""
+    """The token of the question that the operator agreed to."""
+    accept: bool = False
+    """The copy of `node` is the one to go on with."""
+    resolve: bool = False
+    """After a split brain, the copy of `node` is kept, and the other thrown away."""
+    replace: bool = False
+    """The disk of `node` was lost, and there is a new one in its place."""
+    verify: bool = False
+    """Compare the copies."""
+    grow: str = ""
+    """This volume, to `size` bytes."""
+    size: int = 0
 
 
 class Reply(Message, frozen=True):
@@ -438,6 +488,8 @@ class Reply(Message, frozen=True):
     id: str
     progress: Progress | None = None
     code: int | None = None
+    question: Question | None = None
+    """With a code: nothing was done, for the operator has to agree first."""
 
 
 # ---- reqd between nodes, and its commands ---------------------------------------------------------------------------
@@ -554,7 +606,8 @@ class End(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs."""
+    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs. reqd says it, with pid 0, to
+    ask for it again: the host answers, not the core, as long as its loop turns."""
 
     daemon: DaemonName
     pid: int
@@ -664,6 +717,8 @@ class InstanceStatus(msgspec.Struct, frozen=True):
     phase: str
     steps: tuple[StepStatus, ...] = ()
     reason: str = ""
+    failed: bool = False
+    """See `InstanceReport`."""
 
 
 class NodeStatus(Message, frozen=True):
@@ -752,6 +807,8 @@ class Status(Message, frozen=True):
     """Nodes that come and go, and for how many seconds they get nothing new."""
     refused: dict[NodeName, str] = {}
     """Nodes with whom no session can be, and why."""
+    twins: tuple[NodeName, ...] = ()
+    """Nodes of whose name there is a second machine (`NodeView.twin`)."""
 
 
 class Note(Message, frozen=True):
@@ -857,7 +914,15 @@ MESH: dict[DaemonName, object] = {
     DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
     DaemonName("clusterd"): Union[
-        Order, InstanceProgress, Request, Reply, OrderReplica, AskPeerOutdated, PeerOutdated,
+        Order,
+        InstanceProgress,
+        Request,
+        Reply,
+        OrderReplica,
+        AskPeerOutdated,
+        PeerOutdated,
+        AskWork,
+        WorkAnswer,
     ],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
@@ -869,7 +934,7 @@ LOCAL = Union[
     Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
-    InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
+    AskWork, WorkAnswer, InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
     Compare, Compared, Bring, Follow, NewConfiguration,
     NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
@@ -880,7 +945,7 @@ LOCAL = Union[
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
 
-SINCE: dict[type, int] = {OrderReplica: 2, AskPeerOutdated: 2, PeerOutdated: 2}
+SINCE: dict[type, int] = {OrderReplica: 2, AskPeerOutdated: 2, PeerOutdated: 2, AskWork: 2, WorkAnswer: 2}
 """From which format on there is such a message; what is not here was there from the first."""
 
 

@@ -57,10 +57,11 @@ def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
     return (resource,) if major >= 9 else tuple(str(minor) for minor in minors)
 
 
-def create_options(major: int, force: bool) -> Argv:
-    return (*(("--force",) if force else ()), *(("--max-peers=1",) if major >= 9 else ()))
+def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:
+    """drbdmeta on a volume whose resource is down; `node`: whose part of the metadata, on DRBD 9. It asks nothing: what
+    is there was looked at before."""
+    of = ("--node-id", str(node)) if node is not None else ()
+    return META, "--force", str(minor), "v09" if nine else "v08", path, "internal", verb, *of, *words
 
 
-def wipe(device: str) -> Argv:
-    """Take away what tells a file system, or whatever else there is."""
-    return "/sbin/wipefs", "--all", "--force", device
+META = "/sbin/drbdmeta"

@@ -1,132 +1,205 @@
-"""DRBD's metadata on what lies beneath, and the first or the last word on whose copy counts. For lha_buildapp.
+"""DRBD's metadata at the end of each volume: what lha_buildapp looks at, writes, and has an operator overrule.
 
-Everything here takes the resource file as it is (`Replicas.prepare` writes it).
+They are written with drbdmeta while the resource is down. Two copies that get the same generation identifier are equal
+to DRBD, so that nothing is synchronised; one that gets none is brought up to date from the other. No copy is
+ever forced to be primary.
 """
 
-from truecl.drivers.contract import StepFailed
-from truecl.drivers.storage.drbd import argv, generations
-from truecl.drivers.storage.drbd.generations import Generations
-from truecl.drivers.storage.drbd.kernel import Kernel, link_of, role_of
-from truecl.model.replica import Disk, Layout, LayoutVolume, Link, Role
+import re
 
-_CREATION = 60.0
-"""Seconds: the whole bitmap is written."""
-_FORCED = 60.0
+from truecl.drivers.build.signatures import described, signatures
+from truecl.drivers.contract import Runner, StepFailed
+from truecl.drivers.storage.drbd import argv, parse
+from truecl.drivers.storage.drbd.kernel import diskless, link_of
+from truecl.drivers.storage.drbd.parse import Seen as Minor
+from truecl.drivers.storage.drbd.replicas import Replicas
+from truecl.model.build import Initialise, Seen
+from truecl.model.replica import Layout, LayoutVolume, Link, Role
+
+_IDENTIFIER = re.compile(r"^([0-9A-Fa-f]{16}):", re.MULTILINE)
+_NONE = ("No valid meta data found", "No valid meta-data")
+_META_TIME = 120.0
+"""Seconds for drbdmeta: it clears the bitmap, 32 KiB for each GiB."""
 
 
 class Metadata:
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    """`truecl.drivers.build.worker.ReplicaTools`."""
 
-    async def generations(self, layout: Layout) -> dict[str, Generations | None]:
-        """Of each volume by its name, attached or not; None: there is no metadata. Raises StepFailed."""
-        found: dict[str, Generations | None] = {}
-        for volume in layout.volumes:
-            result = await self._kernel.ask(argv.adm("get-gi", _name(layout, volume)))
-            if result.timed_out or result.stuck:
-                raise StepFailed(f"volume {volume.name}: drbdadm get-gi {result.ending()}")
-            said = generations.generations(result.stdout.decode(errors="replace"))
-            found[volume.name] = said[0] if result.ok and said else None
-        return found
+    def __init__(self, runner: Runner, replicas: Replicas) -> None:
+        self._runner, self._kernel, self._replicas = runner, replicas.kernel, replicas
 
-    async def create(self, layout: Layout, volume: LayoutVolume, force: bool = False) -> None:
-        """New metadata: the copy knows nothing, and is worth nothing. Without `force` DRBD refuses where it finds
-        metadata or a file system; with it they are destroyed, on the operator's word. Raises StepFailed."""
-        seen = await self._kernel.seen(layout)
-        if volume.minor in seen and seen[volume.minor].disk is not Disk.DISKLESS:
-            raise StepFailed(f"volume {volume.name}: it is attached; 'lha_stopapp' the application first")
-        if (await self.generations(layout))[volume.name] is not None and not force:
-            raise StepFailed(f"volume {volume.name}: there is DRBD metadata on it already")
-        command = argv.adm("create-md", _name(layout, volume), *argv.create_options(self._major(), force))
-        result = await self._kernel.ask(command, _CREATION)
-        if force and not result.ok and b"Operation refused" in result.stdout + result.stderr:
-            # It sees a file system that reaches to the end; whoever forces this gives that up.
-            await self._kernel.order(argv.wipe(await self._beneath(layout, volume)))
-            result = await self._kernel.ask(command, _CREATION)
-        if not result.ok:
-            raise StepFailed(
-                f"volume {volume.name}: {_why_not_created(result.stdout + result.stderr) or result.ending()}"
+    async def check(self) -> None:
+        await self._kernel.load()
+
+    # ---- looks ------------------------------------------------------------------------------------------------------
+
+    async def look(self, layout: Layout) -> Seen:
+        async with self._kernel.turn(layout.resource):
+            there = await self._kernel.seen(layout)
+            if any(not diskless(each) for each in there.values()):
+                return Seen(apart=_apart(there))  # attached: DRBD itself took them for good
+            disks = await self._replicas.prepare(layout)
+            try:
+                seen = [await self._look_at(volume, disks[volume.number]) for volume in layout.volumes]
+            finally:
+                if not there:
+                    await self._replicas.release(layout)
+            return Seen(
+                missing={name: what for each in seen for name, what in each.missing.items()},
+                data={name: what for each in seen for name, what in each.data.items()},
+                identifiers={name: what for each in seen for name, what in each.identifiers.items()},
             )
-        if (await self.generations(layout))[volume.name] is None:
-            raise StepFailed(f"volume {volume.name}: no metadata is on it, although drbdadm made it")
 
-    async def begin_equal(self, layout: Layout) -> None:
-        """Two copies that never held anything are equal: nothing is copied. On one node, both connected."""
-        seen = await self._kernel.seen(layout)
-        if link_of(seen) is not Link.CONNECTED or len(seen) < len(layout.volumes):
-            raise StepFailed(f"DRBD resource {layout.resource} is not connected to its peer")
-        if any(each is None or not each.new for each in (await self.generations(layout)).values()):
-            raise StepFailed(f"DRBD resource {layout.resource}: it has held data; only new copies are equal unseen")
-        for volume in layout.volumes:
-            await self._kernel.order(argv.adm("new-current-uuid", _name(layout, volume), "--clear-bitmap"))
-        if not await self._kernel.until(layout, _FORCED, lambda each: each.disk is each.peer is Disk.UP_TO_DATE):
-            raise StepFailed(f"DRBD resource {layout.resource}: its copies did not become equal")
+    async def _look_at(self, volume: LayoutVolume, path: str) -> Seen:
+        name = f"metadata {volume.name}"
+        identifier = await self._identifier(volume, path)
+        found = await self._found(path, identifier)
+        return Seen(
+            missing={} if identifier else {name: f"metadata of DRBD for volume {volume.name}"},
+            data={name: found} if found else {},
+            identifiers={volume.name: identifier} if identifier else {},
+        )
 
-    async def begin_from_here(self, layout: Layout) -> None:
-        """This node's copy is the one that counts, whatever DRBD thinks of it: the other becomes a copy of it once
-        they are connected. The operator's word. Ends secondary. Raises StepFailed."""
-        seen = await self._kernel.seen(layout)
-        if len(seen) < len(layout.volumes) or role_of(layout, seen) is not Role.SECONDARY:
-            raise StepFailed(f"DRBD resource {layout.resource} is not there, or it is primary")
-        minors = [volume.minor for volume in layout.volumes]
-        try:
-            for command in argv.role("primary", self._major(), layout.resource, minors):
-                await self._kernel.order((*command, "--force"), _FORCED)
-        finally:
-            for command in argv.role("secondary", self._major(), layout.resource, minors):
-                await self._kernel.ask(command)
-        seen = await self._kernel.seen(layout)
-        if role_of(layout, seen) is not Role.SECONDARY or any(
-            each.disk is not Disk.UP_TO_DATE for each in seen.values()
-        ):
-            raise StepFailed(f"DRBD resource {layout.resource}: this node's copy did not become the one that counts")
+    async def _found(self, path: str, identifier: str) -> str:
+        """What stands there, in words that are the same at the next look."""
+        others = tuple(each for each in await signatures(self._runner, path) if each.type != "drbd")
+        own = f"a copy of DRBD, generation {identifier}" if identifier else ""
+        return ", ".join(each for each in (own, described(others)) if each)
 
-    async def give_way(self, layout: Layout) -> None:
-        """After both were written: this node's copy becomes the other's, what was written here alone is lost. The
-        operator's word. The other node connects as always. Raises StepFailed."""
-        seen = await self._kernel.seen(layout)
-        if role_of(layout, seen) is not Role.SECONDARY:
-            raise StepFailed(f"DRBD resource {layout.resource} is not secondary here")
-        if link_of(seen) is not Link.STANDALONE:
-            await self._kernel.order(argv.adm("disconnect", layout.resource))
-        await self._kernel.order(argv.adm("connect", layout.resource, "--discard-my-data"))
+    async def _identifier(self, volume: LayoutVolume, path: str) -> str:
+        """'' where there are no metadata. Raises StepFailed."""
+        result = await self._runner.run(argv.meta(self._nine(), volume.minor, path, "get-gi"), timeout=_META_TIME)
+        found = _IDENTIFIER.search(result.stdout.decode(errors="replace"))
+        if result.ok and found is not None:
+            return found[1].upper()
+        # Where there are none, get-gi fails without a word.
+        dump = await self._runner.run(argv.meta(self._nine(), volume.minor, path, "dump-md"), timeout=_META_TIME)
+        said = (result.stdout + result.stderr + dump.stdout + dump.stderr).decode(errors="replace")
+        if any(text in said for text in _NONE):
+            return ""
+        raise StepFailed(f"volume {volume.name}: its metadata of DRBD cannot be read: {parse.refusal(result)}")
 
-    async def verify(self, layout: Layout) -> None:
-        """Compare the copies block by block, in the background; `VolumeReport.behind` says what differs."""
+    # ---- before there is a resource ---------------------------------------------------------------------------------
+
+    async def initialise(self, work: Initialise) -> tuple[str, ...]:
+        layout = work.layout
+        async with self._kernel.turn(layout.resource):
+            there = await self._kernel.seen(layout)
+            if any(not diskless(each) for each in there.values()):
+                raise StepFailed(f"DRBD resource {layout.resource} is up: its metadata are in use")
+            disks = await self._replicas.prepare(layout)
+            try:
+                return tuple(
+                    [
+                        await self._write(volume, disks[volume.number], work)
+                        for volume in layout.volumes
+                        if volume.name in work.volumes
+                    ]
+                )
+            finally:
+                if not there:
+                    await self._replicas.release(layout)
+
+    async def _write(self, volume: LayoutVolume, path: str, work: Initialise) -> str:
+        found = await self._found(path, await self._identifier(volume, path))
+        if found and found != work.agreed.get(f"metadata {volume.name}"):
+            raise StepFailed(f"volume {volume.name}: there is {found}: not what was agreed to be lost")
+        nine = self._nine()
+        await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
+        if work.identifier:
+            for node in range(len(work.layout.hosts)) if nine else (None,):
+                generation = f"{work.identifier}:0:0:0:1:1"
+                await self._meta(argv.meta(nine, volume.minor, path, "set-gi", generation, node=node))
+        if await self._identifier(volume, path) not in (work.identifier, _JUST_CREATED):
+            raise StepFailed(f"volume {volume.name}: the metadata that were written are not those that are there")
+        what = "up to date" if work.identifier else "to be synchronised"
+        return f"volume {volume.name}: metadata of DRBD written, {what}"
+
+    async def _meta(self, command: tuple[str, ...]) -> None:
+        await self._kernel.order(command, _META_TIME)
+
+    # ---- an operator's word -----------------------------------------------------------------------------------------
+
+    async def adopt(self, layout: Layout) -> str:
+        """The flag that says 'outdated' goes; the generation stays, so that DRBD still knows what the copies share."""
+        async with self._kernel.turn(layout.resource):
+            there = await self._kernel.seen(layout)
+            if there:
+                await self._down(layout, there)
+            disks = await self._replicas.prepare(layout)
+            try:
+                for volume in layout.volumes:
+                    identifier = await self._identifier(volume, disks[volume.number])
+                    if not identifier or identifier == _JUST_CREATED:
+                        raise StepFailed(f"volume {volume.name} holds nothing yet: it cannot be the copy to go on with")
+                    await self._outdated_no_more(layout, volume, disks[volume.number])
+            finally:
+                await self._replicas.release(layout)
+        return "its copy counts as up to date"
+
+    async def _outdated_no_more(self, layout: Layout, volume: LayoutVolume, path: str) -> None:
+        nine = self._nine()
+        for node in range(len(layout.hosts)) if nine else (None,):
+            result = await self._runner.run(
+                argv.meta(nine, volume.minor, path, "get-gi", node=node), timeout=_META_TIME
+            )
+            words = result.stdout.decode(errors="replace").strip().split(":")
+            if len(words) < 6:
+                raise StepFailed(f"volume {volume.name}: its metadata of DRBD cannot be read: {parse.refusal(result)}")
+            generation = ":".join([*words[:4], "1", "1"])
+            await self._meta(argv.meta(nine, volume.minor, path, "set-gi", generation, node=node))
+
+    async def discard(self, layout: Layout) -> str:
+        """All of it is taken from the other copy, the next time they meet."""
+        async with self._kernel.turn(layout.resource):
+            there = await self._kernel.seen(layout)
+            if there:
+                await self._down(layout, there)
+            disks = await self._replicas.prepare(layout)
+            try:
+                nine = self._nine()
+                for volume in layout.volumes:
+                    path = disks[volume.number]
+                    await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
+            finally:
+                await self._replicas.release(layout)
+        return "its copy was thrown away, and will be synchronised anew"
+
+    async def _down(self, layout: Layout, there: dict[int, Minor]) -> None:
+        if any(each.role is not Role.SECONDARY for each in there.values()):
+            raise StepFailed(f"DRBD resource {layout.resource} is primary on this node")
+        await self._kernel.order(argv.adm("down", layout.resource))
+
+    # ---- while it runs ----------------------------------------------------------------------------------------------
+
+    async def resize(self, layout: Layout, volume: str) -> str:
+        there = await self._kernel.seen(layout)
+        if link_of(there) is not Link.CONNECTED:
+            raise StepFailed(f"volume {volume} grows only while both copies are connected and equal")
+        own = next((each for each in layout.volumes if each.name == volume), None)
+        if own is None:
+            raise StepFailed(f"DRBD resource {layout.resource} has no volume {volume}")
+        await self._kernel.order(argv.adm("resize", f"{layout.resource}/{own.number}"), _META_TIME)
+        return f"/dev/drbd{own.minor}"
+
+    async def verify(self, layout: Layout) -> str:
+        there = await self._kernel.seen(layout)
+        if link_of(there) is not Link.CONNECTED:
+            raise StepFailed("copies are compared only while they are connected and equal")
         await self._kernel.order(argv.adm("verify", layout.resource))
+        return "comparing the copies, block by block"
 
-    async def resize(self, layout: Layout, volume: LayoutVolume) -> None:
-        """Take the whole of what lies beneath, after it grew on both nodes. On one of them, connected."""
-        await self._kernel.order(argv.adm("resize", _name(layout, volume)))
-
-    async def _beneath(self, layout: Layout, volume: LayoutVolume) -> str:
-        result = await self._kernel.ask(argv.adm("sh-ll-dev", _name(layout, volume)))
-        device = result.stdout.decode(errors="replace").strip()
-        if not result.ok or not device.startswith("/dev/"):
-            raise StepFailed(f"volume {volume.name}: drbdadm does not say what lies beneath it")
-        return device
-
-    def _major(self) -> int:
+    def _nine(self) -> bool:
         version = self._kernel.version()
-        if version is None:
-            raise StepFailed("this kernel has no DRBD")
-        return version[0]
+        return version is not None and version[0] >= 9
 
 
-def _name(layout: Layout, volume: LayoutVolume) -> str:
-    return f"{layout.resource}/{volume.number}"
+_JUST_CREATED = "0000000000000004"
 
 
-def _why_not_created(said: bytes) -> str:
-    text = said.decode(errors="replace")
-    for found, words in (
-        ("existing meta-data", "there is DRBD metadata on it already"),
-        ("already\nin place", "there is DRBD metadata on it already"),
-        ("would be truncated", "there is a file system on it, and no room for the metadata behind it"),
-        ("you still need to confirm", "there is data on it"),
-        ("too small", "it is too small"),
-        ("Device or resource busy", "it is in use"),
-    ):
-        if found in text:
-            return words
-    return "; ".join(line.strip() for line in text.splitlines()[-3:] if line.strip())
+def _apart(there: dict[int, Minor]) -> str:
+    """How much was written here without the other copy."""
+    behind = sum(each.behind for each in there.values())
+    if link_of(there) in (Link.CONNECTED, Link.SYNC_SOURCE, Link.SYNC_TARGET, Link.VERIFYING):
+        return ""
+    return f"{behind // 4096} blocks of 4 KiB were written since the two copies parted"

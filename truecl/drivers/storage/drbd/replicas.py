@@ -21,28 +21,28 @@ class Replicas:
     """`beneath`: the driver of all kinds of storage."""
 
     def __init__(self, kernel: Kernel, driver: ReplicaDriver, beneath: StorageKind) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self._driver = driver
         self._beneath = beneath
 
     async def up(self, layout: Layout, connect: bool) -> ReplicaResult:
         """Raises StepFailed when not even a look can be had."""
-        async with self._kernel.turn(layout.resource):
+        async with self.kernel.turn(layout.resource):
             return await self._result(layout, await self._reason(self._up(layout, connect)))
 
     async def down(self, layout: Layout) -> ReplicaResult:
-        async with self._kernel.turn(layout.resource):
+        async with self.kernel.turn(layout.resource):
             return await self._result(layout, await self._reason(self._down(layout)))
 
     async def connect(self, layout: Layout) -> ReplicaResult:
-        async with self._kernel.turn(layout.resource):
+        async with self.kernel.turn(layout.resource):
             return await self._result(layout, await self._reason(self._connect(layout)))
 
     async def look(self, app: AppName) -> ReplicaResult:
-        layout = self._kernel.layout(app)
+        layout = self.kernel.layout(app)
         if layout is not None:
             return await self._result(layout, "")
-        if app in await self._kernel.resources():
+        if app in await self.kernel.resources():
             return ReplicaResult(ReplicaReport(app, Role.UNKNOWN), _FOREIGN)
         return ReplicaResult(ReplicaReport(app, Role.DOWN))
 
@@ -53,62 +53,66 @@ class Replicas:
     async def prepare(self, layout: Layout) -> dict[int, str]:
         """Have what lies beneath active, and the resource file written. The path of each volume's device beneath.
         Raises StepFailed."""
-        version = await self._kernel.load()
+        version = await self.kernel.load()
         disks = {volume.number: await self._activate(layout, volume) for volume in layout.volumes}
-        self._kernel.write(layout, disks, version)
+        self.kernel.write(layout, disks, version)
         return disks
+
+    async def release(self, layout: Layout) -> None:
+        """The opposite, where the resource itself is not there. Raises StepFailed."""
+        for volume in reversed(layout.volumes):
+            await self._beneath.down(_step(volume), _owner(layout), False)
+        self.kernel.remove(layout.resource)
 
     # ---- up and down ------------------------------------------------------------------------------------------------
 
     async def _up(self, layout: Layout, connect: bool) -> None:
-        version = await self._kernel.load()
-        resources = await self._kernel.resources()
+        version = await self.kernel.load()
+        resources = await self.kernel.resources()
         self._refuse_taken(layout, resources)
         there = resources.get(layout.resource)
-        known = self._kernel.layout(layout.resource)
+        known = self.kernel.layout(layout.resource)
         if there is not None and known is None:
             raise StepFailed(_FOREIGN)
         primary = there is not None and any(each.role is Role.PRIMARY for each in there.values())
         minors = {volume.minor for volume in layout.volumes}
         if there is not None and not primary and (set(there) != minors or known != layout):
-            await self._kernel.order(argv.adm("down", layout.resource))
+            await self.kernel.order(argv.adm("down", layout.resource))
             there = None
         if not primary:
             await self.prepare(layout)
         if there is None:
             await self._make(layout, nine=version[0] >= 9)
         elif link_of(there) is Link.STANDALONE and any(diskless(each) for each in there.values()) and not primary:
-            await self._kernel.order(argv.adm("attach", layout.resource))
+            await self.kernel.order(argv.adm("attach", layout.resource))
         elif any(diskless(each) for each in there.values()):
             raise StepFailed("its disk failed and was given up; 'lha_stat' shows the copy that is left")
-        await self._kernel.refuse_other_policy(layout)
+        await self.kernel.refuse_other_policy(layout)
         if connect:
             await self._connect(layout)
 
     async def _make(self, layout: Layout, nine: bool) -> None:
         verbs = ("new-resource", "new-minor", *(("new-peer", "new-path") if nine else ()), "attach")
         for verb in verbs:
-            await self._kernel.order(argv.adm(verb, layout.resource))
+            await self.kernel.order(argv.adm(verb, layout.resource))
 
     async def _connect(self, layout: Layout) -> None:
-        if left := self._kernel.still_at_work(layout):
+        if left := self.kernel.still_at_work(layout):
             raise StepFailed(left)
-        if link_of(await self._kernel.seen(layout)) is Link.STANDALONE:
-            await self._kernel.order(argv.adm("connect", layout.resource))
+        if link_of(await self.kernel.seen(layout)) is Link.STANDALONE:
+            await self.kernel.order(argv.adm("connect", layout.resource))
 
     async def _down(self, layout: Layout) -> None:
-        there = (await self._kernel.resources()).get(layout.resource)
+        there = (await self.kernel.resources()).get(layout.resource)
         if there is not None:
             if any(each.role is not Role.SECONDARY for each in there.values()):
                 raise StepFailed("it is primary: an instance still runs on it")
-            if self._kernel.layout(layout.resource) is None:
+            if self.kernel.layout(layout.resource) is None:
                 raise StepFailed(_FOREIGN)
-            await self._kernel.order(argv.adm("down", layout.resource))
-            if layout.resource in await self._kernel.resources():
+            await self.kernel.order(argv.adm("down", layout.resource))
+            if layout.resource in await self.kernel.resources():
                 raise StepFailed("told to go down, but it is still there")
-        for volume in reversed(layout.volumes):
-            await self._beneath.down(_step(volume), _owner(layout), False)
-        self._kernel.remove(layout.resource)
+        await self.release(layout)
 
     def _refuse_taken(self, layout: Layout, resources: Mapping[str, Mapping[int, object]]) -> None:
         for volume in layout.volumes:
@@ -135,7 +139,7 @@ class Replicas:
         return ""
 
     async def _result(self, layout: Layout, reason: str) -> ReplicaResult:
-        return ReplicaResult(await self._kernel.report(layout, reason), reason)
+        return ReplicaResult(await self.kernel.report(layout, reason), reason)
 
 
 def lasting_path(backing: Backing) -> str:
