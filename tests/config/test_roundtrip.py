@@ -149,7 +149,8 @@ def clusters(draw: st.DrawFn) -> ClusterConfig:
         nodes.append(
             NodeConfig(name=name, addresses=addresses, fence=draw(fences()), witness=n > 0 and draw(st.booleans()))
         )
-    ports = draw(st.lists(st.integers(1, 65535), min_size=6, max_size=6, unique=True))
+    count_of_ports = len(Ports.__struct_fields__)
+    ports = draw(st.lists(st.integers(1, 65535), min_size=count_of_ports, max_size=count_of_ports, unique=True))
     return ClusterConfig(
         name=draw(WORDS),
         links=tuple(LinkConfig(name=link) for link in links),

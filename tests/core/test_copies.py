@@ -81,15 +81,15 @@ def test_a_copy_that_is_not_consistent_stays_so_when_another_goes_on_alone() -> 
 def test_a_mark_names_the_live_grant_and_the_mark_that_it_replaces() -> None:
     runs = after(*RUNS)
     for wrong in (
-        MarkCopy(DB, N2, OUTDATED, Generation(2), Index(0)),
-        MarkCopy(DB, N2, OUTDATED, G, Index(1)),
-        MarkCopy(DB, NodeName("n3"), OUTDATED, G, Index(0)),
-        MarkCopy(AppName("web"), N2, OUTDATED, G, Index(0)),
+        MarkCopy(DB, N2, OUTDATED, Generation(2), Index(1)),
+        MarkCopy(DB, N2, OUTDATED, G, Index(2)),
+        MarkCopy(DB, NodeName("n3"), OUTDATED, G, Index(1)),
+        MarkCopy(AppName("web"), N2, OUTDATED, G, Index(1)),
     ):
         assert after(wrong, ledger=runs).mirrors == runs.mirrors
-    marked = after(MarkCopy(DB, N2, OUTDATED, G, Index(0), 7.0), ledger=runs)
+    marked = after(MarkCopy(DB, N2, OUTDATED, G, Index(1), 7.0), ledger=runs)
     assert marked.mirrors[DB].copies[N2] == Copy(OUTDATED, Index(4), 7.0)
-    late = MarkCopy(DB, N2, CURRENT, G, Index(0))
+    late = MarkCopy(DB, N2, CURRENT, G, Index(1))
     assert states(after(late, ledger=marked))["n2"] is OUTDATED, "a word from before the mark"
     assert states(after(MarkCopy(DB, N2, CURRENT, G, Index(4)), ledger=marked))["n2"] is CURRENT
 
@@ -97,7 +97,7 @@ def test_a_mark_names_the_live_grant_and_the_mark_that_it_replaces() -> None:
 def test_the_same_mark_again_voids_the_word_that_would_have_cleared_the_first() -> None:
     """Seen on paper: the link is lost twice. The second time the peer is 'outdated' already; were nothing written, the
     'current' of the time between, still under way, would clear it after the handler was answered."""
-    marked = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(0), 7.0))
+    marked = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1), 7.0))
     twice = after(MarkCopy(DB, N2, OUTDATED, G, Index(4), 9.0), ledger=marked)
     assert twice.mirrors[DB].copies[N2] == Copy(OUTDATED, Index(5), 7.0), "since when it is so stays"
     assert states(after(MarkCopy(DB, N2, CURRENT, G, Index(4)), ledger=twice))["n2"] is OUTDATED
@@ -105,7 +105,7 @@ def test_the_same_mark_again_voids_the_word_that_would_have_cleared_the_first() 
 
 def test_the_last_current_copy_stays_what_it_is() -> None:
     alone = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, N1))
-    assert states(after(MarkCopy(DB, N1, INCONSISTENT, G, Index(0)), ledger=alone)) == {"n1": CURRENT, "n2": OUTDATED}
+    assert states(after(MarkCopy(DB, N1, INCONSISTENT, G, Index(1)), ledger=alone)) == {"n1": CURRENT, "n2": OUTDATED}
 
 
 def test_the_operators_word_makes_one_copy_current_and_no_other() -> None:
@@ -115,7 +115,7 @@ def test_the_operators_word_makes_one_copy_current_and_no_other() -> None:
 
 
 def test_a_mirror_that_is_built_anew_keeps_the_copies_that_are_known() -> None:
-    known = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(0)))
+    known = after(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1)))
     again = after(SetMirror(DB, mirror(n1=CURRENT, n2=CURRENT, n3=INCONSISTENT)), ledger=known)
     assert states(again) == {"n1": CURRENT, "n2": OUTDATED, "n3": INCONSISTENT}
     assert after(SetMirror(DB, None), ledger=again).mirrors == {}

@@ -95,6 +95,7 @@ def main(run: Path, node: str) -> None:
     )  # fmt: skip
     print("ready", flush=True)
     for line in sys.stdin:
+        host.reactor.iterate(0)  # what ended meanwhile is noticed
         name, fields = json.loads(line)
         action = msgspec.convert(fields, type=getattr(actions, name))
         print(msgspec.json.encode(host.do(carried_out(hands, action), 90)).decode(), flush=True)

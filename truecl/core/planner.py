@@ -280,7 +280,7 @@ def _proven(command: EndGrant, state: AppState) -> str:
         case Proof.FENCED:
             return f"the fence of {owner} is confirmed, and its order named this grant"
         case Proof.EXPIRED:
-            return f"the lease of {owner} has surely ended, and the application has no storage of its node's"
+            return f"the lease of {owner} has surely ended, and the application shares no storage"
         case _:
             return command.reason
 

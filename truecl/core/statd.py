@@ -336,6 +336,7 @@ class Statd:
             volumes={app.name: volume_rows(app) for app in self.configuration.apps if app.volumes},
             invalid={app.name: refusal(app, ledger.builds.get(app.name), {}) for app in self.configuration.apps},
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
+            twins=tuple(each.node for each in self._view.nodes if each.twin) if self._view is not None else (),
         )
 
     def _role(self, node: NodeName) -> str:

@@ -72,7 +72,9 @@ class Metadata:
         found = _IDENTIFIER.search(result.stdout.decode(errors="replace"))
         if result.ok and found is not None:
             return found[1].upper()
-        said = (result.stdout + result.stderr).decode(errors="replace")
+        # Where there are none, get-gi fails without a word.
+        dump = await self._runner.run(argv.meta(self._nine(), volume.minor, path, "dump-md"), timeout=_META_TIME)
+        said = (result.stdout + result.stderr + dump.stdout + dump.stderr).decode(errors="replace")
         if any(text in said for text in _NONE):
             return ""
         raise StepFailed(f"volume {volume.name}: its metadata of DRBD cannot be read: {parse.refusal(result)}")
