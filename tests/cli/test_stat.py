@@ -1,6 +1,7 @@
 """lha_stat as the operator sees it. The goldens are in testdata; `--rewrite` writes them anew."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +164,13 @@ def test_unknown_names_get_a_suggestion(arguments: list[str], text: str, capsys:
 def test_no_answer_says_what_helps(told: Told, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], told) == code
     assert text in capsys.readouterr().err
+
+
+def test_a_node_without_a_configuration_is_told_how_to_get_one(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (etc / "cluster.yaml").unlink()
+    assert main([], Told()) == 3
+    shown = capsys.readouterr().err
+    assert "'lha_node add' on a node of one makes a bundle for it" in shown and "'lha_init --join FILE'" in shown
 
 
 def test_json_of_a_problem_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:

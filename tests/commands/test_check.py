@@ -289,7 +289,8 @@ def test_storage_that_can_never_be(etc: pathlib.Path) -> None:
 
 def test_addresses_of_this_node(etc: pathlib.Path) -> None:
     assert warnings(run(etc, machine(addresses=("192.0.2.1/24", "10.1.0.1/24")))) == [
-        "this is node 'n1', but no interface here has its address 10.0.0.1 (lan)",
+        "this is node 'n1', but no interface here has its address 10.0.0.1 (lan);"
+        " if this machine is a copy: 'lha_node add' gives it a name of its own",
         "application 'web': no interface of this node has an address in the network of 10.0.0.50;"
         " `interface:` names one",
     ]

@@ -236,6 +236,28 @@ def test_an_operator_reads_the_masters_word_as_rows() -> None:
             assert [(row.name, row.status, row.node, row.steps) for row in stat.apps] == [(WEB, "UP", N2, steps)]
 
 
+@pytest.mark.parametrize(
+    ("alive", "phase", "failed", "word"),
+    [
+        (True, "running", False, "UP"),
+        (True, "closed", False, "WAITING"),
+        (True, "closed", True, "FAILED"),
+        (False, "running", False, "UNKNOWN"),
+    ],
+)
+def test_what_a_node_says_of_an_instance_counts_while_it_is_heard(
+    alive: bool, phase: str, failed: bool, word: str
+) -> None:
+    """Closed, and the log does not know yet: its node's lease ended, or it could not be started."""
+    bench = Bench()
+    bench.lead(N1)
+    bench.view("n1", ("n2",) if alive else ())
+    bench.tell("n2", "reqd", report(N2, InstanceStatus(WEB, Generation(4), phase, (), "why", failed)))
+    bench.tell("n1", "lockd", Applied(granted()))
+    (row,) = standing(bench.status("n1")).apps
+    assert (row.status, row.note) == (word, "why")
+
+
 def test_a_silent_master_is_waited_for_300_ms_and_no_longer() -> None:
     bench = Bench()
     bench.lead(N1)

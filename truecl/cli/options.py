@@ -103,6 +103,7 @@ def this_node(command: str, dial: Dial | None = None) -> Node:
         time.sleep,
         f"{operator} ({command})",
         f"{os.uname().nodename}-{pid}-{time.time_ns()}",
+        lambda: os.access(f"{os.environ.get('TRUECL_ETC', '/etc/truecl')}/cluster.yaml", os.F_OK),
     )
 
 

@@ -118,6 +118,8 @@ def _troubles(stat: Stat) -> Iterator[str]:
             yield joining(node["name"])
         if node["held"]:
             yield why_held(node)
+        if node["twin"]:
+            yield twin(node["name"])
     yield from mixed(stat)
 
 
@@ -126,6 +128,14 @@ def joining(name: str) -> str:
     return (
         f"{name} is being added or removed, or that was interrupted: 'lha_node add {name}' or 'lha_node remove {name}' "
         "finishes it"
+    )
+
+
+def twin(name: str) -> str:
+    """A sentence about two machines of one name."""
+    return (
+        f"a second machine says that it is {name} (a copy?), and is not listened to: take it off the network; "
+        "'lha_node add' gives a machine a name of its own"
     )
 
 
@@ -150,6 +160,12 @@ def mixed(stat: Stat) -> Iterator[str]:
 
 
 def _not_the_master(stat: Stat) -> str:
+    others = [node["status"] for node in stat["nodes"] if node["name"] != stat["answered_by"]]
+    if others and set(others) == {"DOWN"}:
+        return (
+            f"{stat['answered_by']} hears no other node, and what this shows may be old: are they off, or is it cut "
+            "off? lha_check tells whether this machine has its addresses"
+        )
     if stat["master"] is None:
         return f"there is no master; this is what {stat['answered_by']} knows by itself, and it may be old"
     return f"the master {stat['master']} did not answer; this is what {stat['answered_by']} knows by itself"

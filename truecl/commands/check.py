@@ -269,7 +269,8 @@ def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
 def _addresses(node: NodeConfig, present: tuple[str, ...]) -> Iterator[Finding]:
     for link, address in node.addresses.items():
         if address not in present:
-            yield warning(f"this is node {node.name!r}, but no interface here has its address {address} ({link})")
+            text = f"this is node {node.name!r}, but no interface here has its address {address} ({link})"
+            yield warning(f"{text}; if this machine is a copy: 'lha_node add' gives it a name of its own")
 
 
 def _programs(machine: Machine, app: AppConfig, node: NodeName) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ Stat = dict[str, Any]
 
 _LATER = {
     "role": "voter", "standby": "", "standby_by": "", "losses": 0, "held": 0.0,
-    "release": "", "boot": "", "refused": "",
+    "release": "", "boot": "", "refused": "", "twin": False,
 }  # fmt: skip
 """What a statd of an older release does not say of a node; in an upgrade, a new command may meet one."""
 
@@ -42,6 +42,15 @@ def ask_standing(node: Node, app: str | None, where: str | None, timeout: float)
                     return {"level": 1, **found, "nodes": [_LATER | node for node in found["nodes"]]}
     finally:
         talk.close()
+
+
+def check_app(node: Node, app: str, timeout: float) -> None:
+    """Raises Ended if there is no such application; not where nobody can say."""
+    try:
+        found = ask_standing(node, app, None, timeout)
+    except (Ended, NoAnswer, NoDaemon):
+        return
+    _only(found, app, None)
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:

@@ -62,7 +62,7 @@ on_quorum_loss: stop
 #   election: 1s                  # silence of the master's log that starts an election, if nothing else did
 #   lease: 750ms                  # for so long a node may run applications without hearing from the majority
 #   renewal: 220ms                # between two requests for the lease
-#   drift: 50ms                   # the most by which two nodes' clocks part over one lease
+#   drift: 30ms                   # the most by which two nodes' clocks part over one lease
 #   stop_allowance: 5s            # from the end of the lease to the last step of a forced stop
 #   address_allowance: 100ms      # from the end of the lease until the floating addresses are down
 

@@ -202,7 +202,9 @@ def phase_of(value: bytes) -> tuple[Generation, Phase]:
 
 def _status_of(machine: InstanceMachine) -> InstanceStatus:
     steps = tuple(_step_status_of(machine, step) for step in machine.steps)
-    return InstanceStatus(machine.config.name, machine.generation, machine.phase.value, steps, machine.reason)
+    return InstanceStatus(
+        machine.config.name, machine.generation, machine.phase.value, steps, machine.reason, machine.failed
+    )
 
 
 def _step_status_of(machine: InstanceMachine, step: Step) -> StepStatus:

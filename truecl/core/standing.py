@@ -65,6 +65,7 @@ def _node(status: Status, name: NodeName, word: str, apps: int) -> NodeRow:
         release=report.release if report is not None else "",
         boot=report.boot if report is not None else "",
         refused=status.refused.get(name, ""),
+        twin=name in status.twins,
     )
 
 
@@ -137,15 +138,17 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
     node = status.nodes.get(state.grant.node)
+    if state.grant.node not in status.reports or (instance is None and node != "UP"):
+        return "UNKNOWN"
     if node in _AWAY and (instance is None or instance.phase != "needs fence"):
         return "UNKNOWN"
     if state.grant.build:
         return "BUILDING"
-    if instance is not None:
-        # Closed at its node, and the log does not know yet.
-        return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")
-    if state.grant.node not in status.reports or node != "UP":
-        return "UNKNOWN"
+    if instance is not None and instance.phase in _WORDS:
+        return _WORDS[instance.phase]
+    if instance is not None and state.wanted is Wanted.RUNNING:
+        # Closed at its node, and the log does not know yet: no master, or a moment until it does.
+        return "FAILED" if instance.failed else "WAITING"
     return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"
 
 

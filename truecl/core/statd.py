@@ -333,6 +333,7 @@ class Statd:
             roles={node: self._role(node) for node in self._nodes()},
             held={node: max(0.0, until - now) for node, until in self._held.items()},
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
+            twins=tuple(each.node for each in self._view.nodes if each.twin) if self._view is not None else (),
         )
 
     def _role(self, node: NodeName) -> str:

@@ -26,7 +26,7 @@ class Timing(Value, frozen=True):
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
     lease: float = 0.75
     renewal: float = 0.22
-    drift: float = 0.05
+    drift: float = 0.03
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
@@ -45,7 +45,7 @@ PROFILES: dict[Profile, Timing] = {
         election=0.5,
         lease=0.375,
         renewal=0.11,
-        drift=0.025,
+        drift=0.015,
         stop_allowance=2.5,
         address_allowance=0.05,
     ),

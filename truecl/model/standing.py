@@ -57,6 +57,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Its present boot; '': not reported."""
     refused: str = ""
     """Why no session with it can be: the formats that both sides speak."""
+    twin: bool = False
+    """A second machine says that it is this node, and is not listened to."""
 
 
 class FailureRow(msgspec.Struct, frozen=True):

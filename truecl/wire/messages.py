@@ -717,6 +717,8 @@ class InstanceStatus(msgspec.Struct, frozen=True):
     phase: str
     steps: tuple[StepStatus, ...] = ()
     reason: str = ""
+    failed: bool = False
+    """See `InstanceReport`."""
 
 
 class NodeStatus(Message, frozen=True):
@@ -805,6 +807,8 @@ class Status(Message, frozen=True):
     """Nodes that come and go, and for how many seconds they get nothing new."""
     refused: dict[NodeName, str] = {}
     """Nodes with whom no session can be, and why."""
+    twins: tuple[NodeName, ...] = ()
+    """Nodes of whose name there is a second machine (`NodeView.twin`)."""
 
 
 class Note(Message, frozen=True):

@@ -16,8 +16,8 @@ CAPABILITIES = (kernel.CAP_CHOWN, kernel.CAP_DAC_OVERRIDE, kernel.CAP_DAC_READ_S
 COVERED = ("/run", "/dev", "/sys")
 """What of the machine is not seen: its sockets, devices and settings."""
 NICE = -10
-"""A machine of its own would have a processor of its own; and what hbd asks of its kernel, that kernel cannot pass on to
-this machine's."""
+"""A machine of its own would have a processor of its own; and what hbd asks of its kernel, that kernel cannot pass on
+to this machine's."""
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
 """Minor numbers of major 1."""
 
