@@ -20,12 +20,14 @@ from truecl.drivers.contract import StepFailed
 from truecl.drivers.filesystem.driver import FileSystemDriver
 from truecl.drivers.storage.drbd.driver import ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel
+from truecl.drivers.storage.drbd.metadata import Metadata
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.driver import StorageDriver
 from truecl.drivers.storage.file import FileStorageDriver
 from truecl.model import actions
 from truecl.model.config import DiskStorage, FileStorage
 from truecl.model.ids import NodeName
+from truecl.model.replica import Layout
 from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
 from truecl.service.hands import Hands
 from truecl.service.storage import fence_peer
@@ -93,12 +95,26 @@ def main(run: Path, node: str) -> None:
         {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
         Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
     )  # fmt: skip
+    metadata = Metadata(kernel)
     print("ready", flush=True)
     for line in sys.stdin:
         host.reactor.iterate(0)  # what ended meanwhile is noticed
         name, fields = json.loads(line)
+        if name == "metadata":
+            print(json.dumps(host.do(told(metadata, **fields), 90)), flush=True)
+            continue
         action = msgspec.convert(fields, type=getattr(actions, name))
         print(msgspec.json.encode(host.do(carried_out(hands, action), 90)).decode(), flush=True)
+
+
+async def told(metadata: Metadata, call: str, layout: Any, volume: str = "", **more: Any) -> list[Any]:
+    """What a call of `Metadata` returns, and why it failed."""
+    converted = msgspec.convert(layout, type=Layout)
+    which = [each for each in converted.volumes if each.name == volume]
+    try:
+        return [msgspec.to_builtins(await getattr(metadata, call)(converted, *which, **more)), ""]
+    except StepFailed as failed:
+        return [None, failed.reason]
 
 
 async def carried_out(hands: Hands, action: Any) -> Any:

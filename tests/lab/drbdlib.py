@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from truecl.lab.cluster import Lab
-from truecl.model.actions import Action, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, ReplicaLook, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import FileStorage, FileSystem
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Layout, LayoutHost, LayoutVolume, ReplicaReport
@@ -44,8 +44,11 @@ class Hands:
         assert self._line() == "ready"
 
     def ask(self, action: Action) -> None:
+        self._put(type(action).__name__, msgspec.to_builtins(action))
+
+    def _put(self, name: str, fields: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        line = json.dumps([type(action).__name__, msgspec.to_builtins(action)])
+        line = json.dumps([name, fields])
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
@@ -69,6 +72,24 @@ class Hands:
     def step(self, action: Action) -> StepResult:
         self.ask(action)
         return self.result(StepResult)
+
+    def metadata(self, call: str, **fields: Any) -> Any:
+        """What a call of `Metadata` returns. Fails the test when it was refused."""
+        value, reason = self._metadata(call, fields)
+        assert reason == "", reason
+        return value
+
+    def metadata_refused(self, call: str, **fields: Any) -> str:
+        _, reason = self._metadata(call, fields)
+        assert reason != ""
+        return str(reason)
+
+    def _metadata(self, call: str, fields: dict[str, Any]) -> list[Any]:
+        self._put("metadata", {"call": call, "layout": msgspec.to_builtins(LAYOUT), **fields})
+        return list(json.loads(self._line()))
+
+    def look(self) -> ReplicaReport:
+        return self.replica(ReplicaLook(APP))
 
     def up(self, generation: int, alone: bool = False, step: Step = SPEC, timeout: float = 30.0) -> StepResult:
         return self.step(StepUp(Instance(APP, Generation(generation), alone), step, timeout))
