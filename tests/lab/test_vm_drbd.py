@@ -114,7 +114,8 @@ def test_new_copies_of_one_generation_are_equal_when_they_meet(pair: Pair) -> No
     for hands in (pair.n1, pair.n2):
         hands.shell("modprobe loop; truncate -s 32M /var/lib/data.img /var/lib/log.img")
         assert hands.look().role is Role.DOWN
-        said = hands.refused(ReplicaUp(LAYOUT, False)); assert "no DRBD metadata" in said, said
+        said = hands.refused(ReplicaUp(LAYOUT, False))
+        assert "no DRBD metadata" in said, said
         assert hands.replica(ReplicaDown(LAYOUT)).role is Role.DOWN
         assert hands.initialise("5DD2A7CE8A2F1F40") == ""
         assert "not what was agreed" in hands.initialise("5DD2A7CE8A2F1F42")
