@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +15,12 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         time.tzset()
         yield
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def etc(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands take for /etc/truecl: of a node of a cluster."""
+    made = tmp_path_factory.mktemp("etc")
+    (made / "cluster.yaml").touch()
+    monkeypatch.setenv("TRUECL_ETC", str(made))
+    return made

@@ -182,6 +182,22 @@ def test_log_shows_dates_lines_and_who_is_missing(capsys: pytest.CaptureFixture[
     assert told.sent == [AskLog(0.0, 20, False, AppName("web"))]
 
 
+@pytest.mark.parametrize("more", [[], ["-f"], ["--timeline"]])
+def test_log_of_an_unknown_application_says_that_there_is_none(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Told(statd=[[LogLines(0, (), "-f" not in more)], [status()]])
+    assert log.main(["-A", "tset1", *more], told) == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "lha_log: ERROR unknown application 'tset1': did you mean 'test1'?\n")
+
+
+def test_log_of_an_application_of_which_there_is_no_history_yet_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert log.main(["-A", "test1"], Told(statd=[[LogLines(0, (), True)], [status()]])) == 0
+    assert log.main(["-A", "test1"], Told(statd=[[LogLines(0, (), True)]])) == 0, "nobody can say what there is"
+    assert capsys.readouterr() == ("", "")
+
+
 def test_log_json_is_a_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     assert log.main(["--json"], Told(statd=[[LogLines(0, (event(1.0, "one"),), True, (N2,))]])) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())

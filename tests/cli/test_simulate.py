@@ -14,7 +14,7 @@ from truecl.core.account import as_text, bare, from_text, packed
 from truecl.core.fitness import PlanInput
 from truecl.core.forecast import NodeFails, forecast
 from truecl.model.ids import AppName, NodeName, Term
-from truecl.model.ledger import Proof, Watchdog
+from truecl.model.ledger import LeaseTiming, Proof, Watchdog
 from truecl.model.report import WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
@@ -93,6 +93,17 @@ def test_a_watchdog_that_counts_proves_when_its_time_is_over() -> None:
         then = {each.app: each.then for each in found.places}
         reset = [each.at for each in found.steps if each.what == "n1 was surely reset by its watchdog"]
         assert (then[AppName("db")], reset) == (("n2", [pytest.approx(32.55)]) if counts else ("", []))
+
+
+def test_time_is_reckoned_with_the_longest_lease_that_may_still_hold_by_the_log() -> None:
+    given = saved(DEVICELESS)
+    in_force, before = LeaseTiming(2.0, 0.1, 4.0, 0.2), LeaseTiming(3.0, 0.1, 6.0, 0.1)
+    ledger = changed(given.ledger, timings=(in_force, before))
+    found = forecast(replace(given, ledger=ledger), NodeFails(NodeName("n1")))
+    (ended,) = [step for step in found.steps if step.what == "the lease of n1 has surely ended"]
+    assert (ended.at, ended.why) == (pytest.approx(9.1), "lease 3 s, drift 0.1 s, stop allowance 6 s are over")
+    alone = forecast(replace(saved(PAIR_DEVICELESS), ledger=ledger), NodeFails(NodeName("n2")))
+    assert max(step.at for step in alone.steps) == 3.0
 
 
 def test_replay(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:

@@ -72,6 +72,18 @@ def test_looks(
     golden(f"node_{case}.txt", text, request)
 
 
+def test_a_release_that_does_not_say_which_it_is_is_older(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = {
+        name: replace(report, release=report.release.replace("2.0.0", ""))
+        for name, report in worked_on().reports.items()
+    }
+    assert stat.main([], Told(statd=[[replace(worked_on(), reports=reports)]])) == 0
+    told = capsys.readouterr().out
+    assert (
+        "WARN nodes run different releases of truecl: 2.1.0 on slack10s1, slack10s2; an older one on slack10s3" in told
+    )
+
+
 def test_lha_stat_shows_it_too(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
     assert stat.main([], Told(statd=[[worked_on()]])) == 0
     golden("stat_worked_on.txt", capsys.readouterr().out, request)

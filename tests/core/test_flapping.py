@@ -1,13 +1,15 @@
 """Nodes that come and go: what is written into the log, when they are held down, and for how long."""
 
+import pytest
 from msgspec.structs import replace
 
 from tests.core.test_clusterd import BOOTS, CONFIGURATION, FENCED, N1, N2, N3, RECORDED, Master
-from truecl.core.contract import Joined
-from truecl.core.flapping import FIRST_HOLD, FREE_LOSSES, LONGEST_HOLD, QUIET, hold
-from truecl.model.ids import STATD, BootId, Term
+from truecl.core.contract import Joined, Told
+from truecl.core.flapping import FIRST_HOLD, FREE_LOSSES, LONGEST_HOLD, QUIET, SWITCHED_OFF, hold
+from truecl.core.situation import STARTUP_GRACE
+from truecl.model.ids import REQD, STATD, AppName, BootId, Index, Term
 from truecl.model.ledger import Losses, Presence, RaiseLevel
-from truecl.wire.messages import HeldNode, Notes
+from truecl.wire.messages import FenceResult, HeldNode, Notes, PoweredOn, Request
 
 
 def master_of_three() -> Master:
@@ -109,6 +111,55 @@ def test_a_node_that_left_in_good_order_was_not_lost() -> None:
     master.report()
     master.commit()
     assert master.ledger.losses == {}
+
+
+def test_a_node_that_is_slow_to_join_was_not_lost() -> None:
+    """Its hbd is heard, its lockd or reqd is not there yet; and one that is switched on late was never heard."""
+    master = Master(*RECORDED, RaiseLevel(2), ready=False)
+    master.expired = (N2,)
+    master.boots[N3] = BootId("b3")
+    master.hear(N3, boots={N3: None})
+    master.lead()
+    master.report(N1, N2)
+    master.wait(STARTUP_GRACE + 1.0)
+    assert master.core.situation.lost() == {N2, N3}, "so what was granted to them is to be fenced"
+    master.commit()
+    assert master.ledger.losses == {}
+
+
+def test_a_node_whose_lease_ends_while_it_is_heard_was_lost() -> None:
+    master = master_of_three()
+    master.expired = (N2,)
+    master.report()
+    master.commit()
+    assert master.ledger.losses == {N2: Losses(1, Presence.AWAY)}
+
+
+@pytest.mark.parametrize("verb", ["off", "reboot"])
+def test_a_node_that_an_operator_switches_off_was_not_lost_but_is_if_it_goes_again(verb: str) -> None:
+    master = master_of_three()
+    master.core.situation.configuration = FENCED
+    master.command(Request("op1", verb, AppName(""), N2, "ann", Index(1000)))
+    master.commit()
+    master.hear(N2)
+    master.expired = (N2,)
+    index = master.ledger.fences[N2].index
+    master.feed(Told(REQD, FenceResult(N2, index, True, "is off")))
+    master.report()
+    master.commit()
+    assert master.ledger.fences[N2].confirmed
+    master.feed(Told(REQD, PoweredOn(N2, True, "is on")))
+    master.wait(10 * SWITCHED_OFF)  # it takes long to boot
+    master.commit()
+    assert master.ledger.losses == {}
+    master.expired = ()
+    master.hear()
+    master.report()
+    master.wait(SWITCHED_OFF + 1.0)
+    master.commit()
+    assert N2 not in master.ledger.fences
+    loses(master)
+    assert master.ledger.losses[N2].count == 1
 
 
 def test_nothing_of_it_is_written_before_all_nodes_know_these_commands() -> None:

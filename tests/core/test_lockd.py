@@ -236,6 +236,39 @@ def test_a_rebooted_node_is_taken_when_hbd_has_heard_of_it_or_is_not_there_to_sa
     assert lockds.nodes().reports[N2][0] == "b3"
 
 
+def test_another_boot_of_an_owner_is_taken_when_the_lease_of_the_one_before_is_surely_over(lockds: Lockds) -> None:
+    """A copy of the machine with its addresses silences it, and looks like its reboot: both would run the grant."""
+    generation = lockds.granted()
+    lockds.renew("n2", line(generation, Phase.RUNNING))
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+    lockds.feed("n1", heard("b2"))
+    lockds.propose(OrderFence(N2, (generation,)))  # not confirmed: the device may be slow
+    for number in range(1, 100):
+        lockds.renew("n2", boot=BootId("b2"), number=number)
+        lockds.wait((OVER - 0.4) / 99)
+        assert lockds.answer("n2") is None and lockds.nodes().reports[N2][0] == "b1"
+    lockds.wait(0.4)
+    lockds.renew("n2", boot=BootId("b2"), number=101)
+    lockds.wait(0.3)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.boot == "b2" and lockds.nodes().reports[N2][0] == "b2"
+
+
+def test_another_boot_is_taken_at_once_of_a_node_that_was_granted_nothing_or_that_its_device_called_off(
+    lockds: Lockds,
+) -> None:
+    lockds.renew("n2")
+    lockds.renew("n2", boot=BootId("b2"), number=1)
+    assert lockds.nodes().reports[N2][0] == "b2"
+    generation = lockds.granted()
+    order = lockds.propose(OrderFence(N2, (generation,))).index
+    assert order is not None
+    lockds.propose(ConfirmFence(N2, order))
+    lockds.renew("n2", boot=BootId("b3"), number=1)
+    assert lockds.nodes().reports[N2][0] == "b3"
+
+
 def test_a_leader_has_forgotten_what_the_nodes_told_it_the_last_time(lockds: Lockds) -> None:
     lockds.renew("n2", line(5, Phase.NEEDS_FENCE))
     lockds.cut = {N1}

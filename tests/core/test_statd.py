@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from tests.core.same_daemon import Nodes, configuration
 from truecl.core import chronicle
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
-from truecl.core.contract import Connected, Joined, Left, Received, Rejected
+from truecl.core.contract import Connected, Disconnected, Joined, Left, Received, Rejected
+from truecl.core.standing import standing
 from truecl.core.statd import MASTER_TIME, STALE, Statd
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
 from truecl.model.ledger import AppState, Ended, Failure, Fence, Grant, Ledger, Proof, Wanted
@@ -117,6 +118,64 @@ def test_a_node_whose_formats_do_not_meet_is_named_until_a_session_is_made() -> 
     assert bench.status("n1").refused == {}
 
 
+def asked(bench: Bench, node: str) -> list[str]:
+    """Whom a statd has asked."""
+    found = [target for source, target, message in bench.sent if source == node and isinstance(message, AskStatus)]
+    bench.sent.clear()
+    return sorted(found)
+
+
+def test_the_master_s_statd_asks_who_is_heard_and_reports_nothing() -> None:
+    """A node whose lockd does not run knows no master to report to."""
+    bench = Bench()
+    bench.tell("n1", "lockd", Leadership(Term(1), N1, True))
+    bench.view("n1", ("n1", "n2"))
+    bench.tell("n2", "reqd", report(N2))
+    bench.wait(STALE)
+    bench.tell("n2", "reqd", report(N2))
+    assert bench.status("n1").reports == {}
+    bench.tell("n1", "reqd", report(N1))
+    assert asked(bench, "n1") == [N2], "n3 is not heard"
+    assert list(bench.status("n1").reports) == [N1, N2]
+    bench.tell("n1", "reqd", report(N1))
+    assert asked(bench, "n1") == []
+
+
+def test_a_node_without_a_master_tries_the_other_voters() -> None:
+    bench = Bench()
+    bench.view("n3", ("n1", "n3"))
+    for node in (N1, N2):
+        bench.feed("n3", Disconnected(node))
+    bench.lead(None)
+    bench.tell("n3", "reqd", report(N3))
+    assert asked(bench, "n3") == [N1], "n2 is not heard"
+    bench.feed("n3", Connected(N1))
+    bench.tell("n3", "reqd", report(N3))
+    assert asked(bench, "n3") == []
+
+
+@pytest.mark.parametrize(
+    ("node", "phase", "word"),
+    [
+        ("UP", "running", "UP"),
+        ("UNKNOWN", "running", "UP"),
+        ("DOWN", "running", "UNKNOWN"),
+        ("FENCING", "stopping", "UNKNOWN"),
+        ("FENCED", "frozen", "UNKNOWN"),
+        ("FENCING", "needs fence", "NEEDS FENCE"),
+        ("DOWN", None, "UNKNOWN"),
+    ],
+)
+def test_nothing_is_called_up_by_an_old_report_of_a_node_that_is_away(node: str, phase: str | None, word: str) -> None:
+    bench = Bench()
+    bench.lead(N1)
+    said = () if phase is None else (replace(RUNNING, phase=phase),)
+    reports, nodes = {N2: report(N2, *said)}, {N1: "UP", N2: node, N3: "UP"}
+    status = replace(bench.status("n1"), ledger=granted(), reports=reports, nodes=nodes)
+    (row,) = [each for each in standing(status).apps if each.name == WEB]
+    assert row.status == word
+
+
 def test_the_master_s_statd_tells_for_how_long_a_node_is_held_down() -> None:
     bench = Bench()
     bench.lead(N1)
@@ -175,6 +234,28 @@ def test_an_operator_reads_the_masters_word_as_rows() -> None:
             stat = answer.stat
             assert (stat.answered_by, stat.complete, stat.nodes_total) == (N1, True, 3)
             assert [(row.name, row.status, row.node, row.steps) for row in stat.apps] == [(WEB, "UP", N2, steps)]
+
+
+@pytest.mark.parametrize(
+    ("alive", "phase", "failed", "word"),
+    [
+        (True, "running", False, "UP"),
+        (True, "closed", False, "WAITING"),
+        (True, "closed", True, "FAILED"),
+        (False, "running", False, "UNKNOWN"),
+    ],
+)
+def test_what_a_node_says_of_an_instance_counts_while_it_is_heard(
+    alive: bool, phase: str, failed: bool, word: str
+) -> None:
+    """Closed, and the log does not know yet: its node's lease ended, or it could not be started."""
+    bench = Bench()
+    bench.lead(N1)
+    bench.view("n1", ("n2",) if alive else ())
+    bench.tell("n2", "reqd", report(N2, InstanceStatus(WEB, Generation(4), phase, (), "why", failed)))
+    bench.tell("n1", "lockd", Applied(granted()))
+    (row,) = standing(bench.status("n1")).apps
+    assert (row.status, row.note) == (word, "why")
 
 
 def test_a_silent_master_is_waited_for_300_ms_and_no_longer() -> None:

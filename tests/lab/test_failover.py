@@ -141,6 +141,8 @@ def test_a_device_that_refuses_keeps_everything_where_it_is(cluster: Cluster) ->
         cluster.wait_app("web", at="n2", note="refuses")
         until(lambda: cluster.holds("n1", "web", 1, "/srv/web1") == (), "the guard stopped it")
         assert all(cluster.holds(node, "web", 1, "/srv/web1") == () for node in ("n2", "n3"))
+        cluster.wait_app("web", at="n1", status="WAITING", note="1 of 3 voters are up, 2 are needed")
+        assert cluster.app("web", "n2")["status"] == "UNKNOWN"
         cluster.lab.heal()  # the node itself can say what it released
         cluster.wait_app("web", at="n2", status="UP")
     cluster.lab.power("n1", "ok")

@@ -144,6 +144,20 @@ def test_another_node_s_and_another_daemon_s_are_refused(tmp_path: Path) -> None
             Journal(tmp_path / "lockd.db", owner, time.perf_counter)
 
 
+def test_a_journal_of_a_release_that_wrote_down_no_owner_gets_one(tmp_path: Path) -> None:
+    opened = journal(tmp_path)
+    opened.save([Put("log", 1, b"one")])
+    opened.close()
+    with sqlite3.connect(tmp_path / "lockd.db") as database:
+        database.execute("DELETE FROM meta WHERE name IN ('node', 'daemon')")
+    database.close()
+    upgraded = journal(tmp_path)
+    assert upgraded.load() == {"log": {1: b"one"}}
+    upgraded.close()
+    with pytest.raises(JournalDamaged, match="is that of lockd on node 'n1'"):
+        Journal(tmp_path / "lockd.db", Owner("prod", "n2", "lockd"), time.perf_counter)
+
+
 FILES = ("lockd.db", "lockd.db-wal", "lockd.db.count")
 SAVED = [Put("log", number, bytes([number]) * 200) for number in range(30)]
 

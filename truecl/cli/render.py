@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from truecl.cli.storage import copies, splits, volumes
 from truecl.cli.table import table
 from truecl.commands.stat import Stat
 
 Row = dict[str, Any]
 """A node, an application or a step: of `truecl.model.standing`, as JSON has them."""
 NONE = "-"
+UNNAMED = "an older one"
+"""Release of a node whose daemons do not say which."""
 
 
 def of_cluster(stat: Stat, width: int | None) -> str:
@@ -20,7 +23,7 @@ def of_cluster(stat: Stat, width: int | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def of_node(stat: Stat, width: int | None) -> str:
+def of_node(stat: Stat, width: int | None, now: float) -> str:
     """One node: its daemons, then what runs there."""
     node = stat["nodes"][0]
     facts = [f"lease {node['lease_left']:.1f} s"] if node["reported"] else ["no fresh report"]
@@ -36,36 +39,38 @@ def of_node(stat: Stat, width: int | None) -> str:
         rows = [(name, "YES" if state == "up" else "NO", "" if state == "up" else state) for name, state in
                 node["daemons"].items()]  # fmt: skip
         parts.append(table(("Daemon", "Up", "Why not"), rows, width=width))
-    parts += [of_app({**stat, "apps": [app]}, width) for app in stat["apps"]]
+    parts += [of_app({**stat, "apps": [app]}, width, now) for app in stat["apps"]]
     if not stat["apps"]:
         parts.append("no application runs here")
     return "\n\n".join(parts)
 
 
-def of_app(stat: Stat, width: int | None) -> str:
-    """One application: what it is, its file systems, its addresses and programs."""
+def of_app(stat: Stat, width: int | None, now: float) -> str:
+    """One application: what it is, its volumes and their copies, its addresses and programs. `now`: wall clock."""
     app = stat["apps"][0]
     status = "RUNNING" if app["status"] == "UP" else app["status"]
-    storage = [step for step in app["steps"] if step["kind"] == "storage"]
-    kinds = ",".join(dict.fromkeys(step["facts"].get("type", "file") for step in storage)) or NONE
     row = (
         app["name"],
         status,
         app["node"] or NONE,
-        kinds,
-        "Y" if app["configured"] else "N",
-        ",".join(app["nodes"]) or NONE,
+        app["storage"] or NONE,
+        "Y" if app["validated"] else "N",
+        ",".join(app["valid_nodes"]) or NONE,
     )
     parts = [table(("Application", "Status", "Node", "Storage", "Validated", "Valid Nodes"), [row], width=width)]
-    mounts = [step for step in app["steps"] if step["kind"] == "filesystem"]
-    if mounts or storage:
-        parts.append(_storage(mounts, storage, width))
+    if app["volumes"]:
+        parts.append(volumes(app, width))
+    if app["copies"]:
+        parts.append(copies(app, now, width))
     others = [step for step in app["steps"] if step["kind"] in ("address", "program")]
     if others:
         rows = [(step["kind"].capitalize(), _bare(step), _status(step), _facts(step)) for step in others]
         parts.append(table(("Kind", "Name", "Status", "Details"), rows, width=width))
+    if app["invalid"]:
+        parts.append(app["invalid"])
     if app["note"]:
         parts.append(f"{app['name']}: {app['note']}")
+    parts += splits(app)
     if not stat["complete"]:
         parts.append(_not_the_master(stat))
     return "\n\n".join(parts)
@@ -108,14 +113,18 @@ def _troubles(stat: Stat) -> Iterator[str]:
         for daemon, state in node["daemons"].items():
             if state != "up":
                 yield f"{node['name']}: {daemon} is not up: {state}"
-        if node["silent"]:
-            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+        if node["refused"]:
+            yield str(node["refused"])
+        elif node["silent"]:
+            yield f"{node['name']}: its reqd or its statd does not report; lha_form starts what is missing there"
         if node["role"] == "joining":
             yield joining(node["name"])
         if node["held"]:
             yield why_held(node)
-        if node["refused"]:
-            yield str(node["refused"])
+        if node["twin"]:
+            yield twin(node["name"])
+    for app in stat["apps"]:
+        yield from splits(app)
     yield from mixed(stat)
 
 
@@ -124,6 +133,14 @@ def joining(name: str) -> str:
     return (
         f"{name} is being added or removed, or that was interrupted: 'lha_node add {name}' or 'lha_node remove {name}' "
         "finishes it"
+    )
+
+
+def twin(name: str) -> str:
+    """A sentence about two machines of one name."""
+    return (
+        f"a second machine says that it is {name} (a copy?), and is not listened to: take it off the network; "
+        "'lha_node add' gives a machine a name of its own"
     )
 
 
@@ -138,50 +155,30 @@ def why_held(node: Row) -> str:
 
 def mixed(stat: Stat) -> Iterator[str]:
     """A sentence about a cluster in the middle of an upgrade."""
-    releases = dict.fromkeys(node["release"] for node in stat["nodes"] if node["release"])
+    releases: dict[str, list[str]] = {}
+    for node in stat["nodes"]:
+        if node["reported"]:
+            releases.setdefault(node["release"] or UNNAMED, []).append(node["name"])
     if len(releases) > 1:
-        parts = [
-            f"{release} on {', '.join(node['name'] for node in stat['nodes'] if node['release'] == release)}"
-            for release in sorted(releases)
-        ]
+        parts = [f"{release} on {', '.join(releases[release])}" for release in sorted(releases)]
         yield f"WARN nodes run different releases of truecl: {'; '.join(parts)}; finish the upgrade (docs/upgrade.md)"
 
 
 def _not_the_master(stat: Stat) -> str:
+    others = [node["status"] for node in stat["nodes"] if node["name"] != stat["answered_by"]]
+    if others and set(others) == {"DOWN"}:
+        return (
+            f"{stat['answered_by']} hears no other node, and what this shows may be old: are they off, or is it cut "
+            "off? lha_check tells whether this machine has its addresses"
+        )
     if stat["master"] is None:
         return f"there is no master; this is what {stat['answered_by']} knows by itself, and it may be old"
     return f"the master {stat['master']} did not answer; this is what {stat['answered_by']} knows by itself"
 
 
-def _storage(mounts: list[Row], storage: list[Row], width: int | None) -> str:
-    rows = [
-        (
-            mount["facts"].get("device", NONE),
-            mount["facts"].get("type", NONE),
-            _bare(mount),
-            _kibibytes(mount),
-            _status(mount),
-        )
-        for mount in mounts
-    ]
-    devices = [mount["facts"].get("device") for mount in mounts]
-    # A volume that carries no file system of ours, or whose file system is not mounted.
-    rows += [
-        (f"{_bare(each)} {each['facts'].get('device', '')}".strip(), NONE, NONE, _kibibytes(each), _status(each))
-        for each in storage
-        if each["facts"].get("device") not in devices or "device" not in each["facts"]
-    ]
-    return table(("VG/LV", "Type", "Mount Point", "Size", "Status"), rows, right=(3,), width=width)
-
-
 def _bare(step: Row) -> str:
     """A step's name without its kind: 'file system /data' is /data."""
     return str(step["name"]).rsplit(" ", 1)[-1]
-
-
-def _kibibytes(step: Row) -> str:
-    size = step["facts"].get("size", "")
-    return str(int(size) // 1024) if size.isdigit() else NONE
 
 
 def _status(step: Row) -> str:

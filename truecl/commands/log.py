@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from truecl.commands.node import FAILED, NO_DAEMON, UNFINISHED, Ended, Node, Outcome, dialogue
+from truecl.commands.stat import check_app
 from truecl.model.ids import STATD, NodeName
 from truecl.runtime.client import NoAnswer, NoDaemon
 
@@ -28,7 +29,7 @@ def log(
     marked: bool = False,
 ) -> Lines:
     """Yields events, oldest first, and (once, if there are any) the nodes that did not answer. With `follow` it goes on
-    until it is closed. Raises Ended and NotAllowed.
+    until it is closed. Raises Ended (also for an application without history that is unknown) and NotAllowed.
 
     timeout -- seconds until the history is there. idle -- called now and then while nothing happens; may raise.
     marked -- only events with a mark, each node's own word of them.
@@ -50,6 +51,8 @@ def log(
                 case ["Refused", reason, *_]:
                     raise Ended(FAILED, reason)
                 case ["LogLines", _, events, last, missing, *_]:
+                    if app is not None and not begun and not events:
+                        check_app(node, app, timeout)
                     begun = True
                     yield from events
                     if missing:

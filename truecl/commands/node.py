@@ -43,6 +43,7 @@ class Node(NamedTuple):
     """dial -- opens a dialogue with a daemon of this node; raises NoDaemon, NotAllowed, NoAnswer.
     now, pause -- monotonic seconds, and to let some pass.
     operator -- who asks, for the history. token -- unique to this run of the command.
+    configured -- is there a cluster.yaml on this node?
     """
 
     dial: Callable[[DaemonName], Dialogue]
@@ -50,6 +51,7 @@ class Node(NamedTuple):
     pause: Callable[[float], None]
     operator: str
     token: str
+    configured: Callable[[], bool] = lambda: True
 
 
 class Outcome(NamedTuple):
@@ -57,6 +59,8 @@ class Outcome(NamedTuple):
 
     code: int
     text: str = ""
+    question: dict[str, Any] | None = None
+    """`truecl.model.build.Question`: nothing was done, for the operator has to agree first."""
 
 
 class Ended(Exception):
@@ -80,8 +84,15 @@ def dialogue(node: Node, daemon: DaemonName) -> Dialogue:
         raise Ended(NO_DAEMON, f"{error}; the daemon hangs or is overloaded, its log is in /var/log/truecl") from error
 
 
+STOPPED = "the truecl service does not run on this node: systemctl start truecl"
+UNCONFIGURED = (
+    "this node belongs to no cluster: 'lha_node add' on a node of one makes a bundle for it, which is unpacked here by "
+    "'lha_init --join FILE'; 'lha_init --cluster NAME' begins a new one"
+)
+
+
 def _what_helps(node: Node, daemon: DaemonName) -> str:
-    service = "the truecl service does not run on this node: systemctl start truecl"
+    service = STOPPED if node.configured() else UNCONFIGURED
     if daemon == REQD:
         return service
     try:
@@ -138,13 +149,13 @@ def carry_out(
             match message:
                 case ["Refused", reason, *_]:
                     return Outcome(FAILED, reason)
-                case ["Reply", _, progress, code, *_]:
+                case ["Reply", _, progress, code, *more]:
                     waiting = progress is not None and progress["text"] == NO_MASTER
                     if progress is not None:
                         accepted = accepted or not waiting and progress["severity"] != ERROR
                         yield Line(progress["text"], progress["severity"], progress["verbose"])
                     if code is not None:
-                        return Outcome(code)
+                        return Outcome(code, question=more[0] if more else None)
                     if accepted and not wait:
                         return Outcome(DONE, "accepted; lha_stat shows how far it is")
     except NoDaemon as error:

@@ -12,9 +12,14 @@ Stat = dict[str, Any]
 
 _LATER = {
     "role": "voter", "standby": "", "standby_by": "", "losses": 0, "held": 0.0,
-    "release": "", "boot": "", "refused": "",
+    "release": "", "boot": "", "refused": "", "twin": False,
 }  # fmt: skip
 """What a statd of an older release does not say of a node; in an upgrade, a new command may meet one."""
+
+_LATER_OF_APPS = {
+    "copies": (), "volumes": (), "storage": "", "validated": False, "invalid": "", "valid_nodes": (),
+}  # fmt: skip
+"""The same of an application."""
 
 
 def stat(node: Node, app: str | None, where: str | None, timeout: float = TIMEOUT) -> Stat:
@@ -39,9 +44,24 @@ def ask_standing(node: Node, app: str | None, where: str | None, timeout: float)
                 case ["Refused", reason, *_]:
                     raise Ended(FAILED, reason)
                 case ["Standing", dict(found), *_]:
-                    return {"level": 1, **found, "nodes": [_LATER | node for node in found["nodes"]]}
+                    nodes, apps = found["nodes"], found["apps"]
+                    return {
+                        "level": 1,
+                        **found,
+                        "nodes": [_LATER | node for node in nodes],
+                        "apps": [_LATER_OF_APPS | app for app in apps],
+                    }
     finally:
         talk.close()
+
+
+def check_app(node: Node, app: str, timeout: float) -> None:
+    """Raises Ended if there is no such application; not where nobody can say."""
+    try:
+        found = ask_standing(node, app, None, timeout)
+    except (Ended, NoAnswer, NoDaemon):
+        return
+    _only(found, app, None)
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from truecl.commands.node import NO_DAEMON, UNFINISHED, Ended, Node
+from truecl.commands.stat import check_app
 from truecl.commands.typed import ask_all
 from truecl.core.clocks import Clocks
 from truecl.core.timeline import Timeline, timelines
@@ -23,7 +24,7 @@ class Timelines:
 
 
 def timeline(node: Node, app: AppName | None, since: float, most: int, timeout: float) -> Timelines:
-    """The `most` latest failovers and moves. Raises Ended and NotAllowed."""
+    """The `most` latest failovers and moves. Raises Ended (also for an unknown application) and NotAllowed."""
     question = AskLog(since, MOST_MARKS, marked=True)
     try:
         answers = ask_all(node, STATD, question, LogLines, timeout)
@@ -33,7 +34,10 @@ def timeline(node: Node, app: AppName | None, since: float, most: int, timeout: 
         raise Ended(NO_DAEMON, str(error)) from error
     events = [event for answer in answers for event in answer.events]
     last = answers[-1]
-    return Timelines(_of(events, last.readings, app, most), last.missing)
+    found = _of(events, last.readings, app, most)
+    if app is not None and not found:
+        check_app(node, app, timeout)
+    return Timelines(found, last.missing)
 
 
 def _of(

@@ -2,8 +2,11 @@
 
 What happened stands in the log, so that another master goes on from it: each loss, each return, each end of a hold.
 How long something has lasted is in the master's memory alone, for no clock is common to the nodes: after a change of
-masters a hold, and the quiet time that ends the story, are counted anew. A node that left in good order was not lost.
+masters a hold, and the quiet time that ends the story, are counted anew. A node that left in good order was not lost,
+nor is one that an operator switches off (lha_fence).
 """
+
+from collections.abc import Collection
 
 from truecl.core import levels
 from truecl.core.situation import Situation
@@ -14,6 +17,8 @@ FREE_LOSSES = 2
 """So often a node may be lost, and is used again as soon as it is back."""
 FIRST_HOLD = 10.0
 LONGEST_HOLD = 600.0
+SWITCHED_OFF = 5.0
+"""Seconds from the operator's order, or the device's word, in which the node's silence begins."""
 QUIET = 3600.0
 """Seconds after its return in which a node was not lost, and its losses are forgotten."""
 
@@ -31,13 +36,16 @@ class Flapping:
         self._situation = situation
         self._since: dict[NodeName, tuple[Losses, float]] = {}
         """What the log says of a node, and since when this master has known it."""
+        self._ordered: dict[NodeName, float] = {}
+        """Nodes that an operator has switched off: when that was last under way, or they were still gone for it."""
 
     def begin(self) -> None:
         """Another mastership."""
         self._since.clear()
+        self._ordered.clear()
 
-    def step(self) -> list[AnyCommand]:
-        """What the log does not say yet."""
+    def step(self, switched_off: Collection[NodeName]) -> list[AnyCommand]:
+        """What the log does not say yet. `switched_off`: nodes that operators are having switched off."""
         situation, losses = self._situation, self._situation.ledger.losses
         self._since = {
             node: self._since[node] if self._since.get(node, (None,))[0] == each else (each, situation.now)
@@ -46,11 +54,15 @@ class Flapping:
         if not levels.knows(situation.ledger, RecordLosses):
             return []
         names = [node.name for node in situation.configuration.cluster.nodes]
-        lost, alive = situation.lost() - situation.departed(), situation.alive()
+        lost, alive = situation.fallen_out(), situation.alive()
+        gone = [node for node in self._ordered if node in lost]
+        self._ordered |= dict.fromkeys((*gone, *sorted(switched_off)), situation.now)
+        self._ordered = {node: at for node, at in self._ordered.items() if situation.now < at + SWITCHED_OFF}
         commands: list[AnyCommand] = []
         for node in sorted({*names, *losses}):
             before = losses.get(node)
-            after = self._after(node, before, node in lost, node in alive) if node in names else None
+            counts = node in lost and node not in self._ordered
+            after = self._after(node, before, counts, node in alive) if node in names else None
             if after != before:
                 commands.append(RecordLosses(node, before, after))
         return commands

@@ -113,7 +113,9 @@ class _Model:
         self._first = self._given = given
         self._steps: list[Step] = []
         self._at = 0.0
-        self._timing = given.configuration.cluster.timing
+        self._detection = given.configuration.cluster.timing.detection
+        self._timings = given.ledger.timings or (ledgers.lease_timing(given.configuration.cluster.timing),)
+        """What leases are given with, by the log; the configuration may be one that it does not know yet."""
 
     def told(self, fault: Fault) -> Forecast:
         match fault:
@@ -145,7 +147,7 @@ class _Model:
             return True  # what is told here is told by a master
         self._step(f"{node} fails", "")
         alive = self._given.alive - {node}
-        return self._lose(alive, alive, f"no heartbeat of it for {self._timing.detection:g} s")
+        return self._lose(alive, alive, f"no heartbeat of it for {self._detection:g} s")
 
     def _link_fails(self, link: LinkName) -> bool:
         cluster = self._given.configuration.cluster
@@ -173,7 +175,7 @@ class _Model:
             if better:
                 heard = hearing[better[0]]
         return self._lose(
-            heard, self._given.alive, f"no link to it is left, and no heartbeat came for {self._timing.detection:g} s"
+            heard, self._given.alive, f"no link to it is left, and no heartbeat came for {self._detection:g} s"
         )
 
     def _app_fails(self, app: AppName, where: NodeName | None) -> None:
@@ -201,7 +203,7 @@ class _Model:
         excluded = None if self._quorum(alive) else self._excluded(powered)
         alive = alive if excluded is None else powered - {excluded}
         gone = given.alive - alive
-        self._at = self._timing.detection
+        self._at = self._detection
         for node in sorted(gone):
             self._step(f"{node} counts as lost", why)
         if excluded is not None:
@@ -264,7 +266,7 @@ class _Model:
             "no quorum remains: nothing is decided any more",
             f"{up} of {voters} voters are up, {voters // 2 + 1} are needed" + self._why_not_alone(alive),
         )
-        self._at = max(self._at, self._timing.lease)
+        self._at = max(self._at, *(each.lease for each in self._timings))
         for node in sorted(powered):
             for app, _ in ledgers.granted_to(self._given.ledger, node):
                 self._step(
@@ -347,7 +349,7 @@ class _Model:
         return self._lease_ends(True) or self._lease_ends(False)
 
     def _lease_ends(self, addressed: bool) -> bool:
-        given, timing = self._given, self._timing
+        given = self._given
         waited_for = [
             each for each in self._grants()
             if each.node in given.lost and Proof.EXPIRED in each.proofs and each.addressed is addressed
@@ -355,7 +357,8 @@ class _Model:
         later = replace(given, expired=given.expired | {each.generation for each in waited_for})
         if later == given or plan(later) == plan(given):
             return False
-        self._at = max(self._at, expired_after((ledgers.lease_timing(timing),), addressed))
+        timing = max(self._timings, key=lambda each: expired_after((each,), addressed))
+        self._at = max(self._at, expired_after((timing,), addressed))
         name, allowance = "stop allowance", timing.stop_allowance
         if addressed:
             name, allowance = "address allowance", timing.address_allowance
@@ -370,7 +373,7 @@ class _Model:
 
     def _watchdogs_reset(self) -> bool:
         """The soonest that changes anything."""
-        given, timing = self._given, self._timing
+        given = self._given
         waited_for = [
             each for each in self._grants()
             if each.node in given.lost - {given.me} and ledgers.watchdog_proves(given.ledger, each)
@@ -379,7 +382,8 @@ class _Model:
             later = replace(given, reset=given.reset | {grant.generation})
             if plan(later) == plan(given):
                 continue
-            self._at = max(self._at, reset_after((ledgers.lease_timing(timing),), grant.watchdog))
+            timing = max(self._timings, key=lambda each: reset_after((each,), grant.watchdog))
+            self._at = max(self._at, reset_after((timing,), grant.watchdog))
             why = f"its lease ({timing.lease:g} s) and the worst time of its watchdog of {grant.watchdog:g} s are over"
             self._step(f"{grant.node} was surely reset by its watchdog", f"{why}, for grant {grant.generation}")
             self._given = later

@@ -4,6 +4,9 @@ Records: bucket 'instances' holds each application's newest generation, durable 
 reported closed; 'run.instances' its phase ("7 running"), which a restart of reqd needs and a reboot makes void.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from truecl.core.contract import Records
@@ -16,6 +19,7 @@ from truecl.core.turns import Turns
 from truecl.model.actions import Action, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import Address, AppConfig
 from truecl.model.ids import CLUSTERD, NO_GENERATION, REQD, STATD, AppName, BootId, Generation, NodeName
+from truecl.model.ledger import Format
 from truecl.model.report import InstanceReport, Phase, Progress, Severity
 from truecl.model.standing import StepStatus
 from truecl.model.step import Probe, Step, StepKind
@@ -33,6 +37,11 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     watchdog: float = 0.0
     """Seconds: its grant leans on a watchdog of at most this timeout."""
+    alone: bool = False
+    build: tuple[Format, ...] = ()
+    """As in its grant."""
+    built: dict[str, str] = {}
+    """As in its order."""
 
 
 class Instances:
@@ -103,7 +112,13 @@ class Instances:
 
     # ---- machines ---------------------------------------------------------------------------------------------------
 
-    def begin(self, config: AppConfig, generation: Generation) -> InstanceMachine:
+    def begin(
+        self,
+        config: AppConfig,
+        generation: Generation,
+        build: tuple[Format, ...] = (),
+        built: Mapping[str, str] = MappingProxyType({}),
+    ) -> InstanceMachine:
         """A machine for this generation, in place of an older one that is closed."""
         app = config.name
 
@@ -113,8 +128,9 @@ class Instances:
                 self.note(Happening(REQD, progress.severity, f"application '{app}': {progress.text}", app))
 
         machine = InstanceMachine(
-            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw
-        )
+            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw,
+            build=build, built=built,
+        )  # fmt: skip
         self.machines[app] = machine
         return machine
 
@@ -125,7 +141,8 @@ class Instances:
                 self._take_up(app, record, old_lease, now)
 
     def _take_up(self, app: AppName, record: InstanceRecord, old_lease: float, now: float) -> None:
-        machine = self.begin(record.config, record.generation)
+        machine = self.begin(record.config, record.generation, record.build, record.built)
+        machine.alone = record.alone
         generation, phase = self._phases.get(app, (NO_GENERATION, Phase.CLOSED))
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")
@@ -196,7 +213,9 @@ def phase_of(value: bytes) -> tuple[Generation, Phase]:
 
 def _status_of(machine: InstanceMachine) -> InstanceStatus:
     steps = tuple(_step_status_of(machine, step) for step in machine.steps)
-    return InstanceStatus(machine.config.name, machine.generation, machine.phase.value, steps, machine.reason)
+    return InstanceStatus(
+        machine.config.name, machine.generation, machine.phase.value, steps, machine.reason, machine.failed
+    )
 
 
 def _step_status_of(machine: InstanceMachine, step: Step) -> StepStatus:

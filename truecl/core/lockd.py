@@ -38,6 +38,7 @@ from truecl.model.ids import (
 )
 from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
+from truecl.model.replica import ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
     Applied,
@@ -130,6 +131,7 @@ class Lockd:
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
+        self._replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
         self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
@@ -284,16 +286,17 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        if message.node not in self.raft.membership.nodes or not self._take_report(message):
-            return
         leases = self._leases_of_term(now)
+        if message.node not in self.raft.membership.nodes or not self._take_report(message, leases, now):
+            return
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
         if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
             self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
 
-    def _take_report(self, message: Renew) -> bool:
-        """False for what is older than the latest of this node: an earlier boot, or a smaller number."""
+    def _take_report(self, message: Renew, leases: Leases, now: float) -> bool:
+        """False for what is older than the latest of this node: an earlier boot, or a smaller number; and for another
+        boot that comes too soon."""
         node, boot = message.node, message.boot
         last = self._boots.get(node, boot)
         if boot in self._old_boots.get(node, ()):
@@ -301,6 +304,8 @@ class Lockd:
         if boot != last:
             if self._heard.get(node) == last:
                 return False  # late, of a boot before that; or hbd will hear of the new one in a moment
+            if now < self._free_from(node, leases):
+                return False
             self._old_boots[node] = (*self._old_boots.get(node, ()), last)[-MAX_OLD_BOOTS:]
             self._numbers[node] = 0
         if message.number <= self._numbers.get(node, 0):
@@ -311,11 +316,20 @@ class Lockd:
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
         self._levels[node] = message.level
+        self._replicas[node] = message.replicas
         if message.watchdog is not None:
             self._watchdogs[node] = message.watchdog
         else:
             self._watchdogs.pop(node, None)
         return True
+
+    def _free_from(self, node: NodeName, leases: Leases) -> float:
+        """When the word of another boot of the node counts. A copy of it with its addresses silences it, and looks like
+        its reboot: what it was granted it runs until its lease is over, unless its device said that it is off."""
+        fence = self.ledger.fences.get(node)
+        if not ledgers.granted_to(self.ledger, node) or (fence is not None and fence.confirmed):
+            return -math.inf
+        return leases.surely_over(node)
 
     def _live(self) -> tuple[tuple[AppName, Generation], ...]:
         apps = self.ledger.apps.items()
@@ -498,7 +512,7 @@ class Lockd:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(
                 dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._lapsed(now), self._common_level(),
+                self._lapsed(now), self._common_level(), dict(self._replicas),
             )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -520,6 +534,7 @@ class Lockd:
             del self._reports[node]
             self._leaving.pop(node, None)
             self._watchdogs.pop(node, None)
+            self._replicas.pop(node, None)
 
     def _forget_tenure(self) -> None:
         """What was true while this node led: by the next time the nodes may have said other things to others."""
@@ -529,6 +544,7 @@ class Lockd:
         self._reports.clear()
         self._leaving.clear()
         self._watchdogs.clear()
+        self._replicas.clear()
         self._levels.clear()
 
     def _tell_all(self, message: Any) -> None:

@@ -111,9 +111,11 @@ class Situation:
             lost.append(self.me)
         return frozenset(lost)
 
-    def departed(self) -> frozenset[NodeName]:
-        """Silent after a goodbye."""
-        return frozenset(node.node for node in self.view.nodes if node.left and not node.alive)
+    def fallen_out(self) -> frozenset[NodeName]:
+        """Of the lost, those that were there, and did not say goodbye: one that is slow to join has not gone yet."""
+        silent = [node.node for node in self.view.nodes if not node.alive and node.boot is not None and not node.left]
+        lapsed = [node for node in self.heard() if node in self._renewed]
+        return self.lost().intersection((*silent, *lapsed))
 
     def _was_renewing(self, node: NodeName) -> bool:
         """Heard by hbd, but its lease is over: lost if it ever renewed with this master, or had the time to. The old

@@ -2,9 +2,12 @@
 
 import msgspec
 
+from truecl.model.config import AppConfig, DiskStorage, DrbdStorage, FileStorage, LvmStorage
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
-from truecl.model.standing import AppRow, FailureRow, NodeRow, Stat, WatchdogRow
+from truecl.model.mirror import Copy
+from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, VolumeRow, WatchdogRow
+from truecl.model.step import volume_of
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {
@@ -15,6 +18,8 @@ _WORDS = {
     "needs fence": "NEEDS FENCE",
 }
 """Phase of an instance to what an operator reads."""
+_AWAY = ("DOWN", "FENCING", "FENCED")
+"""Of a node that is so, the last report is of the past."""
 
 
 def standing(status: Status) -> Stat:
@@ -62,6 +67,7 @@ def _node(status: Status, name: NodeName, word: str, apps: int) -> NodeRow:
         release=report.release if report is not None else "",
         boot=report.boot if report is not None else "",
         refused=status.refused.get(name, ""),
+        twin=name in status.twins,
     )
 
 
@@ -71,6 +77,7 @@ def _app(status: Status, name: AppName) -> AppRow:
     note = status.notes.get(name, "") or (instance.reason if instance is not None else "")
     if not note and state.grant is None and state.failures:
         note = f"{state.failures[-1].node}: {state.failures[-1].reason}"
+    build = status.ledger.builds.get(name) if status.invalid.get(name) == "" else None
     return AppRow(
         name,
         _word(status, state, instance),
@@ -83,6 +90,67 @@ def _app(status: Status, name: AppName) -> AppRow:
         name in status.apps,
         instance.steps if instance is not None else (),
         tuple(FailureRow(each.node, each.generation, each.reason) for each in state.failures),
+        _copies(status, name),
+        status.volumes.get(name, ()),
+        _storage(status.volumes.get(name, ())),
+        build is not None,
+        status.invalid.get(name, ""),
+        build.nodes if build is not None else (),
+    )
+
+
+def _storage(volumes: tuple[VolumeRow, ...]) -> str:
+    kinds = [volume.kind for volume in volumes]
+    return ",".join(f"{kind}{kinds.count(kind)}" for kind in dict.fromkeys(kinds))
+
+
+def volume_rows(app: AppConfig) -> tuple[VolumeRow, ...]:
+    """Of an application as it is configured."""
+    rows = []
+    for volume in app.volumes:
+        storage, kind = volume.storage, ""
+        if isinstance(storage, DrbdStorage):
+            storage, kind = storage.on, "DRBD"
+        mounted = next((each for each in app.filesystems if volume_of(app, each) == volume.name), None)
+        mount, type = (mounted.mount, mounted.type) if mounted is not None else ("", "")
+        match storage:
+            case LvmStorage():
+                rows.append(VolumeRow(volume.name, kind or "LVM", f"{storage.group}/{storage.volume}", mount, type))
+            case DiskStorage():
+                rows.append(VolumeRow(volume.name, kind or "disk", storage.device, mount, type))
+            case FileStorage():
+                rows.append(VolumeRow(volume.name, kind or "file", storage.image, mount, type))
+    return tuple(rows)
+
+
+def _copies(status: Status, app: AppName) -> tuple[CopyRow, ...]:
+    mirror = status.ledger.mirrors.get(app)
+    if mirror is None:
+        return ()
+    return tuple(_copy(status, app, node, mirror.copies[node]) for node in mirror.nodes if node in mirror.copies)
+
+
+def _copy(status: Status, app: AppName, node: NodeName, copy: Copy) -> CopyRow:
+    reports = status.reports[node].replicas if node in status.reports else ()
+    report = next((each for each in reports if each.app == app), None)
+    if report is None:
+        return CopyRow(node, copy.state.value, copy.at)
+    slowest = min(report.volumes, key=lambda volume: volume.done, default=None)
+    return CopyRow(
+        node,
+        copy.state.value,
+        copy.at,
+        report.role.value,
+        report.link.value,
+        report.disk.value,
+        slowest.done if slowest is not None else 100.0,
+        sum(volume.rate for volume in report.volumes),
+        max((volume.left for volume in report.volumes), default=0.0),
+        sum(volume.behind for volume in report.volumes),
+        report.suspended,
+        report.split,
+        report.trouble,
+        report.volumes,
     )
 
 
@@ -101,11 +169,18 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
         if state.wanted is Wanted.STOPPED:
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
-    if instance is not None:
-        # Closed at its node, and the log does not know yet.
-        return _WORDS.get(instance.phase, "STOPPING" if state.wanted is Wanted.STOPPED else "FAILED")
-    if state.grant.node not in status.reports or status.nodes.get(state.grant.node) != "UP":
+    node = status.nodes.get(state.grant.node)
+    if state.grant.node not in status.reports or (instance is None and node != "UP"):
         return "UNKNOWN"
+    if node in _AWAY and (instance is None or instance.phase != "needs fence"):
+        return "UNKNOWN"
+    if state.grant.build:
+        return "BUILDING"
+    if instance is not None and instance.phase in _WORDS:
+        return _WORDS[instance.phase]
+    if instance is not None and state.wanted is Wanted.RUNNING:
+        # Closed at its node, and the log does not know yet: no master, or a moment until it does.
+        return "FAILED" if instance.failed else "WAITING"
     return "STARTING" if state.wanted is Wanted.RUNNING else "STOPPING"
 
 

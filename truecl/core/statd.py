@@ -26,7 +26,8 @@ from truecl.core.contract import (
 )
 from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
-from truecl.core.standing import standing
+from truecl.core.standing import standing, volume_rows
+from truecl.core.validation import refusal
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
@@ -91,6 +92,8 @@ class Statd:
         self._notes: dict[AppName, str] = {}
         self._held: dict[NodeName, float] = {}
         """Until when, by this node's clock; of the master beside this statd."""
+        self._met: dict[NodeName, None] = {}
+        """With whom there is a session."""
         self._rejected: dict[NodeName, str] = {}
         self._membership: Membership | None = None
         """Of the log, as this node's lockd knows it."""
@@ -123,6 +126,7 @@ class Statd:
                 self._chronicle.happened([happenings.Happening(STATD, Severity.WARN, reason)], now)
             case Connected(node=node):
                 self._rejected.pop(node, None)
+                self._met[node] = None
                 self._chronicle.connected(node)
                 self._report(now)
             case Disconnected(node=node):
@@ -161,6 +165,7 @@ class Statd:
             case NodeStatus() if who == REQD and message.node == self.me:
                 self._reports[self.me] = (message, now)
                 self._report(now)
+                self._speak_first(now)
             case Notes() if who == CLUSTERD:
                 self._notes = {note.app: happenings.clipped(note.text) for note in message.notes[:MAX_INSTANCES]}
                 self._held = {each.node: each.until for each in message.held}
@@ -214,10 +219,12 @@ class Statd:
         if node not in self._nodes() or node == self.me:
             return
         match message:
-            case NodeStatus() if message.node == node and len(message.instances) <= MAX_INSTANCES:
-                self._reports[node] = (message, now)
+            case NodeStatus():
+                self._reported(node, message, now)
             case AskStatus():
                 self._out.send(node, self._answer(message, now))
+            case Status(number=0):
+                self._reported(node, message.reports.get(node), now)
             case Status():
                 self._answered(message, now)
             case AskLog() if message.local:
@@ -231,7 +238,22 @@ class Statd:
             case _:
                 pass
 
+    def _speak_first(self, now: float) -> None:
+        """The master's asks those that are heard and report nothing: one whose lockd does not run knows no master. And
+        who knows none tries a session with the others: there may be none to be had, and then it is to be told why."""
+        for node in self._silent_statds(self._ledger or Ledger(), now):
+            self._out.send(node, AskStatus())
+        if self._master() is None:
+            for node in self.configuration.cluster.voters:
+                if self._seen(node) and node != self.me and node not in self._met:
+                    self._out.send(node, AskStatus())
+
+    def _reported(self, node: NodeName, report: NodeStatus | None, now: float) -> None:
+        if report is not None and report.node == node and len(report.instances) <= MAX_INSTANCES:
+            self._reports[node] = (report, now)
+
     def _disconnected(self, node: NodeName, now: float) -> None:
+        self._met.pop(node, None)
         self._chronicle.disconnected(node, now)
         self._minutes.disconnected(node, self._master())
         if self._sent is not None and self._sent[0] == node:
@@ -311,7 +333,10 @@ class Statd:
             trouble=self._leadership.trouble if self._leadership is not None else "",
             roles={node: self._role(node) for node in self._nodes()},
             held={node: max(0.0, until - now) for node, until in self._held.items()},
+            volumes={app.name: volume_rows(app) for app in self.configuration.apps if app.volumes},
+            invalid={app.name: refusal(app, ledger.builds.get(app.name), {}) for app in self.configuration.apps},
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
+            twins=tuple(each.node for each in self._view.nodes if each.twin) if self._view is not None else (),
         )
 
     def _role(self, node: NodeName) -> str:

@@ -254,8 +254,10 @@ class Journal:
             self._create(owner)
             return
         found = {str(name): str(value) for name, value in database.execute("SELECT name, value FROM meta")}
-        database.execute("COMMIT")
         self._compare(found, owner)
+        if "node" not in found:
+            self._write_owner(owner)
+        database.execute("COMMIT")
 
     def _create(self, owner: Owner) -> None:
         database = self._database
@@ -263,9 +265,13 @@ class Journal:
         database.execute(
             "CREATE TABLE records (bucket TEXT, key, value BLOB, crc INTEGER, PRIMARY KEY (bucket, key)) WITHOUT ROWID"
         )
-        database.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(SCHEMA)), *owner._asdict().items()])
+        database.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+        self._write_owner(owner)
         database.execute("COMMIT")
         _sync_directory(self.path.parent)
+
+    def _write_owner(self, owner: Owner) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", owner._asdict().items())
 
     def _compare(self, found: dict[str, str], owner: Owner) -> None:
         schema = found.get("schema", "")
@@ -281,10 +287,11 @@ class Journal:
                 f"{self.path}: belongs to cluster {found.get('cluster')!r}, this node to {owner.cluster!r}: move it "
                 "away if this node has really left that cluster"
             )
-        whose = (found.get("node", ""), found.get("daemon", ""))
+        # Older releases wrote down the cluster alone.
+        whose = (found.get("node", owner.node), found.get("daemon", owner.daemon))
         if whose != (owner.node, owner.daemon):
             raise JournalForeign(
-                f"{self.path}: is that of {whose[1] or 'nobody'} on node {whose[0]!r}, not of {owner.daemon} on "
+                f"{self.path}: is that of {whose[1]} on node {whose[0]!r}, not of {owner.daemon} on "
                 f"{owner.node!r} (was it copied?): put this node's own back, or {HELP}"
             )
 

@@ -12,7 +12,7 @@ from truecl.model.membership import Membership
 
 DRIFT = 0.05
 STALE = 2.0
-"""Seconds after which no lease (750 ms) of a round can still run; until then two clocks here run DRIFT apart at most."""
+"""Seconds after which no lease (750 ms) of a round can still run; until then two clocks run DRIFT apart at most."""
 
 
 class Checker:

@@ -1,5 +1,7 @@
 """Leaves rules of one instance's way up and down out."""
 
+from typing import Any
+
 from truecl.core.instance import InstanceMachine
 from truecl.core.instances import Instances
 from truecl.model.actions import Action, StepResult
@@ -42,8 +44,8 @@ class Lazy(InstanceMachine):
 
 def with_machine(machine: type[InstanceMachine]) -> Assemble:
     class Other(Instances):
-        def begin(self, config: AppConfig, generation: Generation) -> InstanceMachine:
-            made = super().begin(config, generation)
+        def begin(self, config: AppConfig, generation: Generation, *more: Any) -> InstanceMachine:
+            made = super().begin(config, generation, *more)
             made.__class__ = machine
             return made
 
