@@ -16,7 +16,7 @@ TEST_PACKAGES := fence-agents tcc
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint bench faults soak install clean root packages test-packages vm-packages user
+.PHONY: help setup demo test test-fast lint bench faults faults-vm soak install clean root packages test-packages vm-packages user
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make lint       ruff, mypy, the layer contract"
 	@echo "make bench      figures, kept in bench/ as JSON (root)"
 	@echo "make faults     200 random faults against real daemons, watched from outside (root)"
+	@echo "make faults-vm  20 random faults against a database on DRBD, on kernels of their own (root)"
 	@echo "make soak       100,000 seeds in the simulator"
 	@echo "make install    truecl into PREFIX=$(PREFIX) of a real node, with its systemd unit (root)"
 	@echo "make clean      what these have made"
@@ -88,6 +89,9 @@ bench: setup
 
 faults: setup test-packages
 	@$(RUN)/lha_lab faults
+
+faults-vm: vm-packages
+	@$(RUN)/lha_lab faults --vm
 
 soak: $(VENV)/.installed
 	@$(RUN)/python -m truecl.sim --seeds 1..100000

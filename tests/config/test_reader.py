@@ -8,7 +8,19 @@ from msgspec import structs
 
 from truecl.config import samples
 from truecl.config.reader import digest, read
-from truecl.model.config import PROFILES, Address, FileStorage, FileSystem, Ports, Program, Timing
+from truecl.model.config import (
+    PROFILES,
+    Address,
+    DiskStorage,
+    DrbdStorage,
+    FileStorage,
+    FileSystem,
+    LvmStorage,
+    Ports,
+    Program,
+    Replication,
+    Timing,
+)
 from truecl.model.ids import LinkName, NodeName
 
 CLUSTER = """\
@@ -70,6 +82,21 @@ def test_samples_are_good_with_their_comments_taken_away() -> None:
     assert len(configuration.apps[0].addresses) == 2
     assert "\ntiming:" in cluster
     assert "\nports:" in cluster
+
+
+def test_the_sample_of_replicated_storage_is_good() -> None:
+    conf = pathlib.Path(__file__).parents[2] / "conf"
+    database = (conf / "apps/database.yaml").read_text()
+    bare = re.sub(r"^( *)# ( *[a-z_]+:(?: |$))", r"\1\2", database, flags=re.MULTILINE)
+    assert bare != database
+    for text in (database, bare):
+        configuration, problems = read(
+            {"cluster.yaml": (conf / "cluster.yaml").read_text(), "apps/database.yaml": text}
+        )
+        assert [str(each) for each in problems] == []
+        assert configuration is not None
+        (volume,) = configuration.apps[0].volumes
+        assert isinstance(volume.storage, DrbdStorage)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +286,70 @@ def test_ports_are_distinct() -> None:
             APP + "volumes: {v: {type: none}}\nfilesystems: [{type: ext4, mount: /srv/a}]",
             ["4: volume 'v' has type none; expected storage under a file system"],
         ),
-        (APP + "volumes: {v: {type: lvm}}", ["3: 'type' is the text 'lvm'; expected one of file, none"]),
-        (APP + "volumes: {v: {image: /a}}", ["3: 'type' is missing in 'v'; expected one of file, none"]),
+        (
+            APP + "volumes: {v: {type: lmv}}",
+            ["3: 'type' is the text 'lmv'; did you mean 'lvm'?"],
+        ),
+        (
+            APP + "volumes: {v: {image: /a}}",
+            ["3: 'type' is missing in 'v'; expected one of file, disk, lvm, drbd, none"],
+        ),
+        (
+            APP + "volumes: {v: {type: lvm}}",
+            ["3: 'group' is missing in 'v'; expected it here", "3: 'volume' is missing in 'v'; expected it here"],
+        ),
+        (
+            APP + "volumes: {v: {type: lvm, group: -vg, volume: my lv}}",
+            [
+                "3: 'group' is the text '-vg'; expected the name of a volume group: letters, digits and '+_.-', not"
+                " beginning with '-', at most 64",
+                "3: 'volume' is the text 'my lv'; expected the name of a volume: letters, digits and '+_.-', not"
+                " beginning with '-', at most 64",
+            ],
+        ),
+        (
+            APP + "volumes: {v: {type: lvm, group: vg, volume: a_tdata}, w: {type: lvm, group: vg, volume: snapshot1}}",
+            [
+                "3: 'a_tdata': LVM keeps names with '_tdata' for itself; expected another name",
+                "3: 'snapshot1': LVM keeps names with 'snapshot' for itself; expected another name",
+            ],
+        ),
+        (
+            APP + "volumes: {v: {type: lvm, group: vg, volume: a, size: 128}}",
+            ["3: '128' has no unit; expected a unit: 128M, 128G or 128T, powers of 1024"],
+        ),
+        (
+            APP + "volumes: {v: {type: lvm, group: vg, volume: a, physical: [sdb]}}",
+            ["3: 'physical' is the text 'sdb'; expected a disk, as /dev/disk/by-id/..."],
+        ),
+        (
+            APP + "volumes: {v: {type: disk, device: /srv/disk}}",
+            ["3: 'device' is the text '/srv/disk'; expected a disk, as /dev/disk/by-id/..."],
+        ),
+        (APP + "volumes: {v: {type: drbd}}", ["3: 'on' is missing in 'v'; expected it here"]),
+        (
+            APP + "volumes: {v: {type: drbd, on: {type: drbd}}}",
+            ["3: 'type' is the text 'drbd'; expected one of file, disk, lvm"],
+        ),
+        (
+            "nodes: [n1]\nvolumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}",
+            ["1: volumes of type drbd have 2 copies, but the application has 1 node(s); expected 2 nodes"],
+        ),
+        (
+            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\nreplication: {link: rong}",
+            ["4: unknown link 'rong'; did you mean 'ring'?"],
+        ),
+        (
+            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\nreplication: {rate: 10, verify: 7}",
+            [
+                "4: '10' has no unit; expected a unit: 10M, 10G or 10T, powers of 1024",
+                "4: 'verify' is the text '7'; expected a duration like 12h or 7d",
+            ],
+        ),
+        (
+            APP + "volumes: {v: {type: file, image: /a}}\nreplication: {link: ring}",
+            ["4: no volume is replicated; expected one of type drbd, or no such key"],
+        ),
         (
             APP + "volumes: {v: {type: file, image: a.img}}",
             ["3: 'image' is the text 'a.img'; expected an absolute path"],
@@ -296,6 +385,73 @@ filesystems:
         "10: /srv/d was already given in line 9; expected each mount once",
         "10: volume 'a' already holds /srv/d; expected one file system on a volume",
     ]
+
+
+def test_kinds_of_storage() -> None:
+    app = """\
+nodes: [n1, n2]
+volumes:
+  lun: {type: disk, device: /dev/disk/by-path/pci-0000:00:1f.2-ata-1}
+  plain: {type: lvm, group: vg+1, volume: data.1, size: 1.5G}
+  copied:
+    type: drbd
+    on: {type: lvm, group: testvg, volume: test1, size: 128M, physical: [/dev/sdb, /dev/sdc]}
+  logs: {type: drbd, on: {type: file, image: /var/lib/images/logs.img}}
+filesystems: [{type: xfs, mount: /srv/db, volume: copied}]
+replication: {link: ring, rate: 100M, verify: 7d}
+"""
+    configuration, problems = read({"cluster.yaml": CLUSTER, "apps/db.yaml": app})
+    assert problems == ()
+    assert configuration is not None
+    (found,) = configuration.apps
+    test1 = LvmStorage(group="testvg", volume="test1", size=128 << 20, physical=("/dev/sdb", "/dev/sdc"))
+    assert [volume.storage for volume in found.volumes] == [
+        DiskStorage(device="/dev/disk/by-path/pci-0000:00:1f.2-ata-1"),
+        LvmStorage(group="vg+1", volume="data.1", size=3 << 29),
+        DrbdStorage(on=test1),
+        DrbdStorage(on=FileStorage(image="/var/lib/images/logs.img")),
+    ]
+    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20, verify=7 * 86400)
+
+
+def test_a_volume_has_one_owner() -> None:
+    app = """\
+nodes: [n1, n2]
+volumes:
+  a: {type: lvm, group: vg, volume: a, physical: [/dev/sdb]}
+  b: {type: lvm, group: vg, volume: a, physical: [/dev/sdb]}
+  c: {type: disk, device: /dev/sdb}
+  d: {type: drbd, on: {type: disk, device: /dev/sdb}}
+"""
+    assert app_problems(app) == [
+        "4: vg/a was already given in line 3; expected each logical volume once",
+        "5: /dev/sdb is of volume group 'vg' already; expected a disk of its own",
+        "6: /dev/sdb is of volume group 'vg' already; expected a disk of its own",
+        "6: /dev/sdb was already given in line 5; expected each device once",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "problem"),
+    [
+        ("n1, n2: lvm", "n2, n3: lvm", "vg/a already belongs to application 'a' (apps/a.yaml:2)"),
+        ("n1, n2: lvm", "n3, n4: lvm", "vg/a already belongs to application 'a' (apps/a.yaml:2)"),
+        ("n1, n2: drbd", "n2, n3: drbd", "vg/a already belongs to application 'a' (apps/a.yaml:2)"),
+        ("n1, n2: drbd", "n3, n4: drbd", ""),
+        ("n1, n2: drbd", "n3, n4: lvm", "vg/a already belongs to application 'a' (apps/a.yaml:2)"),
+        ("n1, n2: lvm", "n1, n2: disk", "/dev/sdb is of volume group 'vg' already"),
+    ],
+)
+def test_a_volume_beneath_a_replica_is_its_nodes_own(one: str, other: str, problem: str) -> None:
+    def app(said: str) -> str:
+        nodes, kind = said.split(": ")
+        storage = "{type: lvm, group: vg, volume: a, physical: [/dev/sdb]}"
+        written = {"lvm": storage, "drbd": f"{{type: drbd, on: {storage}}}", "disk": "{type: disk, device: /dev/sdb}"}
+        return f"nodes: [{nodes}]\nvolumes: {{v: {written[kind]}}}\n"
+
+    cluster = "cluster: demo\nlinks: [lan]\nnodes:\n" + "".join(f"  n{n}: {{lan: 10.0.0.{n}}}\n" for n in range(1, 5))
+    found = problems_of({"cluster.yaml": cluster, "apps/a.yaml": app(one), "apps/b.yaml": app(other)})
+    assert [each.split("; ")[0].removeprefix("apps/b.yaml:2: ") for each in found] == [problem] * bool(problem)
 
 
 def test_a_volume_that_cannot_be_read_is_still_known_by_its_name() -> None:

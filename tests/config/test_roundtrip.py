@@ -12,24 +12,32 @@ from hypothesis import strategies as st
 from truecl.config.law import shown
 from truecl.config.reader import read
 from truecl.model.config import (
+    COPIES,
     Address,
     AppConfig,
     ClusterConfig,
     Configuration,
+    DiskStorage,
+    DrbdStorage,
     FenceConfig,
     FenceLevel,
     FileStorage,
     FileSystem,
     LinkConfig,
+    LvmStorage,
     Monitor,
     NodeConfig,
     NoStorage,
     Ports,
     Program,
+    Replication,
+    Storage,
     Timing,
     Volume,
 )
 from truecl.model.ids import AppName, LinkName, NodeName
+
+STORAGE = (FileStorage, DiskStorage, LvmStorage, DrbdStorage, NoStorage)
 
 # ---- writing: the inverse of the reader, plainly ---------------------------------------------------------------------
 
@@ -40,13 +48,20 @@ def written(value: Any) -> Any:
         fields = {
             field.name: getattr(value, field.name) for field in msgspec.structs.fields(value) if field.name != "name"
         }
-        tag = {"type": value.__struct_config__.tag} if isinstance(value, (FileStorage, NoStorage)) else {}
+        tag = {"type": value.__struct_config__.tag} if isinstance(value, STORAGE) else {}
+        if isinstance(value, LvmStorage | Replication):
+            fields |= {name: in_kilobytes(fields[name]) for name in ("size", "rate") if name in fields}
+            fields = {name: each for name, each in fields.items() if each != 0.0}
         return tag | {name: written(each) for name, each in fields.items() if each not in (None, (), {}, "")}
     if isinstance(value, float):
         return shown(value)
     if isinstance(value, tuple):
         return [written(each) for each in value]
     return value
+
+
+def in_kilobytes(size: int) -> str:
+    return f"{size // 1024}K" if size else ""
 
 
 def files_of(cluster: ClusterConfig, apps: tuple[AppConfig, ...]) -> dict[str, str | bytes]:
@@ -62,6 +77,8 @@ def files_of(cluster: ClusterConfig, apps: tuple[AppConfig, ...]) -> dict[str, s
     files: dict[str, str | bytes] = {"cluster.yaml": yaml.safe_dump(document, sort_keys=False)}
     for app in apps:
         fields = written(app)
+        if app.replication == Replication():
+            del fields["replication"]
         if app.volumes:
             fields["volumes"] = {volume.name: written(volume.storage) for volume in app.volumes}
         if app.programs:
@@ -120,7 +137,7 @@ def fences() -> st.SearchStrategy[tuple[FenceLevel, ...]]:
 @st.composite
 def clusters(draw: st.DrawFn) -> ClusterConfig:
     links = [LinkName(f"{each}{n}") for n, each in enumerate(draw(st.lists(WORDS, min_size=1, max_size=3)))]
-    count = draw(st.integers(1, 8))
+    count = draw(st.just(2) | st.integers(1, 8))
     six = [draw(st.booleans()) for _ in links]
     nodes = []
     for n in range(count):
@@ -132,7 +149,8 @@ def clusters(draw: st.DrawFn) -> ClusterConfig:
         nodes.append(
             NodeConfig(name=name, addresses=addresses, fence=draw(fences()), witness=n > 0 and draw(st.booleans()))
         )
-    ports = draw(st.lists(st.integers(1, 65535), min_size=6, max_size=6, unique=True))
+    count_of_ports = len(Ports.__struct_fields__)
+    ports = draw(st.lists(st.integers(1, 65535), min_size=count_of_ports, max_size=count_of_ports, unique=True))
     return ClusterConfig(
         name=draw(WORDS),
         links=tuple(LinkConfig(name=link) for link in links),
@@ -162,13 +180,29 @@ def programs(name: str) -> st.SearchStrategy[Program]:
     return run | st.builds(Program, start=COMMANDS, stop=COMMANDS, **common)
 
 
+SIZES = st.just(0) | st.integers(1, 1 << 30).map(lambda kilobytes: kilobytes * 1024)
+
+
+def storages(name: str, drbd: bool) -> st.SearchStrategy[Storage]:
+    lvm = st.builds(
+        LvmStorage,
+        group=st.just("vg"),
+        volume=st.just(f"lv.{name}"),
+        size=SIZES,
+        physical=st.just(()) | st.just((f"/dev/disk/by-id/ata-{name}",)),
+    )
+    images = st.just(FileStorage(image=f"/srv/{name}.img"))
+    backing = images | st.just(DiskStorage(device=f"/dev/disk/by-id/wwn-{name}")) | lvm
+    return backing | backing.map(lambda on: DrbdStorage(on=on)) if drbd else backing
+
+
 @st.composite
 def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
     workers = [node.name for node in cluster.nodes if not node.witness]
     name = f"{draw(WORDS)}{number}"
     volumes, filesystems = [], []
     for n in range(draw(st.integers(0, 2))):
-        volumes.append(Volume(name=f"v{n}", storage=FileStorage(image=f"/srv/{name}-{n}.img")))
+        volumes.append(Volume(name=f"v{n}", storage=draw(storages(f"{name}-{n}", drbd=len(workers) == COPIES))))
         filesystems.append(
             FileSystem(
                 type=draw(st.sampled_from(("ext3", "ext4", "xfs"))),
@@ -178,6 +212,13 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
                 fsck=draw(st.sampled_from(("never", "preen", "always"))),
             )
         )
+    copied = any(isinstance(volume.storage, DrbdStorage) for volume in volumes)
+    replication = st.builds(
+        Replication,
+        link=st.sampled_from([link.name for link in cluster.links]),
+        rate=SIZES,
+        verify=st.just(0.0) | st.integers(60, 99999).map(float),
+    )
     bare = [Volume(name="nothing", storage=NoStorage())] if draw(st.booleans()) else []
     address = Address(
         address=f"10.99.0.{number + 1}",
@@ -192,6 +233,7 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
         filesystems=tuple(filesystems),
         addresses=(address,),
         programs=tuple(draw(programs(f"p{n}")) for n in range(draw(st.integers(0, 2)))),
+        replication=draw(replication) if copied else Replication(),
         autostart=draw(st.booleans()),
         start_timeout=draw(SECONDS),
         stop_timeout=draw(SECONDS),

@@ -61,6 +61,57 @@ def test_floating_address_is_no_loopback() -> None:
         scalars.floating_address("127.0.0.1")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("128M", 128 << 20), ("128MiB", 128 << 20), ("1.5G", 3 << 29), ("2 T", 2 << 40), ("1K", 1024), ("0.7K", 1024)],
+)
+def test_size(text: str, expected: int) -> None:
+    assert scalars.size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "128", "0M", "-1G", "1P", "128m", "1e3M", "99999999T", "1,5G"])
+def test_no_size(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.size(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("12h", 43200), ("7d", 604800), ("604800s", 604800)])
+def test_long_duration(text: str, expected: float) -> None:
+    assert scalars.long_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["7", "100ms", "30s", "400d", ""])
+def test_no_long_duration(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.long_duration(text)
+
+
+@pytest.mark.parametrize("text", ["vg0", "a+b", "data.1", "_x", "A-b"])
+def test_names_of_lvm(text: str) -> None:
+    assert scalars.volume_group(text) == scalars.logical_volume(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-a", ".", "..", "a/b", "a b", "ä", "pvmove0", "snapshot", "x_rimage_0", "a" * 65]
+)
+def test_no_logical_volume(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.logical_volume(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/dev/sdb", "/dev/disk/by-id/wwn-0x5000", "/dev/disk/by-path/pci-0000:00:1f.2-ata-1", "/dev/mapper/a--b-c"]
+)
+def test_block_device(text: str) -> None:
+    assert scalars.block_device(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "sdb", "/dev", "/dev/", "/dev/../etc/passwd", "/srv/x", "/dev/a b", "/dev//sdb"])
+def test_no_block_device(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.block_device(text)
+
+
 @pytest.mark.parametrize("text", ["n1", "a", "node-7", "1", "a" * 63])
 def test_node_name(text: str) -> None:
     assert scalars.node_name(text) == text
@@ -113,6 +164,7 @@ def test_converters_only_ever_say_unfit(text: str) -> None:
         scalars.duration, scalars.integer, scalars.boolean, scalars.node_name, scalars.name, scalars.ip_address,
         scalars.floating_address, scalars.interface, scalars.path, scalars.file_path, scalars.mount_point, scalars.user,
         scalars.variable, scalars.mount_option, scalars.agent, scalars.words, scalars.port,
+        scalars.size, scalars.long_duration, scalars.volume_group, scalars.logical_volume, scalars.block_device,
     ):  # fmt: skip
         try:
             convert(text)

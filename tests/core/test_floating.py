@@ -1,6 +1,7 @@
 """Address steps of an instance: every action is answered, and netd's no is not forgotten."""
 
 from truecl.core.floating import FloatingAddresses
+from truecl.core.hold import LAPSED
 from truecl.core.outbox import Outbox
 from truecl.model.actions import StepDown, StepProbe, StepUp
 from truecl.model.config import Address
@@ -78,3 +79,26 @@ def test_orders_of_two_lives_have_different_numbers() -> None:
         FloatingAddresses(out, born).ask(StepDown(INSTANCE, STEP, 5.0), ADDRESS, 10.0, False, born)
         numbers.add(_number(out))
     assert len(numbers) == 2
+
+
+def test_netd_s_late_word_that_the_lease_is_over_fails_no_start_while_it_is_not() -> None:
+    """It stood still for longer than the lease that the order named; what extended it was still to be read."""
+    out = Outbox()
+    floating = FloatingAddresses(out, 0.0)
+    up = floating.ask(StepUp(INSTANCE, STEP, 9.0), ADDRESS, 1.0, False, 0.2)
+    first = _number(out)
+    floating.extend(2.5)
+    out.take()
+    floating.state(_state(held=False, number=first, reason=LAPSED), 1.7)
+    (again,) = [told.message for told in out.take().tell]
+    assert floating.take_results() == []
+    assert isinstance(again, HoldAddress) and again.until == 2.5 and again.check, "nobody was asked for a conflict yet"
+    floating.state(_state(held=False, number=first, reason=LAPSED), 1.8)
+    assert out.take().tell == (), "of the first order"
+    floating.state(_state(held=True, number=again.number), 1.9)
+    assert [(id, result.probe) for id, result in floating.take_results()] == [(up, Probe.ACTIVE)]
+    floating.state(_state(held=False, number=again.number, reason=LAPSED), 2.4)
+    (back,) = [told.message for told in out.take().tell]
+    assert isinstance(back, HoldAddress) and not back.check, "it was running: put back without waiting for a look"
+    floating.state(_state(held=False, number=back.number, reason=LAPSED), 2.6)
+    assert out.take().tell == (), "now it is over here too"

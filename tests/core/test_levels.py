@@ -64,7 +64,7 @@ def test_a_new_command_waits_until_the_log_is_at_its_level() -> None:
     trio = Mixed()
     assert refused(trio.propose(ASIDE)) == "SetStandby needs level 2 of the log, which is at 1"
     trio.all_say()
-    assert trio.nodes().level == 2
+    assert trio.nodes().level == LEVEL
     assert refused(trio.propose(RaiseLevel(2), ASIDE)), "not in the same entry: the level counts once it is committed"
     assert trio.propose(RaiseLevel(2)).index is not None
     trio.wait(0.5)

@@ -26,7 +26,7 @@ from truecl.core.hold import (
 )
 from truecl.core.interfaces import Configured, Interface, Interfaces, Place, place
 from truecl.core.netd import Netd
-from truecl.model.config import Address, Timing
+from truecl.model.config import PROFILES, Address, Timing
 from truecl.model.ids import AppName, Generation, LinkName, NodeName
 from truecl.wire.messages import (
     AddressState,
@@ -73,9 +73,11 @@ def extend(until: float, generation: int = GEN) -> Told:
 class Desk:
     """A netd whose drivers answer by `answer`, at once, unless it says None; its timer is kept by `until`."""
 
-    def __init__(self, *, known: bool = True, answer: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, *, known: bool = True, answer: Callable[[Any], Any] | None = None, timing: Timing = PROFILES["normal"]
+    ) -> None:
         self.now = 100.0
-        self.core = Netd(Timing())
+        self.core = Netd(timing)
         self.core.start(self.now)
         self.answer = answer or (lambda action: Conflict() if isinstance(action, AskConflict) else Outcome())
         self.done: list[tuple[float, Any]] = []
@@ -433,14 +435,18 @@ def test_without_reqd_kept_to_the_end_and_not_renewed() -> None:
     assert desk.times(Remove) == [1.5]
 
 
-def test_a_short_lease_is_renewed_faster_and_has_no_margin() -> None:
-    core = Netd(Timing(lease=0.6))
-    core.handle(Noted(interfaces()), 100.0)
-    first = core.handle(hold(100.6, check=False), 100.0).do[0]
-    assert first.action.margin == 0
-    core.handle(Done(first.id, Outcome()), 100.0)
-    assert not any(isinstance(do.action, Configure) for do in core.handle(extend(100.8), 100.2).do)
-    assert any(isinstance(do.action, Configure) for do in core.handle(Woke(), 100.25).do)
+@pytest.mark.parametrize(
+    ("timing", "margin", "renewed_at"),
+    [(PROFILES["normal"], 1, 0.7), (Timing(lease=0.74), 0, 0.25), (PROFILES["fast"], 0, 0.25)],
+)
+def test_a_short_lease_is_renewed_faster_and_has_no_margin(timing: Timing, margin: int, renewed_at: float) -> None:
+    desk = Desk(timing=timing)
+    desk.feed(hold(100.0 + timing.lease, check=False))
+    desk.until(100.2)
+    desk.feed(extend(desk.now + timing.lease))
+    desk.until(100.0 + timing.lease)
+    assert desk.times(Configure) == pytest.approx([0.0, renewed_at])
+    assert [action.margin for action in desk.actions(Configure)] == [margin, margin]
 
 
 # ---- going ----------------------------------------------------------------------------------------------------------

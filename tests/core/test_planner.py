@@ -120,6 +120,15 @@ def test_a_stop_is_ordered_and_the_grant_ends_only_with_the_report_that_it_is_cl
     assert plan(situation(state, n1=told(Phase.CLOSED))).commands == (EndGrant(DB, G, Proof.RELEASED),)
 
 
+def test_who_waits_for_the_last_node_says_where_it_failed_before() -> None:
+    """n1, where it failed, is well and could be tried again."""
+    state = ledger(*RUNS, EndGrant(DB, G, Proof.RELEASED, "no such image", True))
+    (note,) = plan(situation(state, lost=(N2, N3))).notes
+    assert note[1] == (
+        "waiting for one of its nodes: n2, n3 not up; FAILED on n1: no such image; to try again: lha_startapp -A db"
+    )
+
+
 def test_a_report_on_another_generation_proves_nothing() -> None:
     state = ledger(*RUNS, SetWanted(DB, Wanted.STOPPED))
     assert plan(situation(state, n1=told(Phase.CLOSED, generation=1))).commands == ()
@@ -316,10 +325,12 @@ def test_nothing_new_goes_to_a_node_under_a_fence_order() -> None:
 
 
 def test_a_master_that_is_lost_itself_hands_over() -> None:
-    """Its reqd, which would fence, is dead."""
+    """Its reqd, which would fence, is dead or hangs."""
     state = ledger(SetWanted(DB, Wanted.RUNNING, N2), GiveGrant(DB, N2))
     decision = plan(situation(state, lost=(N2,)))
     assert decision.step_down and decision.commands == ()
+    assert plan(situation(ledger(*RUNS), lost=(N1, N2))).step_down, "and nobody would fence n1"
+    assert not plan(situation(ledger(*RUNS), lost=(N1,))).step_down
 
 
 def test_an_owner_that_is_not_in_the_configuration_any_more_is_only_waited_for() -> None:

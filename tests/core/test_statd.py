@@ -154,6 +154,28 @@ def test_a_node_without_a_master_tries_the_other_voters() -> None:
     assert asked(bench, "n3") == []
 
 
+@pytest.mark.parametrize(
+    ("node", "phase", "word"),
+    [
+        ("UP", "running", "UP"),
+        ("UNKNOWN", "running", "UP"),
+        ("DOWN", "running", "UNKNOWN"),
+        ("FENCING", "stopping", "UNKNOWN"),
+        ("FENCED", "frozen", "UNKNOWN"),
+        ("FENCING", "needs fence", "NEEDS FENCE"),
+        ("DOWN", None, "UNKNOWN"),
+    ],
+)
+def test_nothing_is_called_up_by_an_old_report_of_a_node_that_is_away(node: str, phase: str | None, word: str) -> None:
+    bench = Bench()
+    bench.lead(N1)
+    said = () if phase is None else (replace(RUNNING, phase=phase),)
+    reports, nodes = {N2: report(N2, *said)}, {N1: "UP", N2: node, N3: "UP"}
+    status = replace(bench.status("n1"), ledger=granted(), reports=reports, nodes=nodes)
+    (row,) = [each for each in standing(status).apps if each.name == WEB]
+    assert row.status == word
+
+
 def test_the_master_s_statd_tells_for_how_long_a_node_is_held_down() -> None:
     bench = Bench()
     bench.lead(N1)

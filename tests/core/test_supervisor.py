@@ -6,20 +6,25 @@ from truecl.core.outbox import Outbox
 from truecl.core.supervisor import (
     FIRST_BACKOFF,
     FORGET_AFTER,
+    HUNG,
+    LOOK_EVERY,
     MAX_BACKOFF,
+    MAX_NOTED,
+    MAX_UNANSWERED,
     PARENT,
     REPLACEMENT_TIME,
     Supervisor,
     ending,
 )
-from truecl.model.ids import HBD, LOCKD, DaemonName
-from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
+from truecl.model.ids import HBD, LOCKD, REQD, DaemonName
+from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Ready
 
 
 class Parent:
     def __init__(self) -> None:
         self.out = Outbox()
-        self.supervisor = Supervisor(self.out)
+        self.noted: list[str] = []
+        self.supervisor = Supervisor(self.out, lambda happening: self.noted.append(happening.text))
         self.pid = 0
 
     def told(self) -> list[object]:
@@ -70,6 +75,7 @@ def test_the_first_death_is_mended_at_once_and_the_next_ones_later_and_later() -
     parent.fork()
     parent.die(2.0 + FORGET_AFTER)
     assert parent.told() == [Fork(LOCKD)], "old deaths are forgotten"
+    assert len(parent.noted) == MAX_NOTED + 1, "the history is not filled by what dies all the time"
 
 
 def test_what_is_stopped_stays_stopped() -> None:
@@ -238,3 +244,48 @@ def test_a_stop_ends_an_upgrade() -> None:
 )
 def test_how_it_ended_in_words(status: int, words: str) -> None:
     assert words in ending(status)
+
+
+def look(parent: Parent, now: float) -> list[tuple[str, object]]:
+    parent.supervisor.wake(now)
+    return [(tell.who, tell.message) for tell in parent.out.take().tell]
+
+
+def test_a_daemon_that_answers_nothing_any_more_is_killed_and_started_again() -> None:
+    parent = running()
+    asked = [(LOCKD, Ready(REQD, 0))]
+    for number in range(MAX_UNANSWERED):
+        assert look(parent, 10.0 + number * LOOK_EVERY) == asked
+        assert look(parent, 10.0 + (number + 0.9) * LOOK_EVERY) == [], "not more often"
+    assert parent.supervisor.up() == (LOCKD,)
+    assert look(parent, 20.0) == [(PARENT, End(LOCKD, 0.0))]
+    assert parent.supervisor.up() == () and parent.supervisor.states()[LOCKD] == HUNG
+    assert look(parent, 30.0) == [], "it is dying, perhaps not at once"
+    parent.die(30.5)
+    assert parent.told() == [Fork(LOCKD)]
+    assert parent.noted == [f"lockd {HUNG}; it is killed", "lockd died and is started again: killed by signal 9"]
+    parent.fork()
+    assert look(parent, 40.0) == [], "its start takes the time that it takes"
+    parent.supervisor.ready(LOCKD, 41.0)
+    assert look(parent, 42.0) == asked
+
+
+def test_looks_are_counted_and_an_answer_begins_anew() -> None:
+    parent = running()
+    for number in range(3 * MAX_UNANSWERED):
+        assert (PARENT, End(LOCKD, 0.0)) not in look(parent, 10.0 + 60.0 * number), "the whole node stood still"
+        if number % MAX_UNANSWERED == MAX_UNANSWERED - 1:
+            parent.supervisor.ready(LOCKD, 11.0 + 60.0 * number)
+
+
+def test_who_is_not_up_or_about_to_be_replaced_is_not_asked() -> None:
+    parent = Parent()
+    parent.supervisor.start((LOCKD,))
+    assert look(parent, 10.0) == [(PARENT, Fork(LOCKD))]
+    parent = running()
+    parent.supervisor.start((HBD,))
+    parent.supervisor.living(Living((Forked(LOCKD, 1, outdated=True), Forked(HBD, 2, outdated=True))), 1.0)
+    parent.supervisor.ready(HBD, 1.0)
+    parent.told()
+    assert look(parent, 2.0) == [], "of an older release: it may not know the question"
+    assert [who for who, _ in look(parent, 10.0)] == [PARENT], "the other one's turn"

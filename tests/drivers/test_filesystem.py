@@ -1,6 +1,8 @@
 """Exit codes and superblocks as the drivers read them, and real file systems on loop devices."""
 
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +118,8 @@ class Bench:
         self.mount = directory / "mnt dir"
         self.storage = FileStorage(image=str(self.image))
         self.files = FileStorageDriver(real.runner, real.loop, f"test{os.getpid()}")
-        self.systems = FileSystemDriver(real.runner, real.loop, self.files.device)
+        self.notes: list[str] = []
+        self.systems = FileSystemDriver(real.runner, real.loop, self.files.device, note=self.notes.append)
         self.volume = Step("volume data", StepKind.STORAGE, self.storage)
 
     def make(self, kind: str) -> None:
@@ -293,19 +296,56 @@ def test_a_device_that_is_mounted_elsewhere_is_refused(bench: Bench, tmp_path: P
 
 
 @pytest.mark.root
-def test_who_keeps_it_busy_is_named_and_killed_only_by_force(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("does", "force", "ends"),
+    [
+        ("exec sleep 60", False, ["SIGTERM"]),
+        ("exec sleep 60", True, ["SIGKILL"]),
+        ("trap '' TERM; sleep 60 <&-", False, ["SIGTERM", "SIGKILL"]),
+    ],
+)
+def test_who_keeps_it_busy_is_named_and_ended(bench: Bench, does: str, force: bool, ends: list[str]) -> None:
     bench.make("ext4")
     bench.attach()
     step = bench.step()
     bench.up(step)
-    with process("/bin/sh", "-c", 'cd "$0"; echo; exec sleep 60', bench.mount) as user:
-        named = rf"cannot be unmounted: process {user.pid} \(sleep\) works in {bench.mount}"
-        with pytest.raises(StepFailed, match=named):
-            bench.down(step)
-        assert user.poll() is None and bench.probe(step) is Probe.ACTIVE
-        bench.down(step, force=True)
+    with process("/bin/sh", "-c", f'cd "$0"; echo; {does}', bench.mount) as user:
+        bench.down(step, force)
         assert bench.probe(step) is Probe.INACTIVE
-        assert user.wait() == -9
+        assert user.wait() == -getattr(signal, ends[-1])
+    own = [note for note in bench.notes if f"process {user.pid} " in note]
+    assert [note.split(": ")[1].split()[0] for note in own] == ends
+    assert re.fullmatch(
+        rf"{bench.mount} is to be unmounted: SIG\w+ to process \d+ \(s\w+\) works in {bench.mount}", own[0]
+    )
+
+
+@pytest.mark.root
+def test_nobody_is_ended_while_it_is_not_busy(bench: Bench) -> None:
+    bench.make("ext4")
+    bench.attach()
+    bench.up(bench.step())
+    with process("/bin/sh", "-c", 'cd "$0"; echo; exec sleep 60', bench.image.parent) as stranger:
+        bench.down(bench.step())
+        assert stranger.poll() is None
+    assert bench.notes == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", TYPES)
+def test_another_file_system_than_was_built_is_not_mounted(bench: Bench, kind: str) -> None:
+    bench.make(kind)
+    uuid = subprocess.run(
+        ["blkid", "-p", "-o", "value", "-s", "UUID", bench.image], capture_output=True, text=True
+    ).stdout.strip()
+    bench.attach()
+    built = msgspec.structs.replace(bench.step(kind), uuid=uuid)
+    bench.up(built)
+    bench.down(built)
+    another = msgspec.structs.replace(built, uuid="5c5f3e4a-0000-0000-0000-000000000000")
+    with pytest.raises(StepFailed, match=rf"has another file system than was built: {uuid}, not 5c5f3e4a-"):
+        bench.up(another)
+    assert bench.probe(another) is Probe.INACTIVE
 
 
 @pytest.mark.root
@@ -316,26 +356,45 @@ def test_a_mount_below_it_is_named(bench: Bench) -> None:
     below = bench.mount / "below"
     below.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "other", below], check=True)
-    with pytest.raises(StepFailed, match=rf"other \(tmpfs\) is mounted below it at {below}"):
-        bench.down(bench.step())
+    with process("/bin/sh", "-c", 'cd "$0"; echo; exec sleep 60', bench.mount) as user:
+        with pytest.raises(StepFailed, match=rf"other \(tmpfs\) is mounted below it at {below}"):
+            bench.down(bench.step())
+        assert user.poll() is None, "its end would not have helped"
     subprocess.run(["umount", below], check=True)
     bench.down(bench.step())
 
 
 @pytest.mark.root
-def test_a_copy_in_another_namespace_is_seen(bench: Bench) -> None:
-    """umount returns 0, nothing is mounted here any more, and the file system can still be written."""
+@pytest.mark.parametrize("force", [False, True])
+def test_a_copy_in_another_namespace_is_unmounted_too(bench: Bench, force: bool) -> None:
     bench.make("ext4")
     bench.attach()
     step = bench.step()
     bench.up(step)
     with process("/usr/bin/unshare", "-m", "--propagation", "private", "/bin/sh", "-c", "echo; exec sleep 60") as copy:
+        bench.down(step, force)
+        assert bench.probe(step) is Probe.INACTIVE
+        bench.detach()
+        assert copy.poll() is None
+        assert f"was unmounted in the namespace of process {copy.pid} (sleep) too" in "".join(bench.notes)
+
+
+@pytest.mark.root
+def test_a_copy_in_another_namespace_that_is_busy_is_seen(bench: Bench) -> None:
+    """umount returns 0, nothing is mounted here any more, and the file system can still be written."""
+    bench.make("ext4")
+    bench.attach()
+    step = bench.step()
+    bench.up(step)
+    script = f"cd '{bench.mount}'; echo; exec sleep 60"
+    with process("/usr/bin/unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script) as copy:
+        # A process with a file there would be ended while the mount is seen here too: so take it away by hand first.
+        subprocess.run(["umount", bench.mount], check=True)
         for force in (False, True):
             with pytest.raises(
-                StepFailed, match=rf"unmounted, yet still in use: process {copy.pid} \(sleep\) has a copy of the mount"
+                StepFailed, match=rf"yet still in use: process {copy.pid} \(sleep\) has a copy of the mount.*busy"
             ):
                 bench.down(step, force)
-            assert not os.path.ismount(bench.mount)
             assert bench.probe(step) is Probe.ACTIVE
         with pytest.raises(StepFailed, match=rf"is in use already: process {copy.pid} \(sleep\)"):
             bench.up(step)

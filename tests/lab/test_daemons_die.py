@@ -78,6 +78,17 @@ def test_a_daemon_or_their_parent_is_killed_on_owner_and_master(cluster: Cluster
         }
 
 
+def test_daemons_that_hang_on_owner_and_master_are_killed_and_started_again(cluster: Cluster) -> None:
+    """Without its clusterd the master would do nothing, and without its statd say nothing, for ever."""
+    hanging = ("clusterd", "statd", "syncd")
+    with unharmed(cluster):
+        before = pids(cluster, "n1")
+        for daemon in hanging:
+            kill(before[daemon], signal.SIGSTOP)
+        for daemon in hanging:
+            another(cluster, "n1", daemon, before[daemon])
+
+
 def test_each_daemon_is_killed_under_a_parent_that_took_it_over(cluster: Cluster) -> None:
     with unharmed(cluster):
         before = pids(cluster, "n1")

@@ -171,9 +171,9 @@ def test_without_storage_and_device_it_moves_when_the_lease_is_surely_over(clust
         assert "proof: expired" in cluster.run("n3", "lha_log").out
         cluster.lab.heal()
         cluster.wait_app("web", at="n2", status="UP", seconds=20)  # it said by itself what it released
-    # From the last renewal, at most 300 ms (and a bit) before the cut: lease 1 s, drift 50 ms, and 100 ms until the
+    # From the last renewal, at most 240 ms (and a bit) before the cut: lease 750 ms, drift 50 ms, and 100 ms until the
     # addresses are down, or 5 s until a program that nothing else guards is.
-    for which, least in ((watch, 0.8), (slow, 5.7)):
+    for which, least in ((watch, 0.6), (slow, 5.5)):
         began = min(at for at, held in which.history if held["n2"]) - cut
         assert began >= least, f"it began after {began:.2f} s"
     for app in APPS:

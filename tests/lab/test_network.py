@@ -55,6 +55,29 @@ def test_a_cut_between_two_leaves_the_others(lab: Lab, net: Net) -> None:
     assert net.reaches("n2", "10.77.1.1") and net.reaches("n3", "10.77.1.1")
 
 
+def test_a_cut_of_a_port_leaves_the_others_and_one_of_all_but_a_port_leaves_that(lab: Lab, net: Net) -> None:
+    lab.cut("n2", link=1, port=7001)
+    assert not _connects(lab, "n1", "n2", 7001) and not _connects(lab, "n2", "n1", 7001)
+    assert _connects(lab, "n1", "n2", 7002) and net.reaches("n1", "10.77.1.2")
+    assert lab.heal() == 2
+    lab.cut("n2", source="n1", link=1, spared=7001)
+    assert _connects(lab, "n1", "n2", 7001) and _connects(lab, "n2", "n1", 7001)
+    assert not _connects(lab, "n1", "n2", 7002) and not net.reaches("n1", "10.77.1.2")
+    assert net.reaches("n3", "10.77.1.2")
+    assert lab.heal() == 2
+    assert _connects(lab, "n1", "n2", 7002) and net.reaches("n1", "10.77.1.2")
+
+
+def _connects(lab: Lab, source: str, target: str, port: int) -> bool:
+    """Whether a connection over link 1 is made."""
+    address = lab.description.node(target).port.ipv4(1)
+    listen = f"import socket; s = socket.create_server(('', {port})); s.settimeout(1); print('bound', flush=True)"
+    connect = f"import socket; socket.create_connection(('{address}', {port}), 0.5)"
+    with lab.popen(target, ["/usr/bin/env", "python3", "-c", f"{listen}; s.accept()"], stdout=-1) as listener:
+        assert listener.stdout is not None and listener.stdout.readline() == "bound\n"
+        return lab.exec(source, ["/usr/bin/env", "python3", "-c", connect]).code == 0
+
+
 def test_a_one_way_cut_loses_one_direction(lab: Lab) -> None:
     """A datagram of n3 does not come to n2; one of n2 comes to n3."""
     lab.cut("n2", source="n3", link=1, one_way=True)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 APPS = {"web": web(1), "light": light(2)}
 PAUSE = 10.0
-LEASE, STOPPED_WITHIN = 1.0, 0.2
+LEASE, STOPPED_WITHIN = 0.75, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -128,4 +128,4 @@ def test_an_owner_that_is_cut_off_has_stopped_before_the_next_begins(unfenced: C
         unfenced.wait_app("light", at="n2", status="UP", node="n2")
     assert last(watch, "n1", "address") < first(watch, "n2", "address")
     assert last(watch, "n1", "programs") < first(watch, "n2", "programs")
-    assert first(watch, "n2", "address") - cut >= LEASE - 0.4, "the lease, from the last renewal"
+    assert first(watch, "n2", "address") - cut >= LEASE - 0.3, "the lease, from the last renewal"

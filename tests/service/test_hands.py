@@ -42,7 +42,19 @@ class Touches:
 
 def hands(real: RealHost, driver: Touches) -> Hands:
     unused = cast(Any, None)
-    return Hands({StepKind.STORAGE: driver}, real.runner, unused, unused, unused, unused, real.loop, unused, unused)
+    return Hands(
+        {StepKind.STORAGE: driver},
+        real.runner,
+        unused,
+        unused,
+        unused,
+        unused,
+        unused,
+        real.loop,
+        unused,
+        unused,
+        unused,
+    )
 
 
 def done(real: RealHost, deferred: "Deferred[StepResult]") -> StepResult:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from truecl.model.ids import HBD, LOCKD, BootId, NodeName
 from truecl.wire.codec import Codec
-from truecl.wire.frame import MAX_HELLO, FrameTooLarge, ProtocolFault
+from truecl.wire.frame import MAX_HELLO, VERSIONS, FrameTooLarge, ProtocolFault
 from truecl.wire.session import (
     HELLO,
     TRANSITIONS,
@@ -50,7 +50,7 @@ def test_both_sides_open_and_then_carry_payloads() -> None:
     assert theirs.take() == OWN.hello()
     ours.put(theirs.answer() + b"\x00\x00\x00\x05hello")
     assert ours.take() == PEER.hello()
-    assert (ours.state, theirs.state, ours.version) == (State.OPEN, State.OPEN, 1)
+    assert (ours.state, theirs.state, ours.version) == (State.OPEN, State.OPEN, VERSIONS[1])
     assert ours.take() == b"hello"
     assert ours.take() is None
     big = b"x" * (MAX_HELLO + 1)
@@ -60,7 +60,7 @@ def test_both_sides_open_and_then_carry_payloads() -> None:
 
 WRONG = {
     "protocol": "smtp",
-    "lowest": 2,
+    "lowest": VERSIONS[1] + 1,
     "cluster": "test",
     "node": "c",
     "daemon": "hbd",
@@ -71,7 +71,7 @@ WRONG = {
 @pytest.mark.parametrize("side", [server, client])
 def test_each_wrong_field_is_refused(side: type, field: str) -> None:
     session = side()
-    changes = {field: WRONG[field]} | ({"highest": 3} if field == "lowest" else {})
+    changes = {field: WRONG[field]} | ({"highest": VERSIONS[1] + 1} if field == "lowest" else {})
     session.put(HELLO.encode(msgspec.structs.replace(PEER.hello(), **changes)))
     with pytest.raises(SessionRefused):
         session.take()

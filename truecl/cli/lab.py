@@ -102,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
     cut.add_argument("--from", dest="source", default="", metavar="NODE", help="only between these two")
     cut.add_argument("--one-way", action="store_true", help="only what NODE would receive")
     cut.add_argument("--unplug", action="store_true", help="pull the cable: the carrier goes too")
+    cut.add_argument("--port", type=int, default=0, metavar="PORT", help="only what comes from or goes to this port")
+    cut.add_argument("--but-port", type=int, default=0, metavar="PORT", help="all but that")
     verb("heal", "take cuts away: all, or a node's", run_heal).add_argument("node", nargs="?", default="")
     power = verb("power", "how the power switch (the fence device) treats a node", run_power)
     power.add_argument("node")
@@ -118,12 +120,13 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--json", dest="keep", default="bench/latest.json", metavar="FILE", help="where they are kept")
     faults = verb("faults", "a campaign of random faults, watched from outside, in labs of its own", run_faults)
     faults.add_argument("--seed", type=int, default=1, help="the same seed draws the same faults (default: 1)")
-    faults.add_argument("--rounds", type=int, default=200, metavar="N", help="how many (default: 200)")
+    faults.add_argument("--vm", action="store_true", help="on two kernels, with a database on a replicated volume")
+    faults.add_argument("--rounds", type=int, default=0, metavar="N", help="how many (default: 200; with --vm: 20)")
     faults.add_argument("--round", type=int, metavar="NUMBER", help="this one alone, as an earlier campaign drew it")
     faults.add_argument("--nodes", default="2,2+witness,3,5", metavar="N,...", help="default: 2,2+witness,3,5")
     faults.add_argument("--kinds", default="", metavar="KIND,...", help="these only: 'power cut,pause' (default: all)")
     faults.add_argument("--profile", default="normal", choices=("normal", "fast"), help="default: normal")
-    faults.add_argument("--json", dest="keep", default="bench/faults.json", metavar="FILE", help="where it is kept")
+    faults.add_argument("--json", dest="keep", default="", metavar="FILE", help="where it is kept (default: in bench/)")
     verb("list", "the labs, or the nodes of one", run_list).add_argument("--json", action="store_true")
     verb("down", "remove the lab: nothing stays", run_down)
     return top
@@ -154,15 +157,20 @@ def run_bench(given: argparse.Namespace) -> int:
 
 
 def run_faults(given: argparse.Namespace) -> int:
-    from truecl.lab.faults.draw import KINDS
     from truecl.lab.faults.round import Violation
     from truecl.lab.faults.run import Campaign  # brings what no other verb needs
+    from truecl.lab.replicated.campaign import Campaign as KernelCampaign
 
-    rounds = range(max(1, given.rounds)) if given.round is None else (given.round,)
+    announce_packages(given.vm)
+    rounds = range(given.rounds or (20 if given.vm else 200)) if given.round is None else (given.round,)
     name = given.name if given.name != "lab" else "faults"
-    kinds = tuple(kind.strip() for kind in given.kinds.split(",")) if given.kinds else KINDS
+    keep = Path(given.keep or ("bench/faults-vm.json" if given.vm else "bench/faults.json"))
+    kinds = {"kinds": tuple(kind.strip() for kind in given.kinds.split(","))} if given.kinds else {}
     try:
-        Campaign(given.seed, rounds, given.nodes.split(","), Path(given.keep), name, given.profile, kinds).play()
+        if given.vm:
+            KernelCampaign(given.seed, rounds, keep, name, **kinds).play()
+        else:
+            Campaign(given.seed, rounds, given.nodes.split(","), keep, name, given.profile, **kinds).play()
     except Violation as broken:
         print(f"lha_lab: a promise was broken: {broken}", file=sys.stderr)
         return FAILED
@@ -222,10 +230,14 @@ def for_each(given: argparse.Namespace, act: Callable[[Lab, str], None], state: 
 
 def run_cut(given: argparse.Namespace) -> int:
     lab = Lab.open(given.name)
-    lab.cut(given.node, link=given.link, source=given.source, one_way=given.one_way, unplug=given.unplug)
+    lab.cut(
+        given.node, link=given.link, source=given.source, one_way=given.one_way, unplug=given.unplug, port=given.port,
+        spared=given.but_port,
+    )  # fmt: skip
     where = f"link {given.link}" if given.link else "all links"
     whom = f" from {given.source}" if given.source else ""
     how = ", unplugged" if given.unplug else ", one way" if given.one_way else ""
+    how += f", port {given.port}" if given.port else f", all but port {given.but_port}" if given.but_port else ""
     print(f"{given.node}  cut{whom} on {where}{how}")
     return DONE
 

@@ -73,6 +73,11 @@ def app_option(made: argparse.ArgumentParser, required: bool = False) -> None:
     made.add_argument("-A", "--app", required=required, metavar="APP", help="the application's name")
 
 
+def unvalidated_option(made: argparse.ArgumentParser) -> None:
+    text = "even if lha_buildapp did not find it ready, or it changed since"
+    made.add_argument("--unvalidated", dest="validated", action="store_false", help=text)
+
+
 def node_option(made: argparse.ArgumentParser, help: str) -> None:
     made.add_argument("-N", "--node", metavar="NODE", help=help)
 

@@ -113,7 +113,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
         if node["refused"]:
             yield str(node["refused"])
         elif node["silent"]:
-            yield f"{node['name']}: its statd does not report; lha_form starts what is missing there"
+            yield f"{node['name']}: its reqd or its statd does not report; lha_form starts what is missing there"
         if node["role"] == "joining":
             yield joining(node["name"])
         if node["held"]:

@@ -10,23 +10,42 @@ START_TIMEOUT = 120.0
 STOP_TIMEOUT = 90.0
 
 
-def start(node: Node, app: AppName, where: NodeName | None, timeout: float = START_TIMEOUT, wait: bool = True) -> Steps:
-    """On `where`, or (None) on the first suitable node. Starting what runs is harmless."""
-    return _wish(node, "start", app, where, timeout, wait)
+def start(
+    node: Node,
+    app: AppName,
+    where: NodeName | None,
+    timeout: float = START_TIMEOUT,
+    wait: bool = True,
+    validated: bool = True,
+) -> Steps:
+    """On `where`, or (None) on the first suitable node. Starting what runs is harmless. `validated`: only if it is as
+    lha_buildapp found it."""
+    return _wish(node, "start", app, where, timeout, wait, validated)
 
 
 def stop(node: Node, app: AppName, timeout: float = STOP_TIMEOUT, wait: bool = True) -> Steps:
-    return _wish(node, "stop", app, None, timeout, wait)
+    return _wish(node, "stop", app, None, timeout, wait, False)
 
 
-def move(node: Node, app: AppName, where: NodeName | None, timeout: float = START_TIMEOUT, wait: bool = True) -> Steps:
-    """To `where`, or (None) to the next of its nodes that is up."""
-    return _wish(node, "move", app, where, timeout, wait)
+def move(
+    node: Node,
+    app: AppName,
+    where: NodeName | None,
+    timeout: float = START_TIMEOUT,
+    wait: bool = True,
+    validated: bool = True,
+) -> Steps:
+    """To `where`, or (None) to the next of its nodes that is up. `validated`: as in `start`."""
+    return _wish(node, "move", app, where, timeout, wait, validated)
 
 
-def _wish(node: Node, verb: str, app: AppName, where: NodeName | None, timeout: float, wait: bool) -> Steps:
+def _wish(
+    node: Node, verb: str, app: AppName, where: NodeName | None, timeout: float, wait: bool, validated: bool
+) -> Steps:
     """Raises Ended and NotAllowed. A move to 'the next node' is not repeated: it would move on once more."""
-    request = ["Request", f"{node.token}-{verb}-{app}", verb, app, where, node.operator]
+    request = [
+        "Request", f"{node.token}-{verb}-{app}", verb, app, where, node.operator, 0, False, "", None, validated
+    ]  # fmt: skip
     repeatable = verb != "move" or where is not None
     outcome = yield from carry_out(node, CLUSTERD, request, timeout, wait, repeatable)
     if outcome.code == FAILED and not outcome.text:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from truecl.commands.check_storage import storage
+from truecl.commands.finding import Finding, error, warning
 from truecl.commands.machine import Machine
 from truecl.config.reader import digest, read
 from truecl.config.typed import suggestion
@@ -21,7 +23,6 @@ from truecl.model.config import (
     ClusterConfig,
     Configuration,
     FenceConfig,
-    FileStorage,
     NodeConfig,
     NoStorage,
     WatchdogConfig,
@@ -32,19 +33,6 @@ from truecl.runtime.credentials import CA_KEY, CERT, KEY, RING, SECRETS, BadCred
 from truecl.runtime.files import Unreadable, gather
 
 USER = "truecl"
-
-_TOOLS = {
-    "ext3": ("e2fsck", "mkfs.ext3", "e2fsprogs"),
-    "ext4": ("e2fsck", "mkfs.ext4", "e2fsprogs"),
-    "xfs": ("xfs_repair", "mkfs.xfs", "xfsprogs"),
-}
-"""What checks a file system before a mount, what makes one, and the Debian package that has both."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    severity: Severity
-    """ERROR: it will not work; WARN: it works until something fails."""
-    text: str
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -79,10 +67,10 @@ def check(environment: Environment) -> Checked:
     try:
         files = gather(environment.directory)
     except Unreadable as unreadable:
-        findings.append(_error(str(unreadable)))
+        findings.append(error(str(unreadable)))
     else:
         configuration, problems = read(files)
-        findings += [_error(f"{environment.directory}/{problem}") for problem in problems]
+        findings += [error(f"{environment.directory}/{problem}") for problem in problems]
         findings += _modes(environment.directory, tuple(files))
     own, credential_findings = _credentials(environment)
     findings += credential_findings
@@ -94,7 +82,7 @@ def check(environment: Environment) -> Checked:
             findings += _this_node(environment.machine, configuration, own)
     if environment.machine.user(USER) is None:
         command = f"useradd --system --no-create-home --shell /usr/sbin/nologin {USER}"
-        findings.append(_error(f"there is no user {USER!r}, who runs the daemons without privilege; `{command}`"))
+        findings.append(error(f"there is no user {USER!r}, who runs the daemons without privilege; `{command}`"))
     return Checked(
         directory=str(environment.directory),
         findings=tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.severity is not Severity.ERROR)),
@@ -106,14 +94,6 @@ def check(environment: Environment) -> Checked:
     )
 
 
-def _error(text: str) -> Finding:
-    return Finding(Severity.ERROR, text)
-
-
-def _warning(text: str) -> Finding:
-    return Finding(Severity.WARN, text)
-
-
 def _modes(directory: Path, names: tuple[str, ...]) -> Iterator[Finding]:
     """Who can write the configuration is root on every node: it names commands."""
     for name in names:
@@ -123,21 +103,21 @@ def _modes(directory: Path, names: tuple[str, ...]) -> Iterator[Finding]:
             continue
         if mode & 0o022:
             path = directory / name
-            yield _error(f"{path}: others may write it (mode {mode:04o}), and it names commands; `chmod go-w {path}`")
+            yield error(f"{path}: others may write it (mode {mode:04o}), and it names commands; `chmod go-w {path}`")
 
 
 def _credentials(environment: Environment) -> tuple[Credentials | None, list[Finding]]:
     directory = environment.directory
     if not any(os.path.lexists(directory / name) for name in (CERT, KEY, RING)):
         text = f"{directory}: no credentials, so this machine is no node yet; `lha_init` makes them"
-        return None, [_warning(text)]
+        return None, [warning(text)]
     findings = list(_owners(environment))
     try:
         own = Credentials.load(directory, environment.now)
     except BadCredentials as bad:
-        return None, [*findings, *(_error(line) for line in bad.problems)]
-    if expiry := own.expiry_warning(environment.now):
-        findings.append(_warning(f"{expiry}; `lha_init --force` makes new ones"))
+        return None, [*findings, *(error(line) for line in bad.problems)]
+    if expiry := own.expirywarning(environment.now):
+        findings.append(warning(f"{expiry}; `lha_init --force` makes new ones"))
     return own, findings
 
 
@@ -150,43 +130,43 @@ def _owners(environment: Environment) -> Iterator[Finding]:
         except OSError:
             continue
         if found.st_uid not in (os.geteuid(), 0, user if name != CA_KEY else 0):
-            yield _error(f"{path}: belongs to user id {found.st_uid}; `chown root {path}`")
+            yield error(f"{path}: belongs to user id {found.st_uid}; `chown root {path}`")
         if name == CA_KEY and found.st_mode & 0o077:
-            yield _error(f"{path}: others may read it (mode {stat.S_IMODE(found.st_mode):04o}); `chmod 600 {path}`")
+            yield error(f"{path}: others may read it (mode {stat.S_IMODE(found.st_mode):04o}); `chmod 600 {path}`")
     for bundle in sorted((environment.directory / "bundles").glob("*.tar")):
-        yield _warning(f"{bundle}: holds a node's key; remove it once that node has joined")
+        yield warning(f"{bundle}: holds a node's key; remove it once that node has joined")
 
 
 def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
     if len(cluster.links) == 1:
-        yield _warning(f"there is one link, {cluster.links[0].name!r}: when it fails, every node is alone")
+        yield warning(f"there is one link, {cluster.links[0].name!r}: when it fails, every node is alone")
     workers = [node for node in cluster.nodes if not node.witness]
     unfenced = [node.name for node in workers if not node.fence and node.watchdog.use == "off"]
     if unfenced and len(cluster.nodes) > 1:
         text = "their applications with storage wait for the operator when they fail"
-        yield _warning(f"no fence device for {', '.join(unfenced)}: {text}")
+        yield warning(f"no fence device for {', '.join(unfenced)}: {text}")
     voters = len(cluster.voters)
     if voters == 2:
         text = "neither goes on alone before the other is fenced; a witness as third node makes a majority"
-        yield _warning(f"there are two nodes: {text}")
+        yield warning(f"there are two nodes: {text}")
     elif voters % 2 == 0:
         text = f"survive the loss of {(voters - 1) // 2}, as {voters - 1} would; halves of equal size have no majority"
-        yield _warning(f"an even number of voters: {voters} {text}; a witness would break the tie")
+        yield warning(f"an even number of voters: {voters} {text}; a witness would break the tie")
     for node in cluster.nodes:
         yield from _fence(node)
         for link, address in node.addresses.items():
             if ipaddress.ip_address(address).is_loopback and len(cluster.nodes) > 1:
-                yield _error(f"node {node.name!r} has the loopback address {address} on link {link!r}")
+                yield error(f"node {node.name!r} has the loopback address {address} on link {link!r}")
 
 
 def _fence(node: NodeConfig) -> Iterator[Finding]:
     for device in _devices(node):
         if any(name in device.parameters for name in ("password", "passwd")):
             text = "everybody can read cluster.yaml; `secrets:` names a file that holds it (docs/fencing.md)"
-            yield _warning(f"the fence device of node {node.name!r} has its password in cluster.yaml: {text}")
+            yield warning(f"the fence device of node {node.name!r} has its password in cluster.yaml: {text}")
         if not device.verify:
             text = "it counts as off because its agent says so; docs/fencing.md"
-            yield _warning(f"fence agent {device.agent!r} of node {node.name!r} is not verified: {text}")
+            yield warning(f"fence agent {device.agent!r} of node {node.name!r} is not verified: {text}")
 
 
 def _devices(node: NodeConfig) -> list[FenceConfig]:
@@ -195,24 +175,24 @@ def _devices(node: NodeConfig) -> list[FenceConfig]:
 
 def _app(app: AppConfig) -> Iterator[Finding]:
     if len(app.nodes) == 1:
-        yield _warning(f"application {app.name!r} may run on {app.nodes[0]!r} alone: nothing takes it over")
+        yield warning(f"application {app.name!r} may run on {app.nodes[0]!r} alone: nothing takes it over")
     for program in app.programs:
         if program.start and program.monitor is None:
-            yield _warning(f"program {program.name!r} of {app.name!r} has no monitor: nobody notices its death")
+            yield warning(f"program {program.name!r} of {app.name!r} has no monitor: nobody notices its death")
     mounted = [filesystem.volume for filesystem in app.filesystems]
     if "" not in mounted:
         for volume in app.volumes:
             if volume.name not in mounted and not isinstance(volume.storage, NoStorage):
-                yield _warning(f"volume {volume.name!r} of {app.name!r} holds no file system")
+                yield warning(f"volume {volume.name!r} of {app.name!r} holds no file system")
 
 
 def _this_node(machine: Machine, configuration: Configuration, own: Credentials) -> Iterator[Finding]:
     cluster = configuration.cluster
     if own.cluster != cluster.name:
-        yield _error(f"{CERT} is of cluster {own.cluster!r}, cluster.yaml of {cluster.name!r}")
+        yield error(f"{CERT} is of cluster {own.cluster!r}, cluster.yaml of {cluster.name!r}")
     if own.node not in [node.name for node in cluster.nodes]:
         names = ", ".join(node.name for node in cluster.nodes)
-        yield _error(f"{CERT} says that this is node {own.node!r}; cluster.yaml has {names}")
+        yield error(f"{CERT} says that this is node {own.node!r}; cluster.yaml has {names}")
         return
     interfaces = machine.interfaces()
     yield from _addresses(cluster.node(own.node), tuple(str(each.ip) for each in interfaces))
@@ -220,16 +200,16 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     yield from _watchdog(machine, cluster.node(own.node).watchdog)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
-        yield from _storage(machine, app)
+        yield from storage(machine, app)
         yield from _programs(machine, app, own.node)
         for address in app.addresses:
             wanted = ipaddress.ip_address(address.address)
             if not address.interface and not any(wanted in each.network for each in interfaces):
                 text = f"no interface of this node has an address in the network of {wanted}"
-                yield _warning(f"application {app.name!r}: {text}; `interface:` names one")
+                yield warning(f"application {app.name!r}: {text}; `interface:` names one")
     if any(app.addresses for app in hosted):
         for network in machine.dropping_networkd():
-            yield _warning(f"{network}: systemd-networkd drops floating addresses; set KeepConfiguration=yes")
+            yield warning(f"{network}: systemd-networkd drops floating addresses; set KeepConfiguration=yes")
 
 
 def _agents(machine: Machine, cluster: ClusterConfig) -> Iterator[Finding]:
@@ -239,17 +219,17 @@ def _agents(machine: Machine, cluster: ClusterConfig) -> Iterator[Finding]:
         for device in _devices(node):
             what = f"fence agent {device.agent!r} of node {node.name!r}"
             if not machine.program(device.agent):
-                yield _warning(f"{what} is not here; install fence-agents")
+                yield warning(f"{what} is not here; install fence-agents")
                 continue
             try:
                 secrets.read(device.secrets)
             except StepFailed as failed:
-                yield _error(f"{what}: {failed.reason}")
+                yield error(f"{what}: {failed.reason}")
             if device.agent not in known:
                 known[device.agent] = machine.fence_agent(device.agent)
             metadata = known[device.agent]
             if isinstance(metadata, str):
-                yield _warning(f"{what} does not describe itself (action=metadata): {metadata}")
+                yield warning(f"{what} does not describe itself (action=metadata): {metadata}")
             else:
                 yield from _parameters(what, device, metadata)
 
@@ -257,12 +237,12 @@ def _agents(machine: Machine, cluster: ClusterConfig) -> Iterator[Finding]:
 def _parameters(what: str, device: FenceConfig, metadata: Metadata) -> Iterator[Finding]:
     given = {*device.parameters, *device.secrets}
     for name in sorted(given - set(metadata.names)):
-        yield _error(f"{what}: unknown parameter {name!r}; {suggestion(name, metadata.names)}")
+        yield error(f"{what}: unknown parameter {name!r}; {suggestion(name, metadata.names)}")
     for name in metadata.missing(given):
-        yield _error(f"{what}: parameter {name!r} is missing")
+        yield error(f"{what}: parameter {name!r} is missing")
     for action in ("off", "status") if device.verify else ("off",):
         if action not in metadata.actions:
-            yield _error(f"{what} cannot do {action!r}; its actions: {', '.join(metadata.actions) or 'none'}")
+            yield error(f"{what} cannot do {action!r}; its actions: {', '.join(metadata.actions) or 'none'}")
 
 
 def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
@@ -272,13 +252,13 @@ def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
     if not facts.present:
         text = f"{watchdog.device} is missing on this node; load its module (softdog, where there is no hardware)"
         if watchdog.use == "required":
-            yield _error(f"{text}: the watchdog is required, so no application starts here")
+            yield error(f"{text}: the watchdog is required, so no application starts here")
         else:
-            yield _warning(f"{text}: applications run without one")
+            yield warning(f"{text}: applications run without one")
         return
     if facts.nowayout:
         text = "it cannot be stopped (nowayout): stopping the service resets this node"
-        yield _warning(f"{watchdog.device}: {text}")
+        yield warning(f"{watchdog.device}: {text}")
     soft = facts.identity == SOFTDOG
     if soft or facts.virtual:
         what = f"this is a virtual machine ({facts.virtual})" if facts.virtual else "it is softdog"
@@ -288,49 +268,14 @@ def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
                 "watchdog_survives_pause says that its clock runs on while the machine is paused or saved; "
                 "if it does not, a node that is resumed writes to storage that another has taken over"
             )
-        yield _warning(f"{watchdog.device}: {what}: {text}")
+        yield warning(f"{watchdog.device}: {what}: {text}")
 
 
 def _addresses(node: NodeConfig, present: tuple[str, ...]) -> Iterator[Finding]:
     for link, address in node.addresses.items():
         if address not in present:
             text = f"this is node {node.name!r}, but no interface here has its address {address} ({link})"
-            yield _warning(f"{text}; if this machine is a copy: 'lha_node add' gives it a name of its own")
-
-
-def _storage(machine: Machine, app: AppConfig) -> Iterator[Finding]:
-    images = [volume.storage.image for volume in app.volumes if isinstance(volume.storage, FileStorage)]
-    if images and not machine.program("losetup"):
-        yield _error("losetup is missing; install mount")
-    for image in images:
-        try:
-            mode = Path(image).stat().st_mode
-        except OSError as error:
-            text = "it must be there before a start (NFS mounted?)"
-            yield _warning(f"application {app.name!r}: image {image}: {error.strerror}; {text}")
-            continue
-        if not stat.S_ISREG(mode):
-            yield _error(f"application {app.name!r}: image {image} is no regular file")
-    for filesystem in app.filesystems:
-        fsck, mkfs, package = _TOOLS[filesystem.type]
-        if not machine.program(fsck):
-            yield _error(f"{fsck} is missing, for {filesystem.type} of {app.name!r}; install {package}")
-        if not machine.program(mkfs):
-            yield _warning(f"{mkfs} is missing, which makes {filesystem.type}; install {package}")
-        yield from _mount_point(app, Path(filesystem.mount))
-
-
-def _mount_point(app: AppConfig, mount: Path) -> Iterator[Finding]:
-    try:
-        with os.scandir(mount) as entries:
-            occupied = not os.path.ismount(mount) and any(True for _ in entries)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        yield _error(f"application {app.name!r}: mount point {mount}: {error.strerror}")
-        return
-    if occupied:
-        yield _warning(f"application {app.name!r}: mount point {mount} is not empty; a mount hides what is in it")
+            yield warning(f"{text}; if this machine is a copy: 'lha_node add' gives it a name of its own")
 
 
 def _programs(machine: Machine, app: AppConfig, node: NodeName) -> Iterator[Finding]:
@@ -342,7 +287,7 @@ def _programs(machine: Machine, app: AppConfig, node: NodeName) -> Iterator[Find
             # What lies on the application's own file system is there only while it runs.
             if command and not command[0].startswith(mounts) and not machine.program(command[0]):
                 text = f"{command[0]} cannot be run on this node"
-                yield _error(f"application {app.name!r}, program {program.name!r}: {text}")
+                yield error(f"application {app.name!r}, program {program.name!r}: {text}")
         if machine.user(program.user) is None:
             text = f"there is no user {program.user!r} on node {node!r}"
-            yield _error(f"application {app.name!r}, program {program.name!r}: {text}")
+            yield error(f"application {app.name!r}, program {program.name!r}: {text}")

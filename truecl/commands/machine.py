@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +16,18 @@ import netifaces
 from truecl.drivers.contract import last_lines
 from truecl.drivers.fence import parse
 from truecl.drivers.fence.parse import Metadata
+from truecl.drivers.storage.lvm import argv as lvm_argv
+from truecl.drivers.storage.lvm import parse as lvm_parse
+from truecl.drivers.storage.lvm.parse import LogicalVolume
 from truecl.drivers.watchdog.virtual import virtual
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 METADATA_TIME = 10.0
 """Seconds for an agent to describe itself."""
+
+LVM_TIME = 20.0
+"""Seconds for LVM to read the disks."""
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -51,6 +58,14 @@ class Machine(NamedTuple):
     dropping_networkd: Callable[[], tuple[str, ...]]
     """Files of systemd-networkd that manage a link here and let it drop foreign addresses."""
     watchdog: Callable[[str], WatchdogFacts] = lambda device: WatchdogFacts(False)
+    module: Callable[[str], bool] = lambda name: False
+    """Does the kernel have it: built in, loaded, or to be loaded?"""
+    parameter: Callable[[str, str], str] = lambda module, name: ""
+    """Of a module that is loaded; '' otherwise."""
+    starts_at_boot: Callable[[str], bool] = lambda unit: False
+    """Is this unit of systemd enabled?"""
+    volumes: Callable[[str], tuple[LogicalVolume, ...] | str] = lambda group: ""
+    """All of a volume group, or why they cannot be told; '': that is not known, as only root may look."""
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
@@ -61,7 +76,39 @@ def this_machine(root: Path = Path("/")) -> Machine:
         interfaces=lambda: tuple(_interfaces()),
         dropping_networkd=lambda: tuple(_dropping(root)),
         watchdog=lambda device: _watchdog(root, device),
+        module=lambda name: _module(root, name),
+        parameter=lambda module, name: " ".join(_lines(root / "sys/module" / module / "parameters" / name)).strip(),
+        starts_at_boot=lambda unit: any((root / "etc/systemd/system").glob(f"*.wants/{unit}")),
+        volumes=_volumes,
     )
+
+
+def _module(root: Path, name: str) -> bool:
+    if (root / "sys/module" / name).exists():
+        return True
+    modules = root / "lib/modules" / os.uname().release
+    listed = re.compile(rf"(^|.*/){name.replace('_', '[-_]')}\.ko\b.*")
+    return any(
+        listed.match(line) for file in ("modules.builtin", "modules.dep") for line in _lines(modules / file, None)
+    )
+
+
+def _volumes(group: str) -> tuple[LogicalVolume, ...] | str:
+    if os.geteuid() != 0:
+        return ""
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
+    command = lvm_argv.look(group)
+    try:
+        said = subprocess.run(command, capture_output=True, cwd="/", env=environment, timeout=LVM_TIME)
+        if said.returncode == 0:
+            return lvm_parse.volumes(said.stdout)
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"LVM gives no answer within {LVM_TIME:g} s; is a disk dead?"
+    except ValueError as error:
+        return str(error)
+    return last_lines(said.stderr, 1)
 
 
 def _fence_agent(name: str) -> Metadata | str:
@@ -150,8 +197,8 @@ def _keeps(root: Path, network: str) -> bool:
     return last in ("yes", "true", "1", "on")
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, most: int | None = 1000) -> list[str]:
     try:
-        return path.read_text(errors="replace").splitlines()[:1000]
+        return path.read_text(errors="replace").splitlines()[:most]
     except OSError:
         return []

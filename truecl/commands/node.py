@@ -59,6 +59,8 @@ class Outcome(NamedTuple):
 
     code: int
     text: str = ""
+    question: dict[str, Any] | None = None
+    """`truecl.model.build.Question`: nothing was done, for the operator has to agree first."""
 
 
 class Ended(Exception):
@@ -147,13 +149,13 @@ def carry_out(
             match message:
                 case ["Refused", reason, *_]:
                     return Outcome(FAILED, reason)
-                case ["Reply", _, progress, code, *_]:
+                case ["Reply", _, progress, code, *more]:
                     waiting = progress is not None and progress["text"] == NO_MASTER
                     if progress is not None:
                         accepted = accepted or not waiting and progress["severity"] != ERROR
                         yield Line(progress["text"], progress["severity"], progress["verbose"])
                     if code is not None:
-                        return Outcome(code)
+                        return Outcome(code, question=more[0] if more else None)
                     if accepted and not wait:
                         return Outcome(DONE, "accepted; lha_stat shows how far it is")
     except NoDaemon as error:

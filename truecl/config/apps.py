@@ -7,6 +7,7 @@ from truecl.config import scalars
 from truecl.config.tree import Mapping, Scalar, Tree, shown
 from truecl.config.typed import (
     Path,
+    Read,
     Shape,
     Source,
     arguments,
@@ -22,13 +23,19 @@ from truecl.config.typed import (
     texts,
 )
 from truecl.model.config import (
+    COPIES,
     Address,
     AppConfig,
+    Backing,
+    DiskStorage,
+    DrbdStorage,
     FileStorage,
     FileSystem,
+    LvmStorage,
     Monitor,
     NoStorage,
     Program,
+    Replication,
     Storage,
     Volume,
 )
@@ -37,11 +44,25 @@ from truecl.model.ids import AppName
 _MAX_PREFIX = {4: 32, 6: 128}
 
 # What the types of a storage's fields leave open. A new member of the union `Storage` is readable without an entry.
-_STORAGE_READERS: dict[Any, dict[str, Any]] = {FileStorage: {"image": text(scalars.file_path)}}
+_STORAGE_READERS: dict[Any, dict[str, Read]] = {
+    FileStorage: {"image": text(scalars.file_path)},
+    DiskStorage: {"device": text(scalars.block_device)},
+    LvmStorage: {
+        "group": text(scalars.volume_group),
+        "volume": text(scalars.logical_volume),
+        "size": text(scalars.size),
+        "physical": distinct(items(text(scalars.block_device), "devices of the volume group")),
+    },
+}
 
-_read_storage = tagged(
-    {str(member.__struct_config__.tag): Shape(member, _STORAGE_READERS.get(member)) for member in get_args(Storage)}
-)
+
+def _one_of(union: Any) -> Read:
+    members = get_args(union)
+    return tagged({str(each.__struct_config__.tag): Shape(each, _STORAGE_READERS.get(each)) for each in members})
+
+
+_STORAGE_READERS[DrbdStorage] = {"on": _one_of(Backing)}
+_read_storage = _one_of(Storage)
 
 
 def _volumes(source: Source, tree: Tree, path: Path) -> Any:
@@ -115,6 +136,11 @@ _PROGRAM = Shape(
     },
 )
 
+_REPLICATION = Shape(
+    Replication,
+    {"link": text(scalars.name), "rate": text(scalars.size), "verify": text(scalars.long_duration)},
+)
+
 _APP = Shape(
     AppConfig,
     {
@@ -123,6 +149,7 @@ _APP = Shape(
         "filesystems": items(_FILESYSTEM, "file systems"),
         "addresses": items(_address, "addresses"),
         "programs": named(_PROGRAM, scalars.name, "program names to their commands"),
+        "replication": _REPLICATION,
     },
 )
 
@@ -140,6 +167,7 @@ def read_app(source: Source, tree: Mapping, name: str) -> AppConfig | None:
     app = _APP.read(source, tree, (), {"name": AppName(name)})
     _check_filesystems(source)
     _check_programs(source)
+    _check_replication(source, app)
     if app is not None and not source.problems and not (app.volumes or app.addresses or app.programs):
         source.note(0, f"application {name!r} has nothing to run", "expected volumes, addresses or programs")
     return app
@@ -167,6 +195,15 @@ def _check_filesystems(source: Source) -> None:
                 line, f"volume {volume!r} already holds {users[volume]}", "expected one file system on a volume"
             )
         users.setdefault(volume, filesystem.mount)
+
+
+def _check_replication(source: Source, app: AppConfig | None) -> None:
+    copied = source.found(DrbdStorage)
+    if copied and app is not None and len(app.nodes) != COPIES:
+        what = f"volumes of type drbd have {COPIES} copies, but the application has {len(app.nodes)} node(s)"
+        source.note(source.line("nodes"), what, f"expected {COPIES} nodes")
+    if source.found(Replication) and not copied and not source.problems:
+        source.note(source.line("replication"), "no volume is replicated", "expected one of type drbd, or no such key")
 
 
 def _check_programs(source: Source) -> None:

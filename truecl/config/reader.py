@@ -1,15 +1,16 @@
 """The whole configuration: files' texts in, values or every problem out. Touches no file itself."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from truecl.config import cluster as cluster_file
 from truecl.config.apps import app_name, read_app
+from truecl.config.owners import check_shared
 from truecl.config.problem import Problem, sorted_once
 from truecl.config.scalars import Unfit
 from truecl.config.tree import parse
-from truecl.config.typed import Source
-from truecl.model.config import Address, AppConfig, ClusterConfig, Configuration, FileStorage, FileSystem, Value
+from truecl.config.typed import Source, suggestion
+from truecl.model.config import AppConfig, ClusterConfig, Configuration, Replication
 
 MAX_FILES = 1024
 
@@ -31,7 +32,8 @@ def read(files: Mapping[str, str | bytes]) -> tuple[Configuration | None, tuple[
     if len(files) > MAX_FILES:
         cluster_source.note(0, f"there are {len(files)} files", f"expected at most {MAX_FILES}")
     _check_nodes(cluster_source, cluster, [source for source, _ in apps.values()])
-    _check_shared(cluster_source, cluster, apps)
+    _check_links(cluster, [source for source, _ in apps.values()])
+    check_shared(cluster_source, cluster, apps)
     problems = sorted_once(problem for source in sources for problem in source.problems)
     if problems or cluster is None:
         return None, problems
@@ -85,51 +87,11 @@ def _check_nodes(cluster_source: Source, cluster: ClusterConfig | None, sources:
                 source.note(source.line(*path), f"node {name!r} is a witness", "expected nodes that run applications")
 
 
-def _check_shared(
-    cluster_source: Source, cluster: ClusterConfig | None, apps: dict[str, tuple[Source, AppConfig | None]]
-) -> None:
-    """Nothing belongs to two: addresses and images in the whole cluster, mount points on each node."""
-    addresses: dict[str, str] = {}
-    if cluster is not None:
-        for node in cluster.nodes:
-            for address in node.addresses.values():
-                line = cluster_source.line("nodes", node.name)
-                addresses[address] = f"node {node.name!r} ({cluster_file.FILE}:{line})"
-    images: dict[str, str] = {}
-    mounts: list[tuple[str, str, frozenset[str]]] = []
-    for name, (source, app) in apps.items():
-        for line, address in _once_each(source, Address, "address"):
-            _claim(source, line, addresses, address, name)
-        for line, image in _once_each(source, FileStorage, "image"):
-            _claim(source, line, images, image, name)
-        nodes = frozenset(app.nodes) if app is not None else frozenset(source.words.values())
-        mine = list(_once_each(source, FileSystem, "mount"))
-        for line, mount in mine:
-            for other, owner, where in mounts:
-                if where & nodes and _nested(mount, other):
-                    how = "is already used by" if mount == other else f"is nested with {other} of"
-                    source.note(line, f"{mount} {how} application {owner!r}", "expected a mount point of its own")
-        mounts += [(mount, name, nodes) for _, mount in mine]
-
-
-def _once_each(source: Source, made: type[Value], field: str) -> Iterator[tuple[int, str]]:
-    """Line and value of a field of all structs of a type; a second one within the application is a problem."""
-    first: dict[str, int] = {}
-    for path, value in source.found(made):
-        line = source.line(*path, field)
-        text = getattr(value, field)
-        if text in first:
-            source.note(line, f"{text} was already given in line {first[text]}", f"expected each {field} once")
-            continue
-        first[text] = line
-        yield line, text
-
-
-def _claim(source: Source, line: int, owners: dict[str, str], thing: str, app: str) -> None:
-    if thing in owners:
-        source.note(line, f"{thing} already belongs to {owners[thing]}", "expected one owner")
-    owners.setdefault(thing, f"application {app!r} ({source.file}:{line})")
-
-
-def _nested(one: str, other: str) -> bool:
-    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+def _check_links(cluster: ClusterConfig | None, sources: list[Source]) -> None:
+    """Replication names a link of the cluster."""
+    known = [link.name for link in cluster.links] if cluster is not None else []
+    for source in sources:
+        for path, replication in source.found(Replication):
+            if replication.link and known and replication.link not in known:
+                what = f"unknown link {replication.link!r}"
+                source.note(source.line(*path, "link"), what, suggestion(replication.link, known))

@@ -60,9 +60,9 @@ on_quorum_loss: stop
 #   heartbeat: 100ms              # between two heartbeats, on every link
 #   detection: 300ms              # silence on all links that makes a node dead
 #   election: 1s                  # silence of the master's log that starts an election, if nothing else did
-#   lease: 1s                     # for so long a node may run applications without hearing from the majority
-#   renewal: 300ms                # between two requests for the lease
-#   drift: 50ms                   # the most by which two nodes' clocks part over one lease
+#   lease: 750ms                  # for so long a node may run applications without hearing from the majority
+#   renewal: 220ms                # between two requests for the lease
+#   drift: 30ms                   # the most by which two nodes' clocks part over one lease
 #   stop_allowance: 5s            # from the end of the lease to the last step of a forced stop
 #   address_allowance: 100ms      # from the end of the lease until the floating addresses are down
 

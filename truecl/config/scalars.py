@@ -8,13 +8,27 @@ import shlex
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_SECONDS = 86400.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+MAX_DAYS = 366.0
+MAX_SIZE = 1 << 60
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(ms|s|m|h)")
+_LONG_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?\s?([KMGT])(?:i?B)?")
+_SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SECTOR = 512
 _BARE_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]+)?")
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_DEVICE = re.compile(r"/dev/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+_BLOCK_DEVICE = re.compile(r"/dev/[A-Za-z0-9_.:+=@%-]+(?:/[A-Za-z0-9_.:+=@%-]+)*")
+_LVM_NAME = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,63}")
+_LVM_PREFIXES = ("snapshot", "pvmove")
+_LVM_PARTS = (
+    *("_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare"),
+    *("_rdata", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig"),
+)
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _SHELL_WORDS = frozenset(("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1", "2>", "&>"))
 _SYSTEM_DIRECTORIES = frozenset(
@@ -56,6 +70,31 @@ def duration_or_zero(text: str) -> float:
     return value
 
 
+def long_duration(text: str) -> float:
+    """Seconds, between two things that are done now and then: '12h', '7d', at most a year."""
+    matched = _LONG_DURATION.fullmatch(text)
+    if matched is None:
+        raise Unfit("expected a duration like 12h or 7d")
+    seconds = round(float(matched[1]) * _UNITS[matched[2]], 9)
+    if not 60 <= seconds <= MAX_DAYS * _UNITS["d"]:
+        raise Unfit("expected 1m to 366d")
+    return seconds
+
+
+def size(text: str) -> int:
+    """Bytes: '128M', '1.5G'. The units are powers of 1024, as LVM's; a whole number of sectors comes out."""
+    matched = _SIZE.fullmatch(text)
+    if matched is None:
+        if _BARE_NUMBER.fullmatch(text):
+            raise Unfit(f"expected a unit: {text}M, {text}G or {text}T, powers of 1024", f"{text!r} has no unit")
+        raise Unfit("expected a size like 128M, 1.5G or 2T")
+    millionths = int(matched[1] + (matched[2] or "").ljust(6, "0"))
+    value = millionths * _SIZE_UNITS[matched[3]] // 1_000_000
+    if not SECTOR <= value <= MAX_SIZE:
+        raise Unfit("expected 1K to 1048576T")
+    return -(-value // SECTOR) * SECTOR
+
+
 def whole_seconds(text: str) -> float:
     """Of a watchdog: its devices take nothing finer."""
     seconds = duration(text)
@@ -65,8 +104,34 @@ def whole_seconds(text: str) -> float:
 
 
 def device(text: str) -> str:
-    if not re.fullmatch(r"/dev/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*", text) or ".." in text:
+    if not _DEVICE.fullmatch(text) or ".." in text:
         raise Unfit("expected a device, as /dev/watchdog")
+    return text
+
+
+def block_device(text: str) -> str:
+    """Names as in /dev/disk/by-id and by-path."""
+    if not _BLOCK_DEVICE.fullmatch(text) or ".." in text.split("/"):
+        raise Unfit("expected a disk, as /dev/disk/by-id/...")
+    return text
+
+
+def volume_group(text: str) -> str:
+    """As LVM takes them, at most 64 characters, so that group and volume fit into the device mapper's name."""
+    if not _LVM_NAME.fullmatch(text) or text in (".", ".."):
+        raise Unfit(
+            "expected the name of a volume group: letters, digits and '+_.-', not beginning with '-', at most 64"
+        )
+    return text
+
+
+def logical_volume(text: str) -> str:
+    """Those that LVM keeps for its own parts are refused, as by LVM itself (lvm(8), VALID NAMES)."""
+    if not _LVM_NAME.fullmatch(text) or text in (".", ".."):
+        raise Unfit("expected the name of a volume: letters, digits and '+_.-', not beginning with '-', at most 64")
+    kept = [each for each in _LVM_PREFIXES if text.startswith(each)] + [each for each in _LVM_PARTS if each in text]
+    if kept:
+        raise Unfit("expected another name", f"{text!r}: LVM keeps names with {kept[0]!r} for itself")
     return text
 
 

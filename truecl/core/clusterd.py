@@ -8,6 +8,7 @@ carries the instances' progress to the master, and operators' requests there and
 from typing import Any
 
 from truecl.core.account import Account
+from truecl.core.activation import Activation
 from truecl.core.cold_start import ColdStart
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
@@ -16,14 +17,18 @@ from truecl.core.flapping import Flapping
 from truecl.core.ledger import lease_timing, may_configure
 from truecl.core.operations import Operations
 from truecl.core.outbox import Outbox
+from truecl.core.peer_questions import PeerQuestions
 from truecl.core.planner import NodeOrder, Plan, plan
+from truecl.core.replication import ReplicaOrder
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
-from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName
+from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName, Term
 from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
+    AskPeerOutdated,
+    AskWork,
     FenceResult,
     Follow,
     HeldNode,
@@ -34,6 +39,8 @@ from truecl.wire.messages import (
     Nodes,
     Notes,
     Order,
+    OrderReplica,
+    PeerOutdated,
     PoweredOn,
     Propose,
     Proposed,
@@ -43,6 +50,7 @@ from truecl.wire.messages import (
     StepDown,
     Subscribe,
     View,
+    WorkAnswer,
 )
 
 REPEAT_ORDER = 0.5
@@ -70,10 +78,12 @@ class Clusterd:
         self._cold_start = ColdStart(self.situation)
         self._fencer = Fencer(self.situation, self._out)
         self._flapping = Flapping(self.situation)
+        self._activation = Activation(self.situation, self._operations.say)
+        self._peers = PeerQuestions(self.situation, self._out)
         self._number = 0
         self._proposal: tuple[int, Index | None, float] | None = None
         """Number, index once known, and when it is given up."""
-        self._ordered: dict[NodeOrder, float] = {}
+        self._ordered: dict[NodeOrder | ReplicaOrder, float] = {}
         self._step_down_at = 0.0
         """When this master may ask again to be relieved."""
         self._behind_since: float | None = None
@@ -121,12 +131,16 @@ class Clusterd:
                 self._progress(message)
             case FenceResult() if who == REQD:
                 self._fenced(message)
+            case WorkAnswer() if who == REQD:
+                self._worked(message)
             case PoweredOn() if who == REQD:
                 self._operations.powered_on(message)
             case NewConfiguration() if who == SYNCD:
                 self.situation.configuration = message.configuration
             case Request():
                 self._desk.request(who, message)
+            case AskPeerOutdated():
+                self._peers.ask(who, message)
             case Notes() | Refused():
                 pass
             case _:
@@ -134,18 +148,27 @@ class Clusterd:
 
     def _received(self, node: NodeName, message: Any) -> None:
         match message:
-            case Order():
+            case Order() | OrderReplica():
                 # Whoever sent it: reqd checks term and generation, and the lease names what may run.
                 self._out.tell(REQD, message)
+            case AskWork():
+                self._out.tell(REQD, message)
+            case WorkAnswer() if message.node == node:
+                self._worked(message)
             case InstanceProgress():
                 self._progress(message)
             case Request():
                 self._operations.begin(message, node)
             case Reply():
                 self._desk.reply(message)
+            case AskPeerOutdated():
+                self._peers.begin(message, node)
+            case PeerOutdated():
+                self._peers.answered(message)
 
     def _joined(self, who: str, root: bool) -> None:
         self._desk.joined(who, root)
+        self._peers.joined(who, root)
         if who in (LOCKD, HBD, SYNCD):
             self._out.tell(who, Subscribe())
         if who == HBD:
@@ -160,6 +183,7 @@ class Clusterd:
         if who == LOCKD:
             self._lead_no_more(Leadership(self.situation.leadership.term, None, False))
         self._desk.left(who)
+        self._peers.left(who)
 
     def _progress(self, message: InstanceProgress) -> None:
         """A step of an instance: to the master, and there to whoever waits for that application."""
@@ -168,6 +192,13 @@ class Clusterd:
             return
         leader = self.situation.leadership.leader
         if leader is not None and leader != self.me and message.node == self.me:
+            self._out.send(leader, message)
+
+    def _worked(self, message: WorkAnswer) -> None:
+        leader = self.situation.leadership.leader
+        if self.situation.master:
+            self._operations.builds.answered(message)
+        elif leader is not None and leader != self.me and message.node == self.me:
             self._out.send(leader, message)
 
     # ---- leadership -------------------------------------------------------------------------------------------------
@@ -181,6 +212,7 @@ class Clusterd:
             situation.master_since = situation.now
             self._cold_start.begin()
             self._flapping.begin()
+            self._activation.begin()
         if situation.master:
             self._operations.begin_early()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
@@ -192,6 +224,7 @@ class Clusterd:
         self._account.begin()
         self._operations.forget()
         self._fencer.forget()
+        self._peers.forget()
         self._ordered.clear()
         if self._notes != Notes(()):
             self._notes = Notes(())
@@ -206,20 +239,24 @@ class Clusterd:
             situation.alive(), situation.awaited(), situation.lost(),
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
-            frozenset(self._flapping.held()),
+            frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
+            self._operations.builds.building(),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
         lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
+        self._activation.step(frozenset(app for app, _ in self._operations.builds.building()))
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
         self._plan = plan(given)
         proposing = self._proposal is not None
         commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
-        commands += [*self._operations.stale_locks(), *self._operations.step(self._plan.failed, proposing)]
+        commands += [*self._operations.stale_locks(), *self._peers.step(proposing)]
+        commands += self._operations.step(self._plan.failed, self._activation.going_down(), proposing)
         commands += self._operations.step_nodes(self._plan.stays, proposing)
+        commands += self._operations.builds.step(proposing)
         undecided = self._cold_start.undecided
         commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
         if commands and not proposing:
@@ -228,6 +265,7 @@ class Clusterd:
         self._operations.step_memberships(self._proposal is not None, self._next_number)
         if not undecided:
             self._give_orders(now)
+            self._activation.tell(self._plan.replicas)
         self._fencer.carry_out(self._plan.fences)
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
@@ -282,6 +320,7 @@ class Clusterd:
         self._operations.reshaped(message)
         if self._proposal is None or self._proposal[0] != message.number:
             return
+        self._peers.proposed(message.index)
         until = self._proposal[2]
         if message.index is None:
             # Try again a little later: what was refused is planned on newer knowledge then.
@@ -293,20 +332,19 @@ class Clusterd:
             _, index, until = self._proposal
             if (index is not None and self.situation.ledger.index >= index) or now >= until:
                 self._proposal = None
+                self._peers.proposed(None)
 
     # ---- orders and fences ------------------------------------------------------------------------------------------
 
     def _give_orders(self, now: float) -> None:
-        wanted = dict.fromkeys(self._plan.orders)
+        wanted: dict[NodeOrder | ReplicaOrder, None] = dict.fromkeys(self._plan.replicas)
+        wanted |= dict.fromkeys(self._plan.orders)
         self._ordered = {order: at for order, at in self._ordered.items() if order in wanted}
         for order in wanted:
             if now - self._ordered.get(order, -REPEAT_ORDER) < REPEAT_ORDER:
                 continue
             self._ordered[order] = now
-            message = Order(
-                order.verb, order.app, order.generation, self.situation.leadership.term, order.takeover, order.proofs,
-                order.watchdog, order.addressed,
-            )  # fmt: skip
+            message = _message(order, self.situation.leadership.term)
             if order.node == self.me:
                 self._out.tell(REQD, message)
             else:
@@ -327,6 +365,7 @@ class Clusterd:
     def _finish(self, now: float) -> Output:
         self._settle_proposal(now)
         self._desk.pass_again()
+        self._peers.pass_again()
         self._follow(now)
         if self.situation.master:
             for confirmed in self._fencer.silent():
@@ -335,7 +374,7 @@ class Clusterd:
         return self._out.take(*self._wakes())
 
     def _wakes(self) -> list[float]:
-        times = self._desk.wakes()
+        times = self._desk.wakes() + self._peers.wakes()
         if self._behind_since is not None:
             times.append(self._follow_at)
         if not self.situation.master:
@@ -344,8 +383,18 @@ class Clusterd:
             times += [at + REPEAT_ORDER for at in self._ordered.values()]
         times += self._fencer.wakes()
         times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes() + self._flapping.wakes()
+        times += self._activation.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
         if self._plan.step_down:
             times.append(self._step_down_at)
         return times
+
+
+def _message(order: NodeOrder | ReplicaOrder, term: Term) -> Order | OrderReplica:
+    if isinstance(order, ReplicaOrder):
+        return OrderReplica(order.verb, order.app, order.generation, term, order.layout)
+    return Order(
+        order.verb, order.app, order.generation, term, order.takeover, order.proofs, order.watchdog, order.addressed,
+        order.alone, order.build,
+    )  # fmt: skip

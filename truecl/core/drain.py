@@ -6,6 +6,7 @@ other node will do for stays where it is and runs: the operator asked for an emp
 
 from truecl.core.fitness import PlanInput, report_of, unfit
 from truecl.core.ledger import app_state, granted_to
+from truecl.core.replication import behind
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
 from truecl.model.report import Phase
@@ -35,7 +36,12 @@ def _has_another(given: PlanInput, app: AppName, node: NodeName) -> bool:
     config, failed = given.configuration.app(app), {each.node for each in app_state(given.ledger, app).failures}
     others = config.nodes if config is not None else ()
     return any(
-        other != node and other in given.alive and other not in failed and not unfit(given, other) for other in others
+        other != node
+        and other in given.alive
+        and other not in failed
+        and not unfit(given, other)
+        and not behind(given, app, other)
+        for other in others
     )
 
 

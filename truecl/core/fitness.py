@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
-from truecl.model.ledger import Ledger
+from truecl.model.ledger import Format, Ledger
+from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 
 
@@ -33,6 +34,11 @@ class PlanInput:
     """Live generations whose node was surely reset by its watchdog."""
     held: frozenset[NodeName] = frozenset()
     """Nodes that come and go: nothing new is placed there while another will do."""
+    replicas: dict[NodeName, tuple[ReplicaReport, ...]] = field(default_factory=dict)
+    overdue: frozenset[AppName] = frozenset()
+    """Applications whose replicas were waited for long enough: they start with those that are there."""
+    building: tuple[tuple[AppName, tuple[Format, ...]], ...] = ()
+    """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:
@@ -58,6 +64,11 @@ def node_config(given: PlanInput, name: NodeName) -> NodeConfig | None:
 def report_of(given: PlanInput, node: NodeName, app: AppName) -> InstanceReport | None:
     _, reports = given.reports.get(node, (BootId(""), ()))
     return next((each for each in reports if each.app == app), None)
+
+
+def replica_of(given: PlanInput, node: NodeName, app: AppName) -> ReplicaReport | None:
+    """What the node said of its copy of the application's replicated resource, since its present boot."""
+    return next((each for each in given.replicas.get(node, ()) if each.app == app), None)
 
 
 def why_none(given: PlanInput, nodes: list[NodeName]) -> str:

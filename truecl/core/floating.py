@@ -1,11 +1,13 @@
 """reqd's side of floating addresses: address steps become orders to netd, and netd's word becomes the step's result.
 
 netd may die and come back at any moment: what is wanted is told again whenever it joins, and an address that nobody
-renews is taken down by the kernel.
+renews is taken down by the kernel. One that stood still for a while looks at an order, or at the time, when the lease
+that it knows of is over: if this node's lease was extended meanwhile, it is asked again at once.
 """
 
 from dataclasses import dataclass
 
+from truecl.core.hold import LAPSED
 from truecl.core.outbox import Outbox
 from truecl.model.actions import Action, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import Address
@@ -36,6 +38,8 @@ class _Pending:
 class _Held:
     address: Address
     takeover: bool
+    order: int = 0
+    """The number of the latest order to netd on it."""
     state: AddressState | None = None
 
 
@@ -47,6 +51,8 @@ class FloatingAddresses:
         self._next = -1
         self._orders = int(now * 1e6)
         """Number of the last order to netd; rises over the lives of reqd within a boot."""
+        self._until = 0.0
+        """When the lease ends that netd was told of last."""
         self._pending: dict[Key, _Pending] = {}
         self._wanted: dict[Key, _Held] = {}
         self._results: list[tuple[int, StepResult]] = []
@@ -97,12 +103,13 @@ class FloatingAddresses:
     def _order(self, key: Key, until: float) -> None:
         app, generation, address = key
         held, pending = self._wanted.get(key), self._pending.get(key)
+        self._until = until
         self._orders += 1
         if pending is not None:
             pending.order = self._orders
         if held is not None:
             # Once it was held, a duplicate is no reason to give it up: netd announces it again instead.
-            check = held.state is None
+            check, held.order = held.state is None, self._orders
             order = HoldAddress(app, generation, held.address, until, check, held.takeover, self._orders)
             self._out.tell(NETD, order)
         else:
@@ -113,6 +120,7 @@ class FloatingAddresses:
             self._order(key, until)
 
     def extend(self, until: float) -> None:
+        self._until = until
         generations = tuple(sorted({generation for _, generation, _ in self._wanted}))
         if generations:
             self._out.tell(NETD, LeaseExtended(until, generations))
@@ -124,6 +132,9 @@ class FloatingAddresses:
         key = (message.app, message.generation, message.address)
         held = self._wanted.get(key)
         if held is not None:
+            if message.reason == LAPSED and not message.held and now < self._until:
+                self._lapsed(key, held, message)
+                return
             held.state = message
         pending = self._pending.get(key)
         if pending is None or (pending.up != message.held and not message.reason):
@@ -144,6 +155,14 @@ class FloatingAddresses:
         if pending.up and message.held and message.reason:
             facts["warning"] = message.reason
         self._results.append((pending.id, StepResult(probe, reason, facts, now - pending.since)))
+
+    def _lapsed(self, key: Key, held: _Held, message: AddressState) -> None:
+        """netd was late: at its latest order's end, which is not the lease's any more."""
+        if message.number != held.order:
+            return  # it has a newer one to answer
+        if held.state is not None:  # before the first yes it still has to ask for conflicts
+            held.state = message
+        self._order(key, self._until)
 
     def wake(self, now: float) -> None:
         for key in [each for each, pending in self._pending.items() if now >= pending.deadline]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from truecl.core.instance import InstanceMachine
 from truecl.model.ids import HBD, LOCKD, REQD, AppName, NodeName
 from truecl.model.ledger import AppState, Fence, Ledger, Presence, Wanted
+from truecl.model.mirror import CopyState, Mirror
 from truecl.model.report import EventRecord, Mark, Moment, Phase, Severity
 from truecl.model.step import Instance
 from truecl.wire.messages import Leadership, LinkView, NodeView, View
@@ -99,6 +100,7 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
     for app, state in new.apps.items():
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
+    yield from _in_mirrors(old.mirrors, new.mirrors)
     yield from _in_nodes(old, new)
     if new.digest not in ("", old.digest):
         yield Happening(LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index)
@@ -172,6 +174,16 @@ def _in_fences(old: Mapping[NodeName, Fence], new: Mapping[NodeName, Fence]) -> 
         if node not in new:
             text = f"fence order {fence.index} of node {node} is over"
             yield Happening(LOCKD, Severity.LOG, text, None, int(fence.index))
+
+
+def _in_mirrors(old: Mapping[AppName, Mirror], new: Mapping[AppName, Mirror]) -> Iterator[Happening]:
+    for app, mirror in new.items():
+        past = old[app].copies if app in old else {}
+        for node, copy in mirror.copies.items():
+            if node not in past or past[node].state is not copy.state:
+                severity = Severity.WARN if node in past and copy.state is not CopyState.CURRENT else Severity.LOG
+                text = f"the copy of application '{app}' on {node} is {copy.state.value}"
+                yield Happening(LOCKD, severity, text, app, int(copy.index))
 
 
 # ---- instances -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ from truecl.core.announce import Announcements
 from truecl.model.ids import AppName, Generation
 from truecl.wire.messages import HoldAddress, ReleaseAddress
 
+LAPSED = "the lease is over"
+"""netd's and the drivers' reason, where reqd may know of a longer lease by now."""
+
 # ---- what is asked of the drivers -----------------------------------------------------------------------------------
 
 

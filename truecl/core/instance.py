@@ -13,6 +13,11 @@ Phases (the table below; a missing pair changes nothing):
 CLOSED is final for a generation. A way down runs in stages; the actions of one stage go on side by side. The polite way
 ends programs one by one, the guard's way (`force`, SAFETY.md section 6) takes the addresses down and kills at once.
 
+Where its data is replicated, a primary without its peer has its I/O suspended: what waits for a write there does not
+end, killed or not, nor does an unmount. So each forced way down severs the replica while it kills: what is in flight
+fails, and was never acknowledged (SAFETY.md section 5). Whatever is tried again does so again, for the connection may
+be lost in the middle of an unmount.
+
 A FROZEN instance is as much an owner as a RUNNING one: its storage stays as it is, no process of it runs, its addresses
 are down. It is thawed, or stopped by force; never asked politely, for that it would have to run.
 
@@ -25,16 +30,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from truecl.model.actions import Action, EndTools, FreezeGroup, KillGroup, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import (
+    Action,
+    EndTools,
+    FreezeGroup,
+    KillGroup,
+    ReplicaSever,
+    StepDown,
+    StepProbe,
+    StepResult,
+    StepUp,
+)
 from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
+from truecl.model.ledger import Format
 from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
-from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
+from truecl.model.step import Instance, Probe, ReplicaSpec, Step, StepKind, steps_of
 
 RETRY_AFTER = 1.0
 """Seconds between attempts to take down what would not go."""
 MAX_REASON = 300
 """Characters of it that are reported, and written to the log."""
+FORMAT_TIMEOUT = 300.0
+"""Seconds that a build's own generation may take to make its file systems."""
 PROBE_EVERY = 5.0
 """Seconds between looks at a running instance's steps."""
 FORCED_TIMEOUT = 5.0
@@ -84,7 +102,11 @@ class InstanceMachine:
     reason: str = ""
     withdraw: Callable[[int], bool] = lambda action: False
     """Takes back an action that was asked for and has not begun; False if it has."""
+    build: tuple[Format, ...] = ()
+    """Not empty: only these file systems are found or made (`steps_of`)."""
     takeover: bool = False
+    alone: bool = False
+    """As in its grant: its replica is promoted without the others'."""
     forced: bool = False
     leftover: bool = False
     """Tools of an earlier life of reqd may still be at work on the steps."""
@@ -106,6 +128,8 @@ class InstanceMachine:
     _down: dict[int, Step | None] = field(default_factory=dict)
     _probes: dict[int, Step] = field(default_factory=dict)
     _stages: list[list[Action]] = field(default_factory=list)
+    _severing: set[int] = field(default_factory=set)
+    """Its success is not needed for anything but what waits for it, and that says so itself."""
     _overtaken: set[int] = field(default_factory=set)
     """Actions of a way down that gave way to a new one: CLOSED waits for their end too, or a late umount would meet
     the next generation. Each has its time limit."""
@@ -121,15 +145,17 @@ class InstanceMachine:
     thawing: bool = False
     _freezing: dict[int, Step | None] = field(default_factory=dict)
     """What FROZEN, or the way out of it, waits for."""
+    _found: dict[str, str] = field(default_factory=dict)
+    """Of a build: its file systems' steps to what is there (`Format`)."""
     _deaths: dict[str, list[float]] = field(default_factory=dict)
     _suspect: str = ""
 
     def __post_init__(self) -> None:
-        self._steps = steps_of(self.config)
+        self._steps = steps_of(self.config, self.build)
 
     @property
     def instance(self) -> Instance:
-        return Instance(self.config.name, self.generation)
+        return Instance(self.config.name, self.generation, self.alone)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -147,13 +173,13 @@ class InstanceMachine:
 
     def report(self) -> InstanceReport:
         reason = self.reason[:MAX_REASON]
-        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason)
+        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason, self._found)
 
     # ---- up ---------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """The record that it is open is durable; begin."""
-        self.deadline = now + self.config.start_timeout
+        self.deadline = now + max(self.config.start_timeout, FORMAT_TIMEOUT if self.build else 0.0)
         self._begin_spans(now)
         self._next_up(now)
 
@@ -210,8 +236,13 @@ class InstanceMachine:
 
     def _said_up(self, step: Step, result: StepResult) -> None:
         took = f" [{result.seconds * 1000:.0f} ms]"
+        if step.kind is StepKind.FORMAT:
+            self._found = self._found | {step.name: result.facts.get("found", "")}
+            self.say(Progress(f"{self.node} : {step.name}: {result.facts.get('note', 'found')}{took}"))
         if result.facts.get("warning"):
             self.say(Progress(f"{step.name}: {result.facts['warning']}", Severity.WARN))
+        if isinstance(step.spec, ReplicaSpec):
+            self.say(Progress("Attempting final storage configuration on secondary nodes - please wait..."))
         if step.kind is StepKind.FILESYSTEM and not self._more_of(StepKind.FILESYSTEM):
             count = sum(each.kind is StepKind.FILESYSTEM for each in self._steps)
             self.say(Progress(f"File Systems mounted: OK={count}, FAILED=0.{took}"))
@@ -292,7 +323,7 @@ class InstanceMachine:
         self._freezing, self.frozen_at, self.thawing = {}, None, False
         self._up = {action: step for action, step in self._up.items() if not self.withdraw(action)}
         self._overtaken.update(action for action in self._down if not self.withdraw(action))
-        self._down = {}
+        self._down, self._severing = {}, set()
         self._stages = self._way_down(now)
         self._next_stage(now)
 
@@ -307,14 +338,18 @@ class InstanceMachine:
 
         addresses = [[down(each) for each in by_kind[StepKind.ADDRESS]]]
         kill: list[list[Action]] = [[KillGroup(self.instance, FORCED_TIMEOUT)]] if by_kind[StepKind.PROGRAM] else []
+        sever: list[Action] = [ReplicaSever(self.instance, FORCED_TIMEOUT)] if self._replicated else []
+        kill_and_sever = [[*sever, *(action for stage in kill for action in stage)]]
         programs = [[down(each)] for each in by_kind[StepKind.PROGRAM]]
         filesystems = [[down(each)] for each in by_kind[StepKind.FILESYSTEM]]
+        formats = [[down(each) for each in by_kind[StepKind.FORMAT]]]
         storage = [[down(each) for each in by_kind[StepKind.STORAGE]]]
         # The last look at a program's group follows the end of the tools: a start may have been on its way into it.
         # After a kill, a program's own down still runs: it forgets the process and checks its group once more.
         tools = self._tools_first()
-        first = [*addresses, *kill, *tools, *programs] if self.forced else [*programs, *addresses, *tools, *kill]
-        return [stage for stage in [*first, *filesystems, *storage] if stage]
+        forced = [*addresses, *kill_and_sever, *tools, *programs]
+        first = forced if self.forced else [*programs, *addresses, *tools, *kill]
+        return [stage for stage in [*first, *filesystems, *formats, *storage] if stage]
 
     def _next_stage(self, now: float) -> None:
         if not self._stages:
@@ -324,11 +359,18 @@ class InstanceMachine:
             step = action.step if isinstance(action, StepDown) else None
             if step is not None:
                 self._say_down(step)
-            self._down[self._asked(action, now)] = step
+            number = self._asked(action, now)
+            self._down[number] = step
+            if isinstance(action, ReplicaSever):
+                self._severing.add(number)
+
+    @property
+    def _replicated(self) -> bool:
+        return any(isinstance(step.spec, ReplicaSpec) for step in self._steps)
 
     def _say_down(self, step: Step) -> None:
         first = next(each for each in reversed(self._steps) if each.kind is step.kind)
-        if first.name == step.name:
+        if first.name == step.name and step.kind in _ATTEMPT_DOWN:
             self.say(Progress(_ATTEMPT_DOWN[step.kind].format(node=self.node, app=self.config.name)))
 
     def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
@@ -428,7 +470,10 @@ class InstanceMachine:
         elif action in self._down:
             way_down = self._down.pop(action)
             self._timed(action, way_down, now)
-            self._down_done(way_down, result, now)
+            if action in self._severing:
+                self._finish_stage(now)
+            else:
+                self._down_done(way_down, result, now)
         elif action in self._overtaken:
             self._overtaken.discard(action)
             self._finish_stage(now)
@@ -519,6 +564,7 @@ def _about(step: str, reason: str) -> str:
 
 _ATTEMPT = {
     StepKind.STORAGE: "Attempting storage activation on node '{node}' - please wait...",
+    StepKind.FORMAT: "Looking for the file systems on '{node}' ...",
     StepKind.FILESYSTEM: "Attempting to mount file systems on '{node}' - please wait...",
     StepKind.ADDRESS: "Attempting to configure addresses on '{node}' ...",
     StepKind.PROGRAM: "Attempting to start programs on '{node}' ...",

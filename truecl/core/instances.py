@@ -16,6 +16,7 @@ from truecl.core.turns import Turns
 from truecl.model.actions import Action, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.config import Address, AppConfig
 from truecl.model.ids import CLUSTERD, NO_GENERATION, REQD, STATD, AppName, BootId, Generation, NodeName
+from truecl.model.ledger import Format
 from truecl.model.report import InstanceReport, Phase, Progress, Severity
 from truecl.model.standing import StepStatus
 from truecl.model.step import Probe, Step, StepKind
@@ -33,6 +34,9 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     watchdog: float = 0.0
     """Seconds: its grant leans on a watchdog of at most this timeout."""
+    alone: bool = False
+    build: tuple[Format, ...] = ()
+    """As in its grant."""
 
 
 class Instances:
@@ -103,7 +107,7 @@ class Instances:
 
     # ---- machines ---------------------------------------------------------------------------------------------------
 
-    def begin(self, config: AppConfig, generation: Generation) -> InstanceMachine:
+    def begin(self, config: AppConfig, generation: Generation, build: tuple[Format, ...] = ()) -> InstanceMachine:
         """A machine for this generation, in place of an older one that is closed."""
         app = config.name
 
@@ -113,8 +117,9 @@ class Instances:
                 self.note(Happening(REQD, progress.severity, f"application '{app}': {progress.text}", app))
 
         machine = InstanceMachine(
-            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw
-        )
+            config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw,
+            build=build,
+        )  # fmt: skip
         self.machines[app] = machine
         return machine
 
@@ -125,7 +130,8 @@ class Instances:
                 self._take_up(app, record, old_lease, now)
 
     def _take_up(self, app: AppName, record: InstanceRecord, old_lease: float, now: float) -> None:
-        machine = self.begin(record.config, record.generation)
+        machine = self.begin(record.config, record.generation, record.build)
+        machine.alone = record.alone
         generation, phase = self._phases.get(app, (NO_GENERATION, Phase.CLOSED))
         if record.boot != self.boot:
             machine.clear(now, "the node was rebooted")

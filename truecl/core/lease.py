@@ -7,6 +7,7 @@ older request than one already answered says nothing new and is ignored.
 """
 
 from truecl.model.ids import AppName, BootId, Generation, NodeName
+from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 from truecl.wire.messages import Renew, Renewed
 
@@ -53,7 +54,12 @@ class Lease:
         return self.holds(now) and self.named.get(app) == generation
 
     def request(
-        self, instances: tuple[InstanceReport, ...], leaving: bool, now: float, watchdog: WatchdogReport | None = None
+        self,
+        instances: tuple[InstanceReport, ...],
+        leaving: bool,
+        now: float,
+        watchdog: WatchdogReport | None = None,
+        replicas: tuple[ReplicaReport, ...] = (),
     ) -> Renew:
         """A new request; the clock of the lease it may bring starts here."""
         self._number += 1
@@ -61,7 +67,7 @@ class Lease:
         if len(self._sent) > MAX_OUTSTANDING:
             del self._sent[next(iter(self._sent))]
         self._asked, self.next_request = now, now + self.pace
-        return Renew(self.me, self.boot, self._number, instances, leaving, watchdog)
+        return Renew(self.me, self.boot, self._number, instances, leaving, watchdog, replicas=replicas)
 
     def answer(self, message: Renewed, now: float) -> bool:
         """Take an answer; True if it extended the lease and `named` is news worth acting on.

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from truecl.core import copies
 from truecl.model.config import Timing
 from truecl.model.ids import NO_GENERATION, AppName, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
+    AcceptCopy,
     AppState,
     Batch,
     CancelFence,
@@ -32,12 +34,15 @@ from truecl.model.ledger import (
     LeaseTiming,
     Ledger,
     Lock,
+    MarkCopy,
     OrderFence,
     Proof,
     RaiseLevel,
     RecordBoot,
+    RecordBuild,
     RecordLosses,
     RecordWatchdog,
+    SetMirror,
     SetStandby,
     SettleTiming,
     SetWanted,
@@ -184,13 +189,17 @@ def _end_grant(ledger: Ledger, index: Index, term: Term, command: EndGrant) -> L
 def _give_grant(ledger: Ledger, index: Index, term: Term, command: GiveGrant) -> Ledger:
     state = app_state(ledger, command.app)
     last = state.ended.generation if state.ended is not None else NO_GENERATION
-    if state.grant is not None or last != command.after or state.wanted is not Wanted.RUNNING:
+    wanted = Wanted.STOPPED if command.build else Wanted.RUNNING
+    if state.grant is not None or last != command.after or state.wanted is not wanted:
+        return ledger
+    if not copies.grantable(ledger, state, command):
         return ledger
     watchdog, proofs = watchdog_of(ledger, command.node), command.proofs
     if watchdog is None:
         proofs = tuple(each for each in proofs if each is not Proof.EXPIRED_WATCHDOG)
     timeout = watchdog.timeout if watchdog is not None and Proof.EXPIRED_WATCHDOG in proofs else 0.0
-    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed)
+    grant = Grant(command.node, Generation(index), proofs, timeout, command.addressed, command.alone, command.build)
+    ledger = copies.left_behind(ledger, index, command)
     failovers = state.failovers + (1 if command.failover else 0)
     return _with_app(ledger, command.app, replace(state, grant=grant, failovers=failovers, move=False))
 
@@ -279,6 +288,23 @@ def _clear_failures(ledger: Ledger, index: Index, term: Term, command: ClearFail
     return replace(ledger, apps=apps)
 
 
+def _set_mirror(ledger: Ledger, index: Index, term: Term, command: SetMirror) -> Ledger:
+    return copies.set_mirror(ledger, index, command)
+
+
+def _mark_copy(ledger: Ledger, index: Index, term: Term, command: MarkCopy) -> Ledger:
+    return copies.mark(ledger, index, command, app_state(ledger, command.app))
+
+
+def _accept_copy(ledger: Ledger, index: Index, term: Term, command: AcceptCopy) -> Ledger:
+    return copies.accept(ledger, index, command, app_state(ledger, command.app))
+
+
+def _record_build(ledger: Ledger, index: Index, term: Term, command: RecordBuild) -> Ledger:
+    builds = {app: each for app, each in ledger.builds.items() if app != command.app}
+    return replace(ledger, builds=builds if command.build is None else builds | {command.app: command.build})
+
+
 _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     SetWanted: _set_wanted,
     EndGrant: _end_grant,
@@ -297,4 +323,8 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     RecordLosses: _record_losses,
     ClearFailures: _clear_failures,
     SettleTiming: _settle_timing,
+    SetMirror: _set_mirror,
+    MarkCopy: _mark_copy,
+    AcceptCopy: _accept_copy,
+    RecordBuild: _record_build,
 }

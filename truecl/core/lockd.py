@@ -38,6 +38,7 @@ from truecl.model.ids import (
 )
 from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
+from truecl.model.replica import ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
 from truecl.wire.messages import (
     Applied,
@@ -130,6 +131,7 @@ class Lockd:
         self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
         self._leaving: dict[NodeName, bool] = {}
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
+        self._replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
         self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
@@ -314,6 +316,7 @@ class Lockd:
             self._reports[node] = (boot, message.instances)
         self._leaving[node] = message.leaving
         self._levels[node] = message.level
+        self._replicas[node] = message.replicas
         if message.watchdog is not None:
             self._watchdogs[node] = message.watchdog
         else:
@@ -509,7 +512,7 @@ class Lockd:
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(
                 dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._lapsed(now), self._common_level(),
+                self._lapsed(now), self._common_level(), dict(self._replicas),
             )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -531,6 +534,7 @@ class Lockd:
             del self._reports[node]
             self._leaving.pop(node, None)
             self._watchdogs.pop(node, None)
+            self._replicas.pop(node, None)
 
     def _forget_tenure(self) -> None:
         """What was true while this node led: by the next time the nodes may have said other things to others."""
@@ -540,6 +544,7 @@ class Lockd:
         self._reports.clear()
         self._leaving.clear()
         self._watchdogs.clear()
+        self._replicas.clear()
         self._levels.clear()
 
     def _tell_all(self, message: Any) -> None:

@@ -12,6 +12,7 @@ that reqd repeats takes it over without a gap and without a conflict probe. What
 from truecl.core.announce import ROUNDS, ROUNDS_CONTESTED, healed
 from truecl.core.contract import Done, Event, Joined, Left, Noted, Output, Told, Woke
 from truecl.core.hold import (
+    LAPSED,
     WANTED,
     Announce,
     AskConflict,
@@ -57,7 +58,7 @@ RENEWAL = 0.5
 """Seconds between renewals at the least; every listener on the machine gets an event."""
 PATIENCE = 0.2
 """Seconds longer that a renewal waits for reqd's next word on the lease, so that both take one wake."""
-FAST_LEASE = 1.0
+FAST_LEASE = 0.75
 """Leases shorter than this: renewed twice as often, and the kernel's lifetime has no second on top."""
 
 Claim = tuple[AppName, Generation, str]
@@ -143,7 +144,7 @@ class Netd:
     def _hold(self, order: HoldAddress, address: str, now: float) -> None:
         hold = self._holds.get(address)
         if now >= order.until:
-            self._refuse(order, "the lease is over")
+            self._refuse(order, LAPSED)
         elif hold is None:
             self._begin(order, address, now)
         elif hold.phase not in WANTED:
@@ -249,7 +250,7 @@ class Netd:
     def _expire(self, now: float) -> None:
         for hold in list(self._holds.values()):
             if hold.phase in WANTED and now >= hold.until:
-                hold.reason = "the lease is over"
+                hold.reason = LAPSED
                 self._turn(hold, Sign.UNWANTED, now)
 
     def _act_on_time(self, now: float) -> None:

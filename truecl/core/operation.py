@@ -48,9 +48,15 @@ class Operation:
         self.code, self.text, self.stage = code, text, Stage.FREE
 
     def step(
-        self, ledger: Ledger, config: AppConfig | None, failed: bool, report: InstanceReport | None
+        self,
+        ledger: Ledger,
+        config: AppConfig | None,
+        failed: bool,
+        report: InstanceReport | None,
+        going_down: bool = False,
     ) -> AnyCommand | None:
-        """The command that brings it on; None: nothing to write now. `report`: the owner's line on the live grant."""
+        """The command that brings it on; None: nothing to write now. `report`: the owner's line on the live grant.
+        `going_down`: replicas of it are still being taken down."""
         state = app_state(ledger, self.request.app)
         lock = ledger.locks.get(self.lock)
         mine = lock is not None and lock.holder == self.request.id
@@ -67,7 +73,7 @@ class Operation:
                 return self._wish(target)
             self.stage = Stage.WAIT
         if self.stage is Stage.WAIT:
-            self._judge(state, failed, report)
+            self._judge(state, failed, report, going_down)
         if self.stage is Stage.FREE:
             if mine and lock is not None:
                 return FreeLock(self.lock, lock.token)
@@ -116,11 +122,13 @@ class Operation:
         elif verb in ("start", "move") and config is None:
             self.end(1, f"application '{app}' is not in the configuration")
 
-    def _judge(self, state: AppState, failed: bool, report: InstanceReport | None) -> None:
+    def _judge(self, state: AppState, failed: bool, report: InstanceReport | None, going_down: bool) -> None:
         app, verb = self.request.app, self.request.verb
         if verb == "stop":
             if state.wanted is Wanted.RUNNING:
                 self.end(1, f"somebody started '{app}' again")
+            elif state.grant is None and going_down:
+                pass
             elif state.grant is None:
                 self.end(0, "Application Stopped successfully [RC=0].")
             elif report is not None and report.phase is Phase.NEEDS_FENCE:

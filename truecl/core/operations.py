@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from truecl.core import fence_operation, membership_operation, node_operation
+from truecl.core import copies, fence_operation, membership_operation, node_operation
+from truecl.core.build_operation import BuildOperation, Validation
+from truecl.core.builds import Builds
 from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
@@ -18,6 +20,7 @@ from truecl.core.node_operation import NodeOperation, NodeStage
 from truecl.core.operation import Operation, Stage
 from truecl.core.outbox import Outbox
 from truecl.core.situation import Situation
+from truecl.model.build import Question
 from truecl.model.ids import LOCKD, REQD, AppName, NodeName
 from truecl.model.ledger import AnyCommand, Configure, FreeLock, Lock
 from truecl.model.membership import Membership
@@ -51,6 +54,7 @@ class Operations:
         self._fence_operations: dict[str, FenceOperation] = {}
         self._node_operations: dict[str, NodeOperation] = {}
         self._memberships: dict[str, MembershipOperation] = {}
+        self.builds = Builds(situation, outbox, self.desk, self._tell_end, self._take_up)
         self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
         """Requests that came between this node's election and its first committed entry."""
@@ -63,6 +67,7 @@ class Operations:
         self._fence_operations.clear()
         self._node_operations.clear()
         self._memberships.clear()
+        self.builds.forget()
         if self._situation.leadership.leader != self._situation.me:
             self._early.clear()
 
@@ -74,11 +79,14 @@ class Operations:
     def begin(self, request: Request, origin: NodeName) -> None:
         """A request at the master. One that comes before it is ready waits; one that comes after it was deposed is
         dropped: its origin passes it on again when it hears of the next leader."""
-        under_way: Operation | FenceOperation | NodeOperation | MembershipOperation | None = (
+        under_way: (
+            Operation | FenceOperation | NodeOperation | MembershipOperation | BuildOperation | Validation | None
+        ) = (
             self._operations.get(request.id)
             or self._fence_operations.get(request.id)
             or self._node_operations.get(request.id)
             or self._memberships.get(request.id)
+            or self.builds.get(request.id)
         )
         if under_way is not None:
             under_way.asked_at = self._situation.now
@@ -96,7 +104,7 @@ class Operations:
     def _begin_new(self, request: Request, origin: NodeName) -> None:
         situation = self._situation
         problem = self._problem(request)
-        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships)
+        kinds = (self._operations, self._fence_operations, self._node_operations, self._memberships, self.builds)
         if problem or sum(len(each) for each in kinds) >= MAX_OPERATIONS:
             text = problem or "too many operations at once; try again"
             self.desk.answer(origin, Reply(request.id, Progress(text, Severity.ERROR, verbose=False)))
@@ -108,8 +116,15 @@ class Operations:
             self._node_operations[request.id] = NodeOperation(request, origin, situation.now)
         elif request.verb in membership_operation.VERBS:
             self._replace_membership(request, origin)
+        elif request.verb == "build":
+            self.builds.build(request, origin)
+        elif request.validated:
+            self.builds.validate(request, origin)
         else:
-            self._operations[request.id] = Operation(request, origin, asked_at=situation.now)
+            self._take_up(request, origin)
+
+    def _take_up(self, request: Request, origin: NodeName) -> None:
+        self._operations[request.id] = Operation(request, origin, asked_at=self._situation.now)
 
     # ---- can it be tried? -------------------------------------------------------------------------------------------
 
@@ -123,6 +138,8 @@ class Operations:
             return node_operation.problem(request, self._situation.configuration, self._situation.ledger)
         if request.verb in membership_operation.VERBS:
             return self._membership_problem(request)
+        if request.verb == "build":
+            return self.builds.problem(request)
         if request.verb not in ("start", "stop", "move"):
             return f"unknown request '{request.verb}'"
         configuration = self._situation.configuration
@@ -141,6 +158,8 @@ class Operations:
             return f"node '{request.node}' is not up; lha_stat shows which are"
         if request.node in self._situation.ledger.standby:
             return f"node '{request.node}' is on standby; to use it again: lha_node resume {request.node}"
+        if request.verb in ("start", "move") and not copies.current(self._situation.ledger, request.app, request.node):
+            return f"the copy of '{request.app}' on '{request.node}' is not current; lha_stat -A {request.app}"
         return ""
 
     def _fence_problem(self, request: Request) -> str:
@@ -162,7 +181,11 @@ class Operations:
         config, grant = self._situation.configuration.app(app), app_state(ledger, app).grant
         if config is None:
             return None
-        usable = [node for node in config.nodes if node in heard and node not in ledger.standby]
+        usable = [
+            node
+            for node in config.nodes
+            if node in heard and node not in ledger.standby and copies.current(ledger, app, node)
+        ]
         others = [node for node in usable if grant is None or node != grant.node]
         return others[0] if others else None
 
@@ -170,12 +193,16 @@ class Operations:
 
     def progress(self, message: InstanceProgress) -> None:
         """A step of an instance, to whoever waits for that application."""
+        self.say(message.app, message.progress)
+
+    def say(self, app: AppName, progress: Progress) -> None:
         for operation in self._operations.values():
-            if operation.request.app == message.app:
-                self.desk.answer(operation.origin, Reply(operation.request.id, message.progress))
+            if operation.request.app == app:
+                self.desk.answer(operation.origin, Reply(operation.request.id, progress))
+        self.builds.progress(app, progress)
         for each in self._node_operations.values():
-            if message.app in each.leaving:
-                self.desk.answer(each.origin, Reply(each.request.id, message.progress))
+            if app in each.leaving:
+                self.desk.answer(each.origin, Reply(each.request.id, progress))
 
     def stale_locks(self) -> list[AnyCommand]:
         locks = sorted(self._situation.ledger.locks.items())
@@ -183,11 +210,12 @@ class Operations:
 
     def _stale(self, lock: Lock) -> bool:
         """Its operation went on a master that is gone, or on this daemon before it was restarted."""
-        return lock.term < self._situation.leadership.term or lock.holder not in self._operations
+        known = lock.holder in self._operations or self.builds.holds(lock)
+        return lock.term < self._situation.leadership.term or not known
 
-    def step(self, failed: tuple[AppName, ...], proposing: bool) -> list[AnyCommand]:
-        """What brings the operations on applications on. `failed`: no node is left for these. `proposing`: an entry of
-        the log is under way."""
+    def step(self, failed: tuple[AppName, ...], going_down: frozenset[AppName], proposing: bool) -> list[AnyCommand]:
+        """What brings the operations on applications on. `failed`: no node is left for these. `going_down`: the other
+        nodes' storage of these is being deactivated. `proposing`: an entry of the log is under way."""
         commands: list[AnyCommand] = []
         taken: set[str] = set()
         for operation in list(self._operations.values()):
@@ -202,7 +230,7 @@ class Operations:
             lock = self._situation.ledger.locks.get(operation.lock)
             if operation.stage is Stage.LOCK and lock is not None and self._stale(lock):
                 continue
-            command = self._step_one(operation, failed)
+            command = self._step_one(operation, failed, going_down)
             if operation.stage is Stage.LOCK and operation.lock in taken:
                 continue
             if command is not None:
@@ -237,7 +265,9 @@ class Operations:
             self._tell_outcome(operation)
         return commands
 
-    def _step_one(self, operation: Operation, failed: tuple[AppName, ...]) -> AnyCommand | None:
+    def _step_one(
+        self, operation: Operation, failed: tuple[AppName, ...], going_down: frozenset[AppName]
+    ) -> AnyCommand | None:
         situation, app = self._situation, operation.request.app
         if operation.stage is Stage.WAIT and situation.now >= operation.asked_at + FORGOTTEN:
             operation.told = True
@@ -248,12 +278,14 @@ class Operations:
             if target is None:
                 operation.end(1, f"no other node of '{app}' is up")
         config, report = situation.configuration.app(app), situation.owners_report(app)
-        return operation.step(situation.ledger, config, app in failed, report)
+        return operation.step(situation.ledger, config, app in failed, report, app in going_down)
 
     def _tell_lock(self, operation: Operation) -> None:
         operation.told_lock = True
         holder = self._operations.get(self._situation.ledger.locks[operation.lock].holder)
         who = f" (lha_{holder.request.verb}app by {holder.request.operator})" if holder is not None else ""
+        if builder := self.builds.operator(self._situation.ledger.locks[operation.lock].holder):
+            who = f" (lha_buildapp by {builder})"
         text = f"waiting: '{operation.request.app}' is locked by another operation{who}"
         self.desk.answer(operation.origin, Reply(operation.request.id, Progress(text, Severity.WARN, verbose=False)))
 
@@ -265,12 +297,12 @@ class Operations:
         if operation.stage is Stage.DONE:
             del self._operations[operation.request.id]
 
-    def _tell_end(self, id: str, origin: NodeName, code: int, text: str) -> None:
+    def _tell_end(self, id: str, origin: NodeName, code: int, text: str, question: Question | None = None) -> None:
         replies = []
         if text:
             severity = Severity.ERROR if code else Severity.LOG
             replies.append(Reply(id, Progress(text, severity, verbose=False)))
-        self._outcomes[id] = (*replies, Reply(id, code=code))
+        self._outcomes[id] = (*replies, Reply(id, code=code, question=question))
         if len(self._outcomes) > MAX_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
         for reply in self._outcomes[id]:
@@ -386,4 +418,5 @@ class Operations:
         times += [each.wake_at for each in self._memberships.values()]
         if self._situation.members.membership.together:
             times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))
+        times += self.builds.wakes()
         return times + [each.until for each in self._fence_operations.values()]

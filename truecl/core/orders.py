@@ -9,11 +9,12 @@ from truecl.core.guard import Guard
 from truecl.core.instances import InstanceRecord, Instances
 from truecl.core.lease import Lease
 from truecl.core.outbox import Outbox
+from truecl.core.replicas import Replicas
 from truecl.core.watchdog import Watchdog
 from truecl.model.config import AppConfig, Configuration
 from truecl.model.ids import AppName, Term
 from truecl.model.step import accepted, addressed
-from truecl.wire.messages import Order
+from truecl.wire.messages import Order, OrderReplica
 
 ORDER_LIFETIME = 5.0
 """Seconds that a start order waits for the lease to name its generation; the master repeats it."""
@@ -29,6 +30,7 @@ class Orders:
         watchdog: Watchdog,
         guard: Guard,
         instances: Instances,
+        replicas: Replicas,
         records: Records,
         out: Outbox,
     ) -> None:
@@ -36,7 +38,7 @@ class Orders:
         self.leaving = False
         """The service is being stopped: nothing is started any more."""
         self._lease, self._watchdog, self._guard = lease, watchdog, guard
-        self._instances, self._out = instances, out
+        self._instances, self._replicas, self._out = instances, replicas, out
         self._term = Term(int(records.get("run.term", {}).get("term", b"0")))
         self._waiting: dict[AppName, tuple[Order, float]] = {}
         """Starts, until when each waits."""
@@ -47,11 +49,8 @@ class Orders:
 
     def take(self, order: Order, now: float) -> bool:
         """False for one of a lower term than was heard of before: it is not even looked at."""
-        if order.term < self._term:
+        if not self.heed(order.term):
             return False
-        if order.term > self._term:
-            self._term = order.term
-            self._out.put("run.term", "term", str(order.term).encode())
         known = self._instances.newest(order.app)
         if order.verb == "start":
             if order.generation > known:
@@ -63,6 +62,20 @@ class Orders:
         elif order.generation > known:
             self._close_unseen(order, now)
         return True
+
+    def take_replica(self, order: OrderReplica, now: float) -> bool:
+        """The same for an order on a replica."""
+        if not self.heed(order.term):
+            return False
+        self._replicas.take(order, now)
+        return True
+
+    def heed(self, term: Term) -> bool:
+        """Is this the word of the newest master that was heard of?"""
+        if term > self._term:
+            self._term = term
+            self._out.put("run.term", "term", str(term).encode())
+        return term == self._term
 
     def _take_start(self, order: Order, now: float) -> None:
         if self.leaving:
@@ -76,6 +89,8 @@ class Orders:
             self._waiting[order.app] = (order, now + ORDER_LIFETIME)
 
     def _may_start(self, order: Order, now: float) -> bool:
+        if order.generation < self._replicas.generation(order.app):
+            return False  # its replica may be looked for by a newer owner
         return self._watchdog.settled and self._lease.names(order.app, order.generation, now)
 
     def start_what_waits(self, now: float) -> None:
@@ -102,12 +117,20 @@ class Orders:
             record = InstanceRecord(order.generation, instances.boot, False, unstarted, failed, problem)
             instances.remember(order.app, record)
             return
-        machine = instances.begin(config, order.generation)
-        machine.takeover = order.takeover
+        machine = instances.begin(config, order.generation, order.build)
+        machine.takeover, machine.alone = order.takeover, order.alone
         self._guard.remember_lease()
-        record = InstanceRecord(order.generation, instances.boot, True, config, watchdog=order.watchdog)
+        record = InstanceRecord(
+            order.generation,
+            instances.boot,
+            True,
+            config,
+            watchdog=order.watchdog,
+            alone=order.alone,
+            build=order.build,
+        )
         instances.remember(order.app, record)
-        if not order.takeover:
+        if not order.takeover and not order.build:
             instances.floating.probe_conflicts(machine.instance, config.addresses)
         machine.start(now)
 

@@ -17,9 +17,11 @@ What ends a grant is written into it when it is given: what is running was start
 
 from dataclasses import dataclass, field
 
+from truecl.core import replication
 from truecl.core.drain import drain
 from truecl.core.fitness import PlanInput, node_config, report_of, unfit, why_none
 from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
+from truecl.core.replication import ReplicaOrder
 from truecl.model.config import AppConfig, FenceLevel
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
@@ -28,6 +30,7 @@ from truecl.model.ledger import (
     AppState,
     CancelFence,
     EndGrant,
+    Format,
     GiveGrant,
     Grant,
     OrderFence,
@@ -54,6 +57,9 @@ class NodeOrder:
     watchdog: float = 0.0
     addressed: bool = False
     """All three as in the grant."""
+    alone: bool = False
+    build: tuple[Format, ...] = ()
+    """As in the grant."""
     reason: str = field(default="", compare=False)
     """For people, as all reasons here: two orders that differ in nothing else are one."""
 
@@ -71,6 +77,7 @@ class Plan:
     """Applications on nodes on standby that no other node will do for."""
     step_down: bool = False
     """This node itself must be fenced: another one has to lead."""
+    replicas: tuple[ReplicaOrder, ...] = ()
     reasons: tuple[str, ...] = field(default=(), compare=False)
     """Of each command."""
 
@@ -87,6 +94,8 @@ class _Draft:
         self.failed: list[AppName] = []
         self.to_fence: dict[NodeName, str] = {}
         self.step_down = False
+        self.chosen: dict[AppName, NodeName] = {}
+        """Where a replicated application is about to be started."""
         self.leaving, self.stays = drain(given)
 
     def decide(self, command: AnyCommand, reason: str) -> None:
@@ -99,15 +108,20 @@ class _Draft:
 
 def plan(given: PlanInput) -> Plan:
     """Everything that can be done now, in order of the applications' names."""
-    draft = _Draft(given)
+    draft, building = _Draft(given), dict(given.building)
     _record_watchdogs(draft)
     for app in sorted(set(given.ledger.apps) | {each.name for each in given.configuration.apps}):
         state = app_state(given.ledger, app)
         if state.grant is not None:
             _granted(draft, app, state, state.grant)
-        elif state.wanted is Wanted.RUNNING:
-            _place(draft, app, state, state.ended.generation if state.ended else NO_GENERATION, failover=False)
+        elif state.wanted is Wanted.RUNNING or app in building:
+            last = state.ended.generation if state.ended else NO_GENERATION
+            build = () if state.wanted is Wanted.RUNNING else building[app]
+            _place(draft, app, state, last, failover=False, build=build)
+    _mark_copies(draft)
     _fence_unwanted(draft)
+    if given.me in given.lost:  # its own reqd is silent, which would have to ask the fence devices
+        draft.step_down = True
     _order_fences(draft)
     _clean_fences(draft)
     return Plan(
@@ -118,6 +132,7 @@ def plan(given: PlanInput) -> Plan:
         tuple(draft.failed),
         draft.stays,
         draft.step_down,
+        _replica_orders(draft),
         tuple(draft.because[command] for command in draft.commands),
     )
 
@@ -145,7 +160,7 @@ def _granted(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None
         draft.note(app, f"{text}; if the cluster was set up anew, dissolve it and move /var/lib/truecl/reqd away there")
     else:
         # The node never saw this generation (its record would precede the first step): start it, or have it closed.
-        verb = "stop" if _should_leave(draft, app, state) else "start"
+        verb = "stop" if not grant.build and _should_leave(draft, app, state) else "start"
         _order(draft, grant, app, verb, state)
     if app in draft.stays and grant.node in draft.given.alive:
         others = [node for node in _configured(draft.given, app) if node != grant.node]
@@ -159,12 +174,16 @@ def _configured(given: PlanInput, app: AppName) -> tuple[NodeName, ...]:
 
 
 def _should_leave(draft: _Draft, app: AppName, state: AppState) -> bool:
+    if state.grant is not None and state.grant.build:
+        return True  # all of it is done once it is up
     return state.wanted is Wanted.STOPPED or state.move or app in draft.leaving
 
 
 def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
     if report.phase is Phase.NEEDS_FENCE:
         _stop_failed(draft, app, state, grant, report)
+    elif grant.build and report.phase is Phase.STARTING:
+        draft.note(app, f"lha_buildapp is at work on {grant.node}")
     elif _should_leave(draft, app, state) and report.phase is not Phase.STOPPING:
         _order(draft, grant, app, "stop", state)
 
@@ -174,13 +193,25 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
     takeover = state.ended is not None and state.ended.proof is not Proof.RELEASED and state.failovers > 0
     if verb == "start":
         reason = f"grant {grant.generation} is {grant.node}'s, and it has not begun yet"
+    elif grant.build:
+        reason = "lha_buildapp has what it wanted of it"
     elif state.wanted is Wanted.STOPPED:
         reason = "it is not wanted any more"
     else:
         reason = f"it is to move to {state.preferred}" if state.move else f"{grant.node} is on standby"
     draft.orders.append(
         NodeOrder(
-            grant.node, verb, app, grant.generation, takeover, grant.proofs, grant.watchdog, grant.addressed, reason
+            grant.node,
+            verb,
+            app,
+            grant.generation,
+            takeover,
+            grant.proofs,
+            grant.watchdog,
+            grant.addressed,
+            grant.alone,
+            grant.build,
+            reason,
         )
     )
 
@@ -249,7 +280,7 @@ def _proven(command: EndGrant, state: AppState) -> str:
         case Proof.FENCED:
             return f"the fence of {owner} is confirmed, and its order named this grant"
         case Proof.EXPIRED:
-            return f"the lease of {owner} has surely ended, and the application has no storage"
+            return f"the lease of {owner} has surely ended, and the application shares no storage"
         case _:
             return command.reason
 
@@ -258,7 +289,13 @@ def _proven(command: EndGrant, state: AppState) -> str:
 
 
 def _place(
-    draft: _Draft, app: AppName, state: AppState, after: Generation, failover: bool, ending: EndGrant | None = None
+    draft: _Draft,
+    app: AppName,
+    state: AppState,
+    after: Generation,
+    failover: bool,
+    ending: EndGrant | None = None,
+    build: tuple[Format, ...] = (),
 ) -> bool:
     """True: a node is about to report, so nothing is decided yet."""
     given = draft.given
@@ -267,8 +304,13 @@ def _place(
         draft.note(app, "is not in the configuration any more; lha_stopapp forgets that it should run")
         draft.failed.append(app)
         return False
+    if problem := replication.unbuilt(given, app):
+        draft.note(app, problem)
+        draft.failed.append(app)
+        return False
+    alone = replication.needs_alone(given, app, state, ending.proof if ending is not None else None)
     previous = state.grant.node if state.grant is not None else state.ended.node if state.ended else None
-    failures = {each.node: each.reason for each in state.failures}
+    failures = {each.node: each.reason for each in state.failures} if not build else {}
     if ending is not None and ending.failed and previous is not None:
         failures[previous] = ending.reason
     asked_for = state.move or (state.grant is None and not failover)
@@ -278,12 +320,17 @@ def _place(
     order = [each for each in order if each not in held] + held
     skipped: list[str] = []
     for node in order:
-        if why := "failed" if node in failures else unfit(given, node):
+        why = "failed" if node in failures else unfit(given, node) or replication.behind(given, app, node)
+        if why := why or replication.broken(given, app, node):
             skipped.append(f"{node} {why}")
             continue
         if node in given.alive:
+            draft.chosen[app] = node
+            if waits := replication.awaited(given, app, node, alone):
+                draft.note(app, waits)
+                return True
             draft.decide(
-                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config)),
+                GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone, build),
                 _chosen(state, node, previous, skipped, held),
             )
             return False
@@ -292,15 +339,22 @@ def _place(
             draft.note(app, f"waiting for the first report of {node}")
             return True
     others = [node for node in config.nodes if node not in failures]
+    failed = "; ".join(f"{node}: {failures[node]}" for node in config.nodes if node in failures)
     if not others:
-        reasons = "; ".join(f"{node}: {failures[node]}" for node in config.nodes)
-        draft.note(app, f"FAILED on every node ({reasons}); repair, then: lha_startapp -A {app}")
+        draft.note(app, f"FAILED on every node ({failed}); repair, then: lha_startapp -A {app}")
         draft.failed.append(app)
-    else:
-        only = (
-            f"waiting for {others[0]}, no other node may run it" if len(others) == 1 else "waiting for one of its nodes"
-        )
-        draft.note(app, f"{only}: {why_none(given, others)}")
+        return False
+    tried = f"; FAILED on {failed}; to try again: lha_startapp -A {app}" if failed else ""
+    if app in given.ledger.mirrors:
+        holders = [node for node in others if not replication.behind(given, app, node)]
+        whys = [f"{node} {why}" for node in holders if (why := replication.broken(given, app, node))]
+        why = "; ".join(whys) or why_none(given, holders)
+        draft.note(app, replication.none_current(given, app, others, why) + tried)
+        return False
+    only = f"waiting for {others[0]}" if len(others) == 1 else "waiting for one of its nodes"
+    if len(config.nodes) == 1:
+        only += ", no other node may run it"
+    draft.note(app, f"{only}: {why_none(given, others)}{tried}")
     return False
 
 
@@ -324,6 +378,27 @@ def _proofs(given: PlanInput, config: AppConfig, node: NodeName) -> tuple[Proof,
     if Proof.EXPIRED in proofs or watchdog is None or not watchdog.survives_pause:
         proofs = tuple(proof for proof in proofs if proof is not Proof.EXPIRED_WATCHDOG)
     return proofs
+
+
+# ---- replicated storage ---------------------------------------------------------------------------------------------
+
+
+def _mark_copies(draft: _Draft) -> None:
+    """Not where the grant is about to end: its holder's word counts while it has it."""
+    given, ending = draft.given, {each.generation for each in draft.commands if isinstance(each, EndGrant)}
+    for app, state in sorted(given.ledger.apps.items()):
+        if state.grant is not None and state.grant.generation not in ending:
+            for mark, reason in replication.marks(given, app, state.grant):
+                draft.decide(mark, reason)
+
+
+def _replica_orders(draft: _Draft) -> tuple[ReplicaOrder, ...]:
+    given = draft.given
+    return tuple(
+        order
+        for app in sorted(given.ledger.mirrors)
+        for order in replication.replica_orders(given, app, app_state(given.ledger, app), draft.chosen.get(app))
+    )
 
 
 # ---- watchdogs ------------------------------------------------------------------------------------------------------

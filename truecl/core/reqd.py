@@ -22,19 +22,24 @@ from truecl.core.instances import Instances
 from truecl.core.lease import Lease
 from truecl.core.orders import Orders
 from truecl.core.outbox import Outbox
+from truecl.core.replicas import Replicas
 from truecl.core.supervisor import PARENT, Supervisor
 from truecl.core.watchdog import Watchdog
+from truecl.core.works import Works
 from truecl.model.actions import (
     ConfigurationRead,
     FenceOutcome,
     Leave,
     ProgramAnswered,
     ProgramDied,
+    ReplicaChanged,
+    ReplicaResult,
     ServiceStopping,
     StepResult,
     WatchdogArmed,
     WatchdogFed,
     WatchdogTrouble,
+    WorkDone,
 )
 from truecl.model.config import Configuration, WatchdogConfig
 from truecl.model.ids import (
@@ -48,6 +53,7 @@ from truecl.model.ids import (
     BootId,
     NodeName,
 )
+from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 from truecl.wire import messages
 from truecl.wire.messages import (
@@ -56,6 +62,7 @@ from truecl.wire.messages import (
     AskDaemons,
     AskFences,
     AskPart,
+    AskWork,
     Compared,
     DaemonsUp,
     Dismiss,
@@ -72,6 +79,7 @@ from truecl.wire.messages import (
     Order,
     OrderFenceOff,
     OrderPowerOn,
+    OrderReplica,
     Part,
     Ready,
     Refused,
@@ -106,12 +114,16 @@ class Reqd:
         self.instances = Instances(me, boot, records, self._lease, self._out, now)
         self._watchdog = Watchdog(_watchdog_of(configuration, me), timing.stop_allowance, records, self._out)
         self.guard = Guard(configuration.cluster, self._lease, self._watchdog, self.instances, records, self._out)
-        self.orders = Orders(configuration, self._lease, self._watchdog, self.guard, self.instances, records, self._out)
-        self._supervisor = Supervisor(self._out)
+        self.replicas = Replicas(me, configuration, self.instances, self._out)
+        self.orders = Orders(
+            configuration, self._lease, self._watchdog, self.guard, self.instances, self.replicas, records, self._out
+        )
+        self._supervisor = Supervisor(self._out, self.instances.note)
         self._attendance = Attendance(me, records, self._supervisor, self._out, now)
         self._formation = Formation(me, configuration, self._out, self._attendance.ask_self)
         self._fences = Fences(self._out, configuration)
         self._questions = FenceQuestions(me, self._out, configuration)
+        self._works = Works(me, configuration, self._out)
         self._joined: set[str] = set()
         self._acting: set[str] = set()
         """Who of them may change anything; the others may look."""
@@ -120,6 +132,7 @@ class Reqd:
         self._status_at = now
         self._report: tuple[InstanceReport, ...] = ()
         self._watchdog_report: WatchdogReport | None = None
+        self._replica_reports: tuple[ReplicaReport, ...] = ()
         self._daemons = self._supervisor.states()
         """As statd was told last."""
         self._urgent = False
@@ -155,6 +168,8 @@ class Reqd:
                 self.instances.died(instance.app, instance.generation, step, reason, now)
             case Noted(ProgramAnswered(instance, step)):
                 self.instances.note(in_answer(instance, step, self.me))
+            case Noted(ReplicaChanged(report)):
+                self.replicas.changed(report.app, now)
             case Noted(ServiceStopping()):
                 self._begin_leaving(now)
             case _:
@@ -172,7 +187,8 @@ class Reqd:
     def _ask_lease(self, now: float) -> None:
         if LOCKD in self._joined:
             leaving = self._leaving_since is not None
-            self._out.tell(LOCKD, self._lease.request(self._report, leaving, now, self._watchdog_report))
+            request = self._lease.request(self._report, leaving, now, self._watchdog_report, self._replica_reports)
+            self._out.tell(LOCKD, request)
 
     # ---- the end of the service -------------------------------------------------------------------------------------
 
@@ -216,6 +232,12 @@ class Reqd:
             case Order() if who == CLUSTERD:
                 if self.orders.take(message, now):
                     self._urgent = True  # whatever was done or not, the state is the answer
+            case AskWork() if who == CLUSTERD:
+                here = self.instances.open_machine(message.app) is not None
+                self._works.ask(message, self.orders.heed(message.term), here)
+            case OrderReplica() if who == CLUSTERD:
+                if self.orders.take_replica(message, now):
+                    self._urgent = self._urgent or self.replicas.steady_reports() != self._replica_reports
             case OrderFenceOff() if who in (CLUSTERD, LOCKD):
                 self._fences.off(message, now, who)
             case OrderPowerOn() if who == CLUSTERD:
@@ -245,6 +267,7 @@ class Reqd:
                 self._formation.news(now)
             case Applied() if who == LOCKD:
                 self._formation.ledger = message.ledger
+                self.replicas.learn(message.ledger, now)
             case Compared() if who == SYNCD:
                 self._formation.compared(message, now)
             case NewConfiguration() if who == SYNCD:
@@ -306,6 +329,10 @@ class Reqd:
         match result:
             case StepResult():
                 self.instances.step_done(id, result, now)
+            case WorkDone():
+                self._works.done(id, result)
+            case ReplicaResult():
+                self.replicas.done(id, result, now)
             case FenceOutcome():
                 if not self._fences.done(id, result, now):
                     self._questions.done(id, result)
@@ -324,7 +351,8 @@ class Reqd:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = self._formation.configuration = self.orders.configuration = configuration
-        self._fences.configuration = self._questions.configuration = configuration
+        self._fences.configuration = self._questions.configuration = self._works.configuration = configuration
+        self.replicas.configure(configuration)
         self._lease.interval = configuration.cluster.timing.renewal
         self.guard.freezes = configuration.cluster.on_quorum_loss == "freeze"
 
@@ -332,6 +360,7 @@ class Reqd:
 
     def _wake(self, now: float) -> None:
         self.instances.wake(now)
+        self.replicas.wake(now)
         self._fences.wake(now)
         self._supervisor.wake(now)
         self._formation.wake(now)
@@ -344,10 +373,11 @@ class Reqd:
         changed = self.instances.record_phases()
         self._leave(now)
         report = self.instances.reports()
-        watchdog = self._watchdog.report()
-        news = report != self._report or watchdog != self._watchdog_report
+        watchdog, replicas = self._watchdog.report(), self.replicas.steady_reports()
+        news = report != self._report or watchdog != self._watchdog_report or replicas != self._replica_reports
         if news or self._urgent or now >= self._lease.next_request:
-            self._report, self._watchdog_report, self._urgent = report, watchdog, False
+            self._report, self._watchdog_report, self._replica_reports = report, watchdog, replicas
+            self._urgent = False
             self._lease.idle = not self.orders and not self.instances.any_open()
             self._lease.next_request = now + self._lease.pace
             self._ask_lease(now)
@@ -362,6 +392,7 @@ class Reqd:
             self._fences.wake_at, self._formation.deadline,
             renewal if status < renewal < status + STATUS_PATIENCE else status,
             self._leave_at, self._attendance.wake_at, self._watchdog.wake_at, self.guard.wake_at,
+            self.replicas.wake_at,
         )  # fmt: skip
 
     def _settle(self, now: float) -> None:
@@ -379,8 +410,9 @@ class Reqd:
         daemons = {REQD: "up"} | self._supervisor.states()
         left = max(0.0, self._lease.end - now)
         return NodeStatus(
-            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__
-        )
+            self.me, self.boot, daemons, self.instances.statuses(), left, self._watchdog.report(), __version__,
+            self.replicas.reports(),
+        )  # fmt: skip
 
 
 def _watchdog_of(configuration: Configuration, me: NodeName) -> WatchdogConfig:

@@ -4,7 +4,8 @@ import msgspec
 
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
-from truecl.model.standing import AppRow, FailureRow, NodeRow, Stat, WatchdogRow
+from truecl.model.mirror import Copy
+from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, WatchdogRow
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {
@@ -16,7 +17,7 @@ _WORDS = {
 }
 """Phase of an instance to what an operator reads."""
 _AWAY = ("DOWN", "FENCING", "FENCED")
-"""Of a node: its last report may be a moment old, and says nothing of what is now."""
+"""Of a node that is so, the last report is of the past."""
 
 
 def standing(status: Status) -> Stat:
@@ -86,6 +87,38 @@ def _app(status: Status, name: AppName) -> AppRow:
         name in status.apps,
         instance.steps if instance is not None else (),
         tuple(FailureRow(each.node, each.generation, each.reason) for each in state.failures),
+        _copies(status, name),
+    )
+
+
+def _copies(status: Status, app: AppName) -> tuple[CopyRow, ...]:
+    mirror = status.ledger.mirrors.get(app)
+    if mirror is None:
+        return ()
+    return tuple(_copy(status, app, node, mirror.copies[node]) for node in mirror.nodes if node in mirror.copies)
+
+
+def _copy(status: Status, app: AppName, node: NodeName, copy: Copy) -> CopyRow:
+    reports = status.reports[node].replicas if node in status.reports else ()
+    report = next((each for each in reports if each.app == app), None)
+    if report is None:
+        return CopyRow(node, copy.state.value, copy.at)
+    slowest = min(report.volumes, key=lambda volume: volume.done, default=None)
+    return CopyRow(
+        node,
+        copy.state.value,
+        copy.at,
+        report.role.value,
+        report.link.value,
+        report.disk.value,
+        slowest.done if slowest is not None else 100.0,
+        sum(volume.rate for volume in report.volumes),
+        max((volume.left for volume in report.volumes), default=0.0),
+        sum(volume.behind for volume in report.volumes),
+        report.suspended,
+        report.split,
+        report.trouble,
+        report.volumes,
     )
 
 
@@ -105,8 +138,12 @@ def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> s
             return "DOWN"
         return "FAILED" if state.failures else "WAITING"
     node = status.nodes.get(state.grant.node)
-    if state.grant.node not in status.reports or node in _AWAY or (instance is None and node != "UP"):
+    if state.grant.node not in status.reports or (instance is None and node != "UP"):
         return "UNKNOWN"
+    if node in _AWAY and (instance is None or instance.phase != "needs fence"):
+        return "UNKNOWN"
+    if state.grant.build:
+        return "BUILDING"
     if instance is not None and instance.phase in _WORDS:
         return _WORDS[instance.phase]
     if instance is not None and state.wanted is Wanted.RUNNING:

@@ -3,14 +3,20 @@
 The warm parent forks and reaps; this decides. A daemon is up once it said `Ready` over reqd's socket. The parent may
 die and be followed by another: what is asked for in between is lost, so the next one's `Living` is compared with what
 is wanted. Daemons of another version of truecl than the parent's are replaced one at a time (an upgrade).
+
+A daemon that hangs keeps its sockets and its lock: nobody else does its work, and no death says so. So each is asked
+again and again whether it is `Ready`, and one that does not answer is killed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED
+from truecl.core.happenings import Happening
 from truecl.core.outbox import Outbox
-from truecl.model.ids import DAEMONS, DaemonName
-from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living
+from truecl.model.ids import DAEMONS, REQD, DaemonName
+from truecl.model.report import Severity
+from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Ready
 
 PARENT = "parent"
 """The warm parent's name on the local bus."""
@@ -20,6 +26,14 @@ FORGET_AFTER = 60.0
 """Seconds after which a death no longer counts."""
 REPLACEMENT_TIME = 5.0
 """Seconds for a replaced daemon to be up again, before the next one's turn."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether all daemons answer. reqd wakes that often anyway, so they have no timer."""
+MAX_UNANSWERED = 4
+"""Looks in a row without an answer, at the next one of which a daemon is killed. They are counted, not timed: a node
+that stood still as a whole has had none."""
+MAX_NOTED = 3
+"""Deaths within FORGET_AFTER that go to the history; of one that dies all the time no more is to be learnt."""
+HUNG = f"hangs: no answer for {MAX_UNANSWERED * LOOK_EVERY:g} s"
 
 
 @dataclass
@@ -32,14 +46,19 @@ class _Child:
     outdated: bool = False
     replaced: bool = False
     """Its KILL was asked for, to start the present version in its place: no death to learn from."""
+    unanswered: int = 0
+    """Looks since it last said that it is ready."""
     deaths: list[float] = field(default_factory=list)
     last: str = "not started"
 
 
 class Supervisor:
-    def __init__(self, outbox: Outbox) -> None:
-        self._out = outbox
+    """`note` takes what is for the history."""
+
+    def __init__(self, outbox: Outbox, note: Callable[[Happening], None]) -> None:
+        self._out, self._note = outbox, note
         self._children = {daemon: _Child() for daemon in DAEMONS if daemon != "reqd"}
+        self._look_at = 0.0
         self._replacing: tuple[DaemonName, float] | None = None
         """Whose turn it is, and until when."""
 
@@ -114,7 +133,7 @@ class Supervisor:
     def ready(self, daemon: DaemonName, now: float) -> None:
         child = self._children.get(daemon)
         if child is not None and child.forked and not child.replaced:
-            child.ready = True
+            child.ready, child.unanswered = True, 0
             self._replace(now)
 
     def exited(self, message: Exited, now: float) -> None:
@@ -128,6 +147,9 @@ class Supervisor:
             return
         if not replaced:
             child.deaths = [each for each in child.deaths if now - each < FORGET_AFTER] + [now]
+            if len(child.deaths) <= MAX_NOTED:
+                text = f"{message.daemon} died and is started again: {child.last}"
+                self._note(Happening(REQD, Severity.WARN, text))
         if replaced or len(child.deaths) == 1:
             assert message.daemon is not None
             self._fork(message.daemon, child)
@@ -140,6 +162,23 @@ class Supervisor:
             if child.restart_at is not None and now >= child.restart_at:
                 self._fork(daemon, child)
         self._replace(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._look()
+
+    def _look(self) -> None:
+        """By KILL, as in `_replace`; and nothing else ends a process that was stopped. One of an older release is about
+        to be replaced, and may not know the question."""
+        for daemon, child in self._children.items():
+            if not child.ready or child.outdated:
+                continue
+            if child.unanswered < MAX_UNANSWERED:
+                child.unanswered += 1
+                self._out.tell(daemon, Ready(REQD, 0))
+            else:
+                child.ready, child.last = False, HUNG
+                self._note(Happening(REQD, Severity.WARN, f"{daemon} {HUNG}; it is killed"))
+                self._out.tell(PARENT, End(daemon, 0.0))
 
     def _replace(self, now: float) -> None:
         """The next outdated daemon's turn, once the one before is up again or its time is over.

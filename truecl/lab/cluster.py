@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +44,7 @@ from truecl.lab.machines import PACKAGE, Machines, environment
 from truecl.lab.namespaces import Namespaces
 from truecl.lab.network import ANY, Cut, Network
 from truecl.lab.paths import BASE, CLIENT, SCOPE, Paths
-from truecl.lab.probing import Probing
+from truecl.lab.probing import Probing, asking, writing
 from truecl.lab.switch import ENTER, PowerSwitch
 
 SERVICE = (sys.executable, "-m", "truecl.service.truecld")
@@ -330,11 +330,21 @@ class Lab:
 
     # ---- network ----------------------------------------------------------------------------------------------------
 
-    def cut(self, node: str, *, link: int = 0, source: str = "", one_way: bool = False, unplug: bool = False) -> None:
+    def cut(
+        self,
+        node: str,
+        *,
+        link: int = 0,
+        source: str = "",
+        one_way: bool = False,
+        unplug: bool = False,
+        port: int = 0,
+        spared: int = 0,
+    ) -> None:
         """Lose the node's frames on a link (0: on all); `node` may be 'client'.
 
         `source`: only those between the two. `one_way`: only what the node would receive. `unplug`: the cable is out,
-        so that the node sees no carrier.
+        so that the node sees no carrier. `port`: only those from or to this TCP or UDP port; `spared`: all but those.
         """
         known = [port.name for port in self.description.ports]
         for name in (node, source):
@@ -342,8 +352,13 @@ class Lab:
                 raise LabError(f"no node '{name}' in lab '{self.paths.name}': it has {', '.join(known)}")
         if link not in range(self.description.links + 1):
             raise LabError(f"no link {link}: lab '{self.paths.name}' has 1 to {self.description.links}")
-        if unplug and (source or one_way):
-            raise LabError("a cable is out in both directions and for everybody: --unplug goes with --link alone")
+        if unplug and (source or one_way or port or spared):
+            raise LabError("a cable is out in both directions and for everything: --unplug goes with --link alone")
+        if port and spared:
+            raise LabError("a cut is of one port, or of all but one")
+        for number in (port, spared):
+            if number not in range(65536):
+                raise LabError(f"{number} is no port: 1 to 65535")
         if unplug and not self._machines.carrier:
             raise LabError(
                 "a node with a kernel (--vm) does not see that a cable is out: cut the link without --unplug"
@@ -356,7 +371,7 @@ class Lab:
             if not one_way and not unplug:
                 pairs.append((number, node, source or ANY))
         with self._held():
-            self._add_cuts(pairs, unplugged=unplug)
+            self._add_cuts(pairs, unplugged=unplug, port=port, spared=spared)
 
     def heal(self, node: str = "") -> int:
         """Take all cuts away, or those that touch `node`; returns how many there were."""
@@ -366,16 +381,17 @@ class Lab:
     def cuts(self) -> list[Cut]:
         return load_cuts(self.paths)
 
-    def _add_cuts(self, pairs: Iterable[tuple[int, str, str]], by: str = "cut", unplugged: bool = False) -> None:
+    def _add_cuts(self, pairs: Iterable[tuple[int, str, str]], by: str = "cut", **how: Any) -> None:
         with locked(f"{self.paths.cuts_file}.lock"):
             cuts = load_cuts(self.paths)
-            have = {(cut.link, cut.source, cut.target, cut.by, cut.unplugged) for cut in cuts}
+            have = {replace(cut, number=0) for cut in cuts}
             number = max((cut.number for cut in cuts), default=0)
             added = []
             for link, source, target in pairs:
-                if (link, source, target, by, unplugged) not in have:
+                wanted = Cut(0, link, source, target, by, **how)
+                if wanted not in have:
                     number += 1
-                    added.append(Cut(number, link, source, target, by, unplugged))
+                    added.append(replace(wanted, number=number))
             save_cuts(self.paths, [*cuts, *added])
             self.network.apply(added)
 
@@ -428,8 +444,16 @@ class Lab:
         return {**environment(), "TERM": os.environ.get("TERM", "dumb")}
 
     def probe(self, target: str, **options: Any) -> Probing:
-        """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing."""
-        return Probing(lambda argv, popen: self.popen(CLIENT, argv, **popen), target, **options)
+        """A client that asks ADDRESS:PORT every 5 ms in the background, from the client's place; see Probing.
+        `options`: of `truecl.lab.probing.asking`."""
+        return self._client(asking(target, **options))
+
+    def writer(self, target: str, prefix: str) -> Probing:
+        """A client that commits rows to the database there, one after the other (`truecl.lab.replicated.writer`)."""
+        return self._client(writing(target, prefix))
+
+    def _client(self, argv: Sequence[str]) -> Probing:
+        return Probing(lambda argv, popen: self.popen(CLIENT, argv, **popen), argv)
 
     # ---- what is ----------------------------------------------------------------------------------------------------
 

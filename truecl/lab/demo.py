@@ -14,14 +14,12 @@ from truecl.lab.cluster import Lab
 from truecl.lab.errors import LabError
 
 NODES = 4
-VM_NODES = 3
-"""Each is a kernel, and a processor runs one at a time."""
 FIRST = "n1"
 PATIENCE = 30.0
 
 
-class Demo:
-    """One telling. `write` takes text as it comes."""
+class Telling:
+    """What every story needs. `write` takes text as it comes."""
 
     def __init__(self, lab: Lab, write: Callable[[str], None]) -> None:
         self.lab = lab
@@ -59,7 +57,17 @@ class Demo:
                 raise LabError(f"waited {PATIENCE:.0f} s in vain for: {what}")
             time.sleep(0.1)
 
-    # ---- the story --------------------------------------------------------------------------------------------------
+    def node_up(self, asked: str, node: str) -> bool:
+        """With all its daemons, as its own statd reports."""
+        nodes = self.status(asked)["nodes"]
+        assert isinstance(nodes, list)
+        there = next(each for each in nodes if each["name"] == node)
+        states = list(there["daemons"].values())
+        return there["status"] == "UP" and bool(states) and all(state == "up" for state in states)
+
+
+class Demo(Telling):
+    """Four nodes and an image that all of them see."""
 
     def tell(self) -> None:
         lab = self.lab
@@ -96,23 +104,22 @@ class Demo:
         self.write(f"the client was without an answer for {result.longest * 1000:.0f} ms, then {survivor} answered\n")
         return survivor
 
-    def node_up(self, asked: str, node: str) -> bool:
-        """With all its daemons, as its own statd reports."""
-        nodes = self.status(asked)["nodes"]
-        assert isinstance(nodes, list)
-        there = next(each for each in nodes if each["name"] == node)
-        states = list(there["daemons"].values())
-        return there["status"] == "UP" and bool(states) and all(state == "up" for state in states)
-
 
 def demo(name: str = "demo", vm: bool = False) -> None:
-    """Make a lab, tell the story, remove the lab. Raises LabError."""
+    """Make a lab, tell the story, remove the lab. `vm`: the story of real storage (`truecl.lab.replicated.story`) on
+    kernels. Raises LabError."""
 
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
     began = time.monotonic()
-    with Lab.up(VM_NODES if vm else NODES, name=name, provide=sample.provide, vm=vm) as lab:
-        Demo(lab, write).tell()
+    if vm:
+        from truecl.lab.replicated import app, story
+
+        with Lab.up(2, name=name, provide=app.provide, vm=True) as lab:
+            story.Story(lab, write).tell()
+    else:
+        with Lab.up(NODES, name=name, provide=sample.provide) as lab:
+            Demo(lab, write).tell()
     write(f"\n--- all of it took {time.monotonic() - began:.1f} s; the lab is gone again\n")

@@ -195,4 +195,5 @@ def cut_text(cut: Cut) -> str:
     if cut.unplugged:
         return f"link{cut.link} unplugged"
     names = {ANY: "all"}
-    return f"link{cut.link} {names.get(cut.source, cut.source)}->{names.get(cut.target, cut.target)}"
+    only = f" port {cut.port}" if cut.port else f" but port {cut.spared}" if cut.spared else ""
+    return f"link{cut.link} {names.get(cut.source, cut.source)}->{names.get(cut.target, cut.target)}{only}"

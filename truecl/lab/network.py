@@ -45,7 +45,7 @@ class Port:
 class Cut:
     """Frames from `source` to `target` on a link that are lost; either may be ANY.
 
-    `number` is the filters' preference, unique in the lab. `by` says what put it there and takes it away.
+    `number` gives the filters' preference, unique in the lab. `by` says what put it there and takes it away.
     """
 
     number: int
@@ -55,6 +55,10 @@ class Cut:
     by: str = "cut"
     unplugged: bool = False
     """The target's cable is out: no carrier. Source is ANY."""
+    port: int = 0
+    """Only frames from or to this TCP or UDP port, of IPv4; 0: all."""
+    spared: int = 0
+    """All but frames from or to this one, and ARP; 0: no such."""
 
 
 def run_batch(program: str, lines: Iterable[str], *enter: str) -> None:
@@ -154,10 +158,24 @@ class Network:
                 cables.append(f"link set {interface} {'down' if add else 'up'}")
                 continue
             side = "ingress" if cut.target == ANY else "egress"
-            head = f"dev {interface} {side} protocol all pref {cut.number}"
-            filters.append(f"filter add {head} u32 {self._match(cut)} {DROP}" if add else f"filter del {head}")
+            filters += self._filters(cut, f"dev {interface} {side}", add)
         run_batch(TC, filters, self._switch)
         run_batch(IP, cables, self._switch)
+
+    def _filters(self, cut: Cut, place: str, add: bool) -> list[str]:
+        """A filter for each kind of frame, in the order in which they are tried: those that spare, then the cut."""
+        match, first = self._match(cut), 3 * cut.number
+        kinds: dict[str, list[str]] = {}
+        if cut.spared:
+            kinds[f"arp pref {first}"] = [f"{match} {PASS}"]  # nobody is reached without it
+            kinds[f"ip pref {first + 1}"] = [f"{match} {port} {PASS}" for port in _either(cut.spared)]
+        if cut.port:
+            kinds[f"ip pref {first + 2}"] = [f"{match} {port} {DROP}" for port in _either(cut.port)]
+        else:
+            kinds[f"all pref {first + 2}"] = [f"{match} {DROP}"]
+        if not add:
+            return [f"filter del {place} protocol {kind}" for kind in kinds]
+        return [f"filter add {place} protocol {kind} u32 {rule}" for kind, rules in kinds.items() for rule in rules]
 
     def _match(self, cut: Cut) -> str:
         if ANY in (cut.source, cut.target):
@@ -167,4 +185,11 @@ class Network:
         return f"match u32 0x{digits[:8]} 0xffffffff at -8 match u16 0x{digits[8:]} 0xffff at -4"
 
 
+def _either(port: int) -> tuple[str, str]:
+    """From it, or to it. IPv4 without options, as all here is."""
+    return f"match u16 {port} 0xffff at 20", f"match u16 {port} 0xffff at 22"
+
+
+PASS = "flowid 1:1"
+"""A match that ends the search."""
 DROP = f"action mirred egress redirect dev {SINK}"

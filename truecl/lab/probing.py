@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -40,8 +40,43 @@ class ProbeResult:
     """Which tries were, where `path` has their number in it (`{try}`)."""
 
 
+def asking(
+    target: str,
+    *,
+    seconds: float = 0.0,
+    every: float = 0.005,
+    gap: float = 0.05,
+    timeout: float = 0.5,
+    path: str = "/",
+    send: str | None = None,
+    expect: str = "",
+) -> list[str]:
+    """Command line of a client that asks `target` (ADDRESS:PORT, [IPv6]:PORT) for `seconds`; 0: until it is told to
+    stop. Raises LabError."""
+    address, port = place(target)
+    times = {"seconds": seconds, "every": every, "gap": gap, "timeout": timeout}
+    argv = [sys.executable, "-m", "truecl.lab.probe", address, port, f"--path={path}"]
+    argv += [f"--{name}={value!r}" for name, value in times.items()]
+    argv += [f"--expect={expect}"] if expect else []
+    return argv + ([f"--send={send}"] if send is not None else [])
+
+
+def writing(target: str, prefix: str) -> list[str]:
+    """Command line of a client that commits rows to a database at `target`; `prefix` begins their names. Raises
+    LabError."""
+    return [sys.executable, "-m", "truecl.lab.replicated.writer", *place(target), prefix]
+
+
+def place(target: str) -> tuple[str, str]:
+    """Address and port. Raises LabError."""
+    address, _, port = target.rpartition(":")
+    if not address or not port.isdigit():
+        raise LabError(f"'{target}' is not ADDRESS:PORT")
+    return address.strip("[]"), port
+
+
 class Probing:
-    """Asks `target` (ADDRESS:PORT, [IPv6]:PORT) from the start of the `with` block to its end, or for `seconds`.
+    """Runs a client (`argv`) from the start of the `with` block to its end.
 
     with lab.probe("10.77.1.100:80") as probe:
         probe.wait_answer()
@@ -51,26 +86,9 @@ class Probing:
     """
 
     def __init__(
-        self,
-        start: "Callable[[list[str], dict[str, Any]], subprocess.Popen[str]]",
-        target: str,
-        *,
-        seconds: float = 0.0,
-        every: float = 0.005,
-        gap: float = 0.05,
-        timeout: float = 0.5,
-        path: str = "/",
-        send: str | None = None,
-        expect: str = "",
+        self, start: "Callable[[list[str], dict[str, Any]], subprocess.Popen[str]]", argv: Sequence[str]
     ) -> None:
-        address, _, port = target.rpartition(":")
-        if not address or not port.isdigit():
-            raise LabError(f"'{target}' is not ADDRESS:PORT")
-        times = {"seconds": seconds, "every": every, "gap": gap, "timeout": timeout}
-        self._argv = [sys.executable, "-m", "truecl.lab.probe", address.strip("[]"), port, f"--path={path}"]
-        self._argv += [f"--{name}={value!r}" for name, value in times.items()]
-        self._argv += [f"--expect={expect}"] if expect else []
-        self._argv += [f"--send={send}"] if send is not None else []
+        self._argv = list(argv)
         self._start = start
         self._changed = threading.Condition()
         self._nodes: list[str] = []

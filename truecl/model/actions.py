@@ -9,8 +9,10 @@ from typing import Union
 
 import msgspec
 
-from truecl.model.config import Configuration, FenceConfig
-from truecl.model.ids import NodeName
+from truecl.model.build import Seen, Work
+from truecl.model.config import AppConfig, ClusterConfig, Configuration, FenceConfig
+from truecl.model.ids import AppName, NodeName
+from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.step import Instance, Probe, Step
 
 
@@ -67,6 +69,56 @@ class EndTools(Action, frozen=True):
     timeout: float = 2.0
 
 
+class ReplicaUp(Action, frozen=True):
+    """This node's copy, beneath any instance: write the resource file, activate what lies beneath, attach, stay
+    secondary; then, if `connect`, look for the peer, and otherwise stay standalone. Result: ReplicaResult."""
+
+    layout: Layout
+    connect: bool
+    timeout: float = 30.0
+
+
+class ReplicaDown(Action, frozen=True):
+    """Take it down and deactivate what lies beneath; refused while it is primary. Result: ReplicaResult."""
+
+    layout: Layout
+    timeout: float = 30.0
+
+
+class ReplicaConnect(Action, frozen=True):
+    """A primary (or a secondary that stood alone) looks for the peer again. Only by the master's order, which knows
+    that the peer is secondary: a frozen primary thaws on any reconnect. Result: ReplicaResult."""
+
+    layout: Layout
+    timeout: float = 10.0
+
+
+class ReplicaSever(Action, frozen=True):
+    """Of the forced way down, before anything that waits for I/O: where I/O is suspended, have what is in flight fail
+    (disconnect, detach, seen diskless, resume). Result: StepResult; INACTIVE when nothing waits there any more."""
+
+    instance: Instance
+    timeout: float = 5.0
+
+
+class ReplicaLook(Action, frozen=True):
+    """What is there now. Result: ReplicaResult."""
+
+    app: AppName
+    timeout: float = 5.0
+
+
+class BuildWork(Action, frozen=True):
+    """A part of lha_buildapp that needs no grant. Result: WorkDone."""
+
+    work: Work
+    app: AppConfig
+    cluster: ClusterConfig
+    active: bool = False
+    """Something of the application is up on this node."""
+    timeout: float = 30.0
+
+
 class Power(StrEnum):
     """What a fence device says of its node."""
 
@@ -121,6 +173,25 @@ class StepResult(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
+class ReplicaResult(msgspec.Struct, frozen=True):
+    """`reason` is '' exactly when the action did what it was asked. The report is what a look afterwards said."""
+
+    report: ReplicaReport
+    reason: str = ""
+
+
+class WorkDone(msgspec.Struct, frozen=True):
+    """What BuildWork led to, or found."""
+
+    seen: Seen
+
+
+class ReplicaChanged(msgspec.Struct, frozen=True):
+    """`contract.Noted`: the kernel's word on a resource, at its own initiative (events2) or by a look every second."""
+
+    report: ReplicaReport
+
+
 class FenceOutcome(msgspec.Struct, frozen=True):
     """`done`: the node is as wanted, verified; or its status is known, if only that was asked for."""
 
@@ -172,5 +243,6 @@ class ServiceStopping(msgspec.Struct, frozen=True):
 
 AnyAction = Union[
     StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
-    ReadConfiguration, Leave,
+    ReadConfiguration, Leave, ReplicaUp, ReplicaDown, ReplicaConnect, ReplicaSever, ReplicaLook,
+    BuildWork,
 ]  # fmt: skip

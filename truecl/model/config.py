@@ -24,9 +24,9 @@ class Timing(Value, frozen=True):
     detection: float = 0.3
     election: float = 1.0
     """Raft's own fallback timeout; hbd's verdict starts an election at once."""
-    lease: float = 1.0
-    renewal: float = 0.3
-    drift: float = 0.05
+    lease: float = 0.75
+    renewal: float = 0.22
+    drift: float = 0.03
     """The most by which two nodes' clocks may run apart over one lease."""
     stop_allowance: float = 5.0
     """From the end of the lease to the last step of a forced stop, on a node that is not paused."""
@@ -43,9 +43,9 @@ PROFILES: dict[Profile, Timing] = {
         heartbeat=0.05,
         detection=0.15,
         election=0.5,
-        lease=0.5,
-        renewal=0.15,
-        drift=0.025,
+        lease=0.375,
+        renewal=0.11,
+        drift=0.015,
         stop_allowance=2.5,
         address_allowance=0.05,
     ),
@@ -138,6 +138,8 @@ class Ports(Value, frozen=True):
     statd: int = 7423
     clusterd: int = 7424
     hbd: int = 7425
+    drbd: int = 7789
+    """The first of those of replicated applications: each has one of its own, from here on."""
 
 
 DUEL_MARGIN = 1.0
@@ -205,13 +207,50 @@ class FileStorage(Value, frozen=True, tag="file", tag_field="kind"):
     """Absolute path of the image."""
 
 
+class DiskStorage(Value, frozen=True, tag="disk", tag_field="kind"):
+    """A block device that all of its nodes see (a shared LUN), or that lies under a replica on each."""
+
+    proofs: ClassVar[tuple[Proof, ...]] = (*ALWAYS, Proof.EXPIRED_WATCHDOG)
+    device: str
+    """Absolute path, one that names the same disk after every boot (/dev/disk/by-id/...)."""
+
+
+class LvmStorage(Value, frozen=True, tag="lvm", tag_field="kind"):
+    """A logical volume. Nothing activates it but truecl."""
+
+    proofs: ClassVar[tuple[Proof, ...]] = (*ALWAYS, Proof.EXPIRED_WATCHDOG)
+    group: str
+    volume: str
+    size: int = 0
+    """Bytes with which it is made, and which it must have at the least; 0: it must be there."""
+    physical: tuple[str, ...] = ()
+    """Absolute paths of the devices that its volume group may be made of; empty: the group must be there."""
+
+
+Backing = Union[FileStorage, DiskStorage, LvmStorage]
+
+COPIES = 2
+"""Of a replicated volume, each on a node of its own."""
+
+
+class DrbdStorage(Value, frozen=True, tag="drbd", tag_field="kind"):
+    """A volume of the application's replicated resource (`truecl.model.mirror`): each of its nodes has a copy.
+
+    'Expired' is enough: a takeover cuts the connection first, and what the old owner writes afterwards it cannot
+    acknowledge (SAFETY.md section 5).
+    """
+
+    proofs: ClassVar[tuple[Proof, ...]] = tuple(Proof)
+    on: Backing
+
+
 class NoStorage(Value, frozen=True, tag="none", tag_field="kind"):
     """An application without storage of its own."""
 
     proofs: ClassVar[tuple[Proof, ...]] = tuple(Proof)
 
 
-Storage = Union[FileStorage, NoStorage]
+Storage = Union[FileStorage, DiskStorage, LvmStorage, DrbdStorage, NoStorage]
 
 
 class FileSystem(Value, frozen=True, tag="filesystem", tag_field="kind"):
@@ -277,6 +316,17 @@ class Volume(Value, frozen=True):
     storage: Storage
 
 
+class Replication(Value, frozen=True):
+    """How the volumes of type drbd are kept equal."""
+
+    link: LinkName = LinkName("")
+    """Which link carries it; '': the first."""
+    rate: int = 0
+    """Most bytes a second of a resynchronisation; 0: DRBD's own choice."""
+    verify: float = 0.0
+    """Seconds between two comparisons of the copies, block by block; 0: only when asked for."""
+
+
 class AppConfig(Value, frozen=True):
     """conf/apps/NAME.yaml."""
 
@@ -287,6 +337,7 @@ class AppConfig(Value, frozen=True):
     filesystems: tuple[FileSystem, ...] = ()
     addresses: tuple[Address, ...] = ()
     programs: tuple[Program, ...] = ()
+    replication: Replication = Replication()
     autostart: bool = False
     start_timeout: float = 60.0
     stop_timeout: float = 60.0

@@ -10,6 +10,7 @@ from typing import Union
 import msgspec
 
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.mirror import CopyState, Mirror
 
 
 class Proof(StrEnum):
@@ -45,6 +46,11 @@ class Grant(msgspec.Struct, frozen=True):
     """With EXPIRED_WATCHDOG: the node starts it only under a watchdog of at most this timeout, seconds."""
     addressed: bool = False
     """With EXPIRED: nothing but floating addresses leads to it, so that it waits for `address_allowance` alone."""
+    alone: bool = False
+    """With this very entry all other copies of its data became outdated: it is promoted without them."""
+    build: "tuple[Format, ...]" = ()
+    """Not empty: lha_buildapp's own generation. Its storage is brought up, these file systems are found or made, and it
+    is stopped again; nothing else of the application starts."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -144,6 +150,34 @@ class LeaseTiming(msgspec.Struct, frozen=True):
     address_allowance: float = 0.0
 
 
+class Format(msgspec.Struct, frozen=True, array_like=True):
+    """A file system that a build's generation is to find, or to make. What is there afterwards: its UUID, 'none', or
+    'other ' and what else."""
+
+    volume: str
+    type: str
+    uuid: str
+    """Which it gets if it is made."""
+    make: bool = False
+    """Make it, if there is nothing."""
+    agreed: str = ""
+    """What else was found there, which the operator agreed to lose: made in its place."""
+
+
+class Build(msgspec.Struct, frozen=True):
+    """lha_buildapp found an application's nodes equal and ready, or made them so."""
+
+    digest: str
+    """Of the application's configuration as it was then."""
+    nodes: tuple[NodeName, ...]
+    """Those that were found so."""
+    facts: dict[str, str] = {}
+    """What was compared and must stay: 'script /usr/local/sbin/x' to its checksum, 'file system data' to its UUID, and
+    of which parts of its configuration `digest` is made: 'programs' to their own digest…"""
+    at: float = 0.0
+    """Seconds since the epoch, for people."""
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """The whole replicated state. Maps are small: one entry an application or a node."""
 
@@ -168,6 +202,9 @@ class Ledger(msgspec.Struct, frozen=True):
     reckoned with the longest. Empty before the first `Configure`: no lease is given."""
     configured: Index = Index(0)
     """Log index of the latest `Configure`."""
+    mirrors: dict[AppName, Mirror] = {}
+    """Replicated resources, and what each copy is worth."""
+    builds: dict[AppName, Build] = {}
     index: Index = Index(0)
     """Last log index applied."""
     term: Term = Term(0)
@@ -210,6 +247,10 @@ class GiveGrant(Command, frozen=True):
     proofs: tuple[Proof, ...] = ALWAYS
     """EXPIRED_WATCHDOG is left out where the log knows no watchdog of the node that counts."""
     addressed: bool = False
+    alone: bool = False
+    """Where the application has a mirror: a takeover, which marks all other copies outdated. Level 3."""
+    build: tuple[Format, ...] = ()
+    """As in the grant. Such a one is given only of what is not wanted to run. Level 3."""
 
 
 class OrderFence(Command, frozen=True):
@@ -313,20 +354,62 @@ class ClearFailures(Command, frozen=True):
     node: NodeName | None
 
 
+class SetMirror(Command, frozen=True):
+    """Its layout, assigned when it is built; copies that the ledger has of its nodes are kept. None: it has none any
+    more."""
+
+    app: AppName
+    mirror: Mirror | None
+    """Its `copies` are those of nodes that had none before."""
+
+
+class MarkCopy(Command, frozen=True):
+    """What the copy of `node` is worth from now on: the word of who holds the grant `generation`.
+
+    Applied only while that is the live grant, and the ledger's mark of this copy is the one at index `before`.
+    """
+
+    app: AppName
+    node: NodeName
+    state: CopyState
+    generation: Generation
+    before: Index
+    at: float = 0.0
+
+
+class AcceptCopy(Command, frozen=True):
+    """The operator's word that this node's copy is the one to go on with; no other is current any more. Applied only
+    without a live grant."""
+
+    app: AppName
+    node: NodeName
+    operator: str
+    at: float = 0.0
+
+
+class RecordBuild(Command, frozen=True):
+    """None: what is there was changed, or taken away."""
+
+    app: AppName
+    build: Build | None
+
+
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
     TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
     RaiseLevel, SetStandby, RecordLosses, ClearFailures,
+    SetMirror, MarkCopy, AcceptCopy, RecordBuild,
 ]  # fmt: skip
 
 LEVELS: dict[type[Command], int] = {
     SetWanted: 1, EndGrant: 1, GiveGrant: 1, OrderFence: 1, ConfirmFence: 1, Excluded: 1, CancelFence: 1,
     TakeLock: 1, FreeLock: 1, RecordBoot: 1, RecordWatchdog: 1, Configure: 1, SettleTiming: 1,
     RaiseLevel: 2, SetStandby: 2, RecordLosses: 2, ClearFailures: 2,
+    SetMirror: 3, MarkCopy: 3, AcceptCopy: 3, RecordBuild: 3,
 }  # fmt: skip
 """From which level of the log on each command may stand in it (docs/upgrade.md). What a command of an older level means
 never changes, nor does what it writes into the ledger: nodes of two releases apply the same log."""
-LEVEL = 2
+LEVEL = 3
 """The newest that this release knows."""
 
 

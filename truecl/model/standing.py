@@ -3,6 +3,7 @@
 import msgspec
 
 from truecl.model.ids import AppName, DaemonName, NodeName
+from truecl.model.replica import VolumeReport
 
 
 class StepStatus(msgspec.Struct, frozen=True):
@@ -68,10 +69,39 @@ class FailureRow(msgspec.Struct, frozen=True):
     reason: str
 
 
+class CopyRow(msgspec.Struct, frozen=True):
+    """One node's copy of an application's replicated data: what the log says of it, and what its kernel does."""
+
+    node: NodeName
+    state: str
+    """current, outdated, syncing or inconsistent, by the log."""
+    since: float
+    """Wall clock, seconds since the epoch; 0: not known."""
+    role: str = ""
+    """down, secondary, primary or unknown; '': the node has not reported."""
+    link: str = ""
+    """standalone, connecting, connected, sync source, sync target, verifying or unknown."""
+    disk: str = ""
+    """up to date, consistent, outdated, inconsistent, failed, diskless or unknown: the worst of its volumes."""
+    done: float = 100.0
+    """Percent of a synchronisation or comparison under way, of the volume that has the most to go."""
+    rate: int = 0
+    """Bytes a second of it, of all volumes together."""
+    left: float = 0.0
+    """Seconds until its end, as DRBD reckons."""
+    behind: int = 0
+    """Bytes that are out of sync with the peer."""
+    suspended: bool = False
+    split: bool = False
+    """DRBD refuses to connect: both copies were written without the other."""
+    trouble: str = ""
+    volumes: tuple[VolumeReport, ...] = ()
+
+
 class AppRow(msgspec.Struct, frozen=True):
     name: AppName
     status: str
-    """UP, STARTING, STOPPING, DOWN, WAITING, FAILED, NEEDS FENCE or UNKNOWN."""
+    """UP, STARTING, STOPPING, BUILDING, DOWN, WAITING, FAILED, NEEDS FENCE or UNKNOWN."""
     node: NodeName | None
     failovers: int
     note: str
@@ -84,6 +114,8 @@ class AppRow(msgspec.Struct, frozen=True):
     steps: tuple[StepStatus, ...]
     """Only of the one application or node that was asked for, and of what has a grant."""
     failures: tuple[FailureRow, ...] = ()
+    copies: tuple[CopyRow, ...] = ()
+    """Where its data is replicated."""
 
 
 class Stat(msgspec.Struct, frozen=True):

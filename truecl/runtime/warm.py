@@ -13,6 +13,7 @@ import gc
 import os
 import select
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -184,9 +185,11 @@ class WarmParent:
             )
         except OSError as error:
             raise CannotStart(f"no socket for reqd in {self._paths.run}: {error.strerror or error}") from error
-        # What is imported by now is never collected, so that the children go on sharing it.
+        # What is imported by now is never collected, so that the children go on sharing it. Nor do they displace names
+        # from the interpreter's cache of attributes: that would copy the page of each such name, half a MB in a daemon.
         gc.collect()
         gc.freeze()
+        sys._clear_type_cache()
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
         self._signals.add(number)

@@ -1,19 +1,22 @@
 """reqd's actions on the real machine: each goes to the driver of its kind, and always ends in a typed result."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from truecl.drivers.build.worker import Worker
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.program.cgroup import Groups
+from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.driver import WatchdogDriver
 from truecl.model.actions import (
     AnyAction,
     ArmWatchdog,
     AskDevice,
+    BuildWork,
     ConfigurationRead,
     DisarmWatchdog,
     EndTools,
@@ -23,16 +26,29 @@ from truecl.model.actions import (
     KillGroup,
     Leave,
     ReadConfiguration,
+    ReplicaConnect,
+    ReplicaDown,
+    ReplicaLook,
+    ReplicaResult,
+    ReplicaSever,
+    ReplicaUp,
     StepDown,
     StepProbe,
     StepResult,
     StepUp,
     WatchdogFed,
     WatchdogTrouble,
+    WorkDone,
 )
+from truecl.model.build import Seen
+from truecl.model.ids import AppName
+from truecl.model.replica import ReplicaReport, Role
 from truecl.model.step import Probe, StepKind
 from truecl.runtime.loop import TwistedLoop
 from truecl.runtime.runner import OWNER, ProcessRunner
+
+T = TypeVar("T")
+AnyReplicaAction = ReplicaUp | ReplicaDown | ReplicaConnect | ReplicaLook
 
 
 class Hands:
@@ -49,21 +65,25 @@ class Hands:
         runner: ProcessRunner,
         groups: Groups,
         tools: Tools,
+        replicas: Replicas,
         fence: FenceDriver,
         watchdog: WatchdogDriver,
         loop: TwistedLoop,
         read: Callable[[], ConfigurationRead],
         leave: Callable[[], None],
+        worker: Worker,
     ) -> None:
         self._drivers = drivers
         self._runner = runner
         self._groups = groups
         self._tools = tools
+        self._replicas = replicas
         self._fence = fence
         self._watchdog = watchdog
         self._loop = loop
         self._read = read
         self._leave = leave
+        self._worker = worker
 
     def __call__(self, action: AnyAction) -> Any:
         """A Deferred; of the watchdog's actions, which are done at once, the result itself."""
@@ -84,6 +104,12 @@ class Hands:
                 return self._within(action.timeout, self._freeze(action))
             case EndTools():
                 return Deferred.fromCoroutine(self._end_tools(action))
+            case ReplicaUp() | ReplicaDown() | ReplicaConnect() | ReplicaLook():
+                return self._within(action.timeout, self._replica(action))
+            case ReplicaSever():
+                return self._within(action.timeout, self._replicas.sever(action.instance))
+            case BuildWork():
+                return self._within(action.timeout, self._build(action))
             case AskDevice():
                 return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
@@ -99,13 +125,17 @@ class Hands:
             reason = str(error)
         if isinstance(action, AskDevice):
             return FenceOutcome(False, reason)
+        if isinstance(action, BuildWork):
+            return WorkDone(Seen(problems=(reason,)))
         if isinstance(action, ArmWatchdog | FeedWatchdog | DisarmWatchdog):
             return WatchdogTrouble(reason)
         if isinstance(action, ReadConfiguration):
             return ConfigurationRead(None, (reason,))
+        if isinstance(action, ReplicaUp | ReplicaDown | ReplicaConnect | ReplicaLook):
+            return ReplicaResult(ReplicaReport(_app_of(action), Role.UNKNOWN, trouble=reason), reason)
         return StepResult(Probe.FAILED if isinstance(error, StepFailed) else Probe.UNKNOWN, reason)
 
-    def _within(self, seconds: float, work: Coroutine[Any, Any, StepResult]) -> "Deferred[StepResult]":
+    def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> "Deferred[T]":
         return Deferred.fromCoroutine(self._loop.within(max(seconds, 0.01), work))
 
     async def _step(self, action: StepUp | StepDown | StepProbe) -> StepResult:
@@ -129,6 +159,25 @@ class Hands:
         facts = await driver.detail(action.step, action.instance) if probe is Probe.ACTIVE else {}
         return StepResult(probe, "", facts, took)
 
+    async def _replica(self, action: AnyReplicaAction) -> ReplicaResult:
+        app = _app_of(action)
+        if isinstance(action, ReplicaLook):
+            return await self._replicas.look(app)
+        owner = ("replica", app)
+        if stuck := self._runner.stuck_for(owner):
+            return ReplicaResult(ReplicaReport(app, Role.UNKNOWN, trouble=stuck), stuck)
+        OWNER.set(owner)
+        match action:
+            case ReplicaUp():
+                return await self._replicas.up(action.layout, action.connect)
+            case ReplicaDown():
+                return await self._replicas.down(action.layout)
+            case ReplicaConnect():
+                return await self._replicas.connect(action.layout)
+
+    async def _build(self, action: BuildWork) -> WorkDone:
+        return WorkDone(await self._worker.do(action))
+
     async def _kill(self, action: KillGroup) -> StepResult:
         group = self._groups.of(action.instance)
         if not await self._groups.stop(group, action.timeout):
@@ -149,3 +198,7 @@ class Hands:
 
     async def _configuration(self) -> ConfigurationRead:
         return self._read()
+
+
+def _app_of(action: AnyReplicaAction) -> AppName:
+    return action.app if isinstance(action, ReplicaLook) else action.layout.resource

@@ -115,7 +115,10 @@ class Joint:
                 self.reconfigure(configuration)
             case Joined(who) if who == REQD:
                 self._host.feed(event)
-                self.tell(REQD, Ready(self.daemon.name, os.getpid()))
+                self._say_ready()
+                return
+            case Told(who, Ready()) if who == REQD:
+                self._say_ready()
                 return
             case _:
                 pass
@@ -133,6 +136,9 @@ class Joint:
 
     def tell(self, who: str, message: Any) -> None:
         self._bus.tell(who, message)
+
+    def _say_ready(self) -> None:
+        self.tell(REQD, Ready(self.daemon.name, os.getpid()))
 
     def run(
         self,

@@ -11,9 +11,9 @@ from truecl.core.supervisor import PARENT
 from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.fence.driver import FenceDriver
 from truecl.drivers.filesystem.driver import FileSystemDriver
+from truecl.drivers.filesystem.make import FormatDriver
 from truecl.drivers.program.cgroup import Groups, find
 from truecl.drivers.program.driver import ProgramDriver
-from truecl.drivers.storage.file import FileStorageDriver
 from truecl.drivers.tools import Tools
 from truecl.drivers.watchdog.api import KernelCalls
 from truecl.drivers.watchdog.driver import WatchdogDriver
@@ -28,6 +28,7 @@ from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.runner import ProcessRunner
 from truecl.service.hands import Hands
 from truecl.service.joint import Joint
+from truecl.service.storage import storage_drivers, worker
 
 
 class _WithParent:
@@ -74,8 +75,7 @@ def main(daemon: Daemon) -> None:
 def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     loop = TwistedLoop(daemon.reactor, daemon.clock, lambda name, text: daemon.log.error(f"{name}: {text}"))
     runner = ProcessRunner(loop, lambda result: daemon.log.info(_ran(result)))
-    # The boot id: the same over restarts of this daemon, and no other node that shares this kernel has it.
-    storage = FileStorageDriver(runner, loop, daemon.boot)
+    storage, replicas = storage_drivers(runner, loop, daemon.node, daemon.boot, daemon.paths.run)
     groups, tools = _control_groups(daemon, loop)
     programs = ProgramDriver(
         runner,
@@ -89,12 +89,14 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
     )
     drivers: dict[StepKind, Driver] = {
         StepKind.STORAGE: storage,
-        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device),
+        StepKind.FORMAT: FormatDriver(runner, storage.device),
+        StepKind.FILESYSTEM: FileSystemDriver(runner, loop, storage.device, note=daemon.log.warning),
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
-    return Hands(drivers, runner, groups, tools, FenceDriver(runner, loop), watchdog, loop,
-                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"))  # fmt: skip
+    return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
+                 lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"),
+                 worker(runner, replicas))  # fmt: skip
 
 
 def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:

@@ -11,7 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from truecl.core.contract import Do
-from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
+from truecl.core.hold import LAPSED, Announce, AskConflict, Configure, Conflict, Outcome, Remove, Warn
 from truecl.core.interfaces import Interfaces
 from truecl.core.reqd import Reqd
 from truecl.core.turns import SLOW
@@ -289,7 +289,7 @@ class SimulatedDrivers:
         machine = process.machine
         before = machine.clock()
         if before >= action.until:
-            self._work(process, number, 0.0001, lambda: Outcome("the lease is over"))
+            self._work(process, number, 0.0001, lambda: Outcome(LAPSED))
             return
         lifetime = ceil(action.until - before) + action.margin
 

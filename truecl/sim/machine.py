@@ -10,6 +10,7 @@ from truecl.sim.bus import Bus
 from truecl.sim.journal import Journal, UnsyncedJournal
 from truecl.sim.process import Process
 from truecl.sim.watchdog import Device
+from truecl.wire.messages import Ready
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -287,6 +288,8 @@ class Machine:
                 reader[1](told.message)
         elif told.who == "parent":
             self.cluster.supervision.told(process, told.message)
+        elif isinstance(told.message, Ready):
+            self.cluster.supervision.asked(self, DaemonName(told.who))
         else:
             self.bus.tell(process, DaemonName(told.who), told.message)
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from truecl.core.contract import Core, Done, Event, Output, Save, Woke
-from truecl.model.ids import DaemonName
+from truecl.core.contract import Core, Done, Event, Output, Save, Told, Woke
+from truecl.model.ids import REQD, DaemonName
 from truecl.sim.journal import RUN, Journal
 from truecl.sim.schedule import Runaway
+from truecl.wire.messages import Ready
 
 if TYPE_CHECKING:
     from truecl.sim.machine import Machine
@@ -105,6 +106,9 @@ class Process:
 
     def _handle(self, event: Event) -> None:
         machine = self.machine
+        if isinstance(event, Told) and isinstance(event.message, Ready) and event.who == REQD:
+            machine.cluster.supervision.ready(self)  # the host's answer: the core hears nothing of it
+            return
         self.decided = machine.schedule.now
         output = self.core.handle(event, machine.clock())
         machine.handled(self, event, output)

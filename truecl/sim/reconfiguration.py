@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
     from truecl.sim.machine import Machine
 
-LEASES = (0.6, 1.0, 3.0)
+LEASES = (0.66, 1.0, 3.0)
 ALLOWANCES = (0.4, 1.0, 5.0)
 
 

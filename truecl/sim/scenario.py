@@ -34,7 +34,7 @@ from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
 
-TIMINGS: tuple[tuple[Profile, float], ...] = (("normal", 1.0), ("normal", 1.0), ("normal", 0.6), ("fast", 0.5))
+TIMINGS: tuple[tuple[Profile, float], ...] = (("normal", 0.75), ("normal", 0.75), ("normal", 0.66), ("fast", 0.375))
 """Profiles, and the lease with each."""
 
 PLAN = Plan(

@@ -25,6 +25,12 @@ class Supervision(Protocol):
     def told(self, process: Process, message: Any) -> None:
         """The daemon said this to its parent."""
 
+    def asked(self, machine: "Machine", daemon: DaemonName) -> None:
+        """reqd asks it whether it is ready."""
+
+    def ready(self, process: Process) -> None:
+        """It says so, over reqd's socket."""
+
     def parent_killed(self, machine: "Machine") -> None:
         """kill -9 of what starts the daemons, which live on."""
 
@@ -47,6 +53,12 @@ class KeepAll:
 
     def told(self, process: Process, message: Any) -> None:
         """They have no parent to talk to."""
+
+    def asked(self, machine: "Machine", daemon: DaemonName) -> None:
+        """Nobody does."""
+
+    def ready(self, process: Process) -> None:
+        """Nobody wants to know."""
 
     def parent_killed(self, machine: "Machine") -> None:
         """There is none."""
@@ -135,10 +147,10 @@ class WarmParent:
             self._greet(machine, process)
             for other, alive in machine.processes.items():
                 if other != REQD:
-                    self._cluster.schedule.after(0.005, self._ready, alive)
+                    self._cluster.schedule.after(0.005, self.ready, alive)
         else:
             self._report(machine, Forked(daemon, self._next))
-            self._cluster.schedule.after(0.002, self._ready, process)
+            self._cluster.schedule.after(0.002, self.ready, process)
 
     def parent_killed(self, machine: "Machine") -> None:
         if not machine.powered or machine.boot in self._away:
@@ -169,8 +181,13 @@ class WarmParent:
         ]
         reqd.deliver(Told(PARENT, Living(tuple(living))))
 
-    def _ready(self, process: Process) -> None:
-        """Each daemon says so over reqd's socket, whenever it finds a new reqd there."""
+    def asked(self, machine: "Machine", daemon: DaemonName) -> None:
+        process = machine.processes.get(daemon)
+        if process is not None:
+            self._cluster.schedule.after(0.0002, process.deliver, Told(REQD, Ready(REQD, 0)))
+
+    def ready(self, process: Process) -> None:
+        """Each daemon's host says so whenever it finds a new reqd, and when it is asked."""
         machine = process.machine
         reqd = machine.processes.get(REQD)
         if process.alive and reqd is not None:

@@ -5,7 +5,7 @@ outside can only raise a `ProtocolFault`, after which the connection is to be cl
 a stream that lied about a length.
 """
 
-VERSIONS = (1, 1)
+VERSIONS = (1, 2)
 """The oldest and the newest format that this code speaks (docs/upgrade.md)."""
 LENGTH_BYTES = 4
 MAX_FRAME = 1 << 20

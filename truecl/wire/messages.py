@@ -11,10 +11,12 @@ from typing import Union
 import msgspec
 
 from truecl.model.actions import Power
+from truecl.model.build import Question, Seen, Work
 from truecl.model.config import Address, Configuration
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, LinkName, NodeName, Term
-from truecl.model.ledger import ALWAYS, AnyCommand, Ledger, Proof
+from truecl.model.ledger import ALWAYS, AnyCommand, Format, Ledger, Proof
 from truecl.model.membership import Membership
+from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
 from truecl.model.standing import Stat, StepStatus
 from truecl.wire import raft
@@ -61,6 +63,8 @@ class Renew(Message, frozen=True):
     """None: none is configured there."""
     level: int = 1
     """The node's lockd adds it: the newest level of the log that it knows."""
+    replicas: tuple[ReplicaReport, ...] = ()
+    """State alone, without the progress of a synchronisation."""
 
 
 class Renewed(Message, frozen=True):
@@ -129,6 +133,8 @@ class Nodes(Message, frozen=True):
     """Live generations for which 'expired' would be accepted now."""
     level: int = 1
     """The newest level of the log that all its members have said they know."""
+    replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
+    """In the same word as `reports`, so of the same boot."""
 
 
 class Members(Message, frozen=True):
@@ -298,6 +304,46 @@ class Order(Message, frozen=True):
     """Seconds, as in the grant."""
     addressed: bool = False
     """As in the grant; a node whose own configuration says otherwise does not start it."""
+    alone: bool = False
+    """As in the grant."""
+    build: tuple[Format, ...] = ()
+    """As in the grant: nothing but this is done."""
+
+
+class OrderReplica(Message, frozen=True):
+    """What a node's copy of an application's replicated resource is to be, beneath any instance. State-based: repeated
+    until the node reports it. A node that has an older instance of the application open takes none."""
+
+    verb: str
+    """'up': there, and secondary; it need not look for its peer. 'connect': and it looks for its peer. 'down'."""
+    app: AppName
+    generation: Generation
+    """The newest grant of the application: with this order nothing older can start on the node any more."""
+    term: Term
+    layout: Layout
+
+
+class AskPeerOutdated(Message, frozen=True):
+    """DRBD's fence-peer handler to its clusterd, and on to the master: may this node's copy go on without the peer's?
+    Passed on again until PeerOutdated is there or who asked is gone; `id` is unique at its origin."""
+
+    id: str
+    app: AppName
+    generation: Generation
+    """Of the instance that is primary here, or is being promoted."""
+    at: float = 0.0
+    """By the wall clock, seconds since the epoch: for people."""
+
+
+class PeerOutdated(Message, frozen=True):
+    """What the handler is to exit with (SAFETY.md section 5): 4, the log calls the peer's copy outdated; 7, and the
+    peer's node was fenced; 6, this node's own copy is not current; 1, neither."""
+
+    id: str
+    code: int
+    reason: str
+    generation: Generation
+    """As asked: the token."""
 
 
 class OrderFenceOff(Message, frozen=True):
@@ -358,6 +404,25 @@ class FencesSeen(Message, frozen=True):
     devices: tuple[FenceView, ...]
 
 
+class AskWork(Message, frozen=True):
+    """Master's clusterd to a node's, on to its reqd: a part of lha_buildapp. Comes again until it is answered, under
+    the same id, and is done once. A lower term than was heard of before is refused."""
+
+    id: str
+    term: Term
+    app: AppName
+    work: Work
+    timeout: float = 30.0
+
+
+class WorkAnswer(Message, frozen=True):
+    """The way back."""
+
+    id: str
+    node: NodeName
+    seen: Seen
+
+
 class InstanceProgress(Message, frozen=True):
     """reqd to clusterd, on to the master: a step of an instance as it happened."""
 
@@ -387,6 +452,34 @@ class Request(Message, frozen=True):
     """For 'standby': what runs there stays."""
     digest: str = ""
     """For 'configure': of that version."""
+    build: "BuildWish | None" = None
+    """For 'build'."""
+    validated: bool = False
+    """For 'start' and 'move': only what lha_buildapp found ready, and what is as it was then."""
+    at: float = 0.0
+    """Wall clock of the command, seconds since the epoch: for people alone."""
+
+
+class BuildWish(msgspec.Struct, frozen=True):
+    """Options of lha_buildapp; without any, it looks and records. `node` of the request is the one that it names."""
+
+    create: bool = False
+    """Make what is missing."""
+    force: bool = False
+    """Even in the place of what is there."""
+    agreed: str = ""
+    """The token of the question that the operator agreed to."""
+    accept: bool = False
+    """The copy of `node` is the one to go on with."""
+    resolve: bool = False
+    """After a split brain, the copy of `node` is kept, and the other thrown away."""
+    replace: bool = False
+    """The disk of `node` was lost, and there is a new one in its place."""
+    verify: bool = False
+    """Compare the copies."""
+    grow: str = ""
+    """This volume, to `size` bytes."""
+    size: int = 0
 
 
 class Reply(Message, frozen=True):
@@ -395,6 +488,8 @@ class Reply(Message, frozen=True):
     id: str
     progress: Progress | None = None
     code: int | None = None
+    question: Question | None = None
+    """With a code: nothing was done, for the operator has to agree first."""
 
 
 # ---- reqd between nodes, and its commands ---------------------------------------------------------------------------
@@ -511,7 +606,8 @@ class End(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs."""
+    """A daemon to reqd (over reqd's local socket): my sockets are bound and my core runs. reqd says it, with pid 0, to
+    ask for it again: the host answers, not the core, as long as its loop turns."""
 
     daemon: DaemonName
     pid: int
@@ -637,6 +733,7 @@ class NodeStatus(Message, frozen=True):
     watchdog: WatchdogReport | None = None
     release: str = ""
     """Of truecl, as it runs there."""
+    replicas: tuple[ReplicaReport, ...] = ()
 
 
 class AskStanding(Message, frozen=True):
@@ -816,7 +913,17 @@ MESH: dict[DaemonName, object] = {
     DaemonName("hbd"): Union[Heartbeat, Goodbye],
     DaemonName("lockd"): Union[raft.RaftMessage, raft.Letter, Renew, Renewed],
     DaemonName("reqd"): Union[StartDaemons, StopDaemons, DaemonsUp, AskDaemons, AskFences, FencesSeen],
-    DaemonName("clusterd"): Union[Order, InstanceProgress, Request, Reply],
+    DaemonName("clusterd"): Union[
+        Order,
+        InstanceProgress,
+        Request,
+        Reply,
+        OrderReplica,
+        AskPeerOutdated,
+        PeerOutdated,
+        AskWork,
+        WorkAnswer,
+    ],
     DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
@@ -827,17 +934,18 @@ LOCAL = Union[
     Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
-    InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
+    AskWork, WorkAnswer, InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
     Compare, Compared, Bring, Follow, NewConfiguration,
     NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
+    OrderReplica, AskPeerOutdated, PeerOutdated,
 ]  # fmt: skip
 """What may come over a local socket."""
 
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
 
-SINCE: dict[type, int] = {}
+SINCE: dict[type, int] = {OrderReplica: 2, AskPeerOutdated: 2, PeerOutdated: 2, AskWork: 2, WorkAnswer: 2}
 """From which format on there is such a message; what is not here was there from the first."""
 
 

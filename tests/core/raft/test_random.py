@@ -12,7 +12,7 @@ from truecl.model.membership import Membership
 
 DRIFT = 0.05
 STALE = 2.0
-"""Seconds after which no lease (1 s) of a round can still run; until then two clocks here run DRIFT apart at most."""
+"""Seconds after which no lease (750 ms) of a round can still run; until then two clocks run DRIFT apart at most."""
 
 
 class Checker:
@@ -234,7 +234,7 @@ def test_the_faults_reach_what_they_aim_at() -> None:
     assert sum(len(checker.completed) for checker in played) > 100
     assert sum(len(checker.committed) for checker in played) > 500
     assert sum(checker.snapshots for checker in played) > 5
-    assert sum(checker.reshapes for checker in played) > 30
+    assert sum(checker.reshapes for checker in played) > 20
 
 
 def test_same_seed_same_history() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.drivers.address.private_network import BlockingLoop, Network, eventually, run
-from truecl.core.hold import Announce, AskConflict, Configure, Conflict, Outcome, Remove
+from truecl.core.hold import LAPSED, Announce, AskConflict, Configure, Conflict, Outcome, Remove
 from truecl.core.interfaces import Interfaces, place, where
 from truecl.drivers.address.interfaces import Watcher
-from truecl.drivers.address.kernel import OVER, KernelAddresses
+from truecl.drivers.address.kernel import KernelAddresses
 from truecl.drivers.address.netlink import Monitor, Netlink
 from truecl.model.config import Address
 
@@ -117,7 +117,7 @@ def test_removal_spares_what_is_not_ours_and_says_so(node: Node) -> None:
 
 
 def test_nothing_is_configured_after_the_lease(node: Node) -> None:
-    assert node.take(V4, 0.0) == Outcome(OVER)
+    assert node.take(V4, 0.0) == Outcome(LAPSED)
     assert not node.has(V4)
 
 
@@ -135,7 +135,7 @@ class StoppedInTheCall(BlockingLoop):
 def test_a_lease_that_ends_during_the_renewal_leaves_nothing(node: Node) -> None:
     kernel = KernelAddresses(node.netlink, StoppedInTheCall(99.0, 101.0), node.watcher.macs, print)
     with node.network.node.inside():
-        assert run(kernel.perform(Configure(V4, 32, "eth0", 100.0, 1))) == Outcome(OVER)
+        assert run(kernel.perform(Configure(V4, 32, "eth0", 100.0, 1))) == Outcome(LAPSED)
     assert not node.has(V4)
 
 

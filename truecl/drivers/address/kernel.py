@@ -8,7 +8,18 @@ import socket
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
-from truecl.core.hold import Announce, AskConflict, Configure, Conflict, NetAction, Outcome, Remove, Warn, lifetime
+from truecl.core.hold import (
+    LAPSED,
+    Announce,
+    AskConflict,
+    Configure,
+    Conflict,
+    NetAction,
+    Outcome,
+    Remove,
+    Warn,
+    lifetime,
+)
 from truecl.drivers.address.arp import Announcer
 from truecl.drivers.address.conflict import other_owner
 from truecl.drivers.address.netlink import AddressMessage, Netlink
@@ -16,7 +27,6 @@ from truecl.drivers.contract import Loop
 
 MAX_PREPARED = 1024
 """Renewal messages kept."""
-OVER = "the lease is over"
 
 
 class KernelAddresses:
@@ -65,14 +75,14 @@ class KernelAddresses:
         # The clock right before, and again right after: this process may have been stopped anywhere in between.
         valid = lifetime(action.until, self._loop.now(), action.margin)
         if valid <= 0:
-            return Outcome(OVER)
+            return Outcome(LAPSED)
         try:
             self._netlink.configure(message, valid)
         finally:
             over = self._loop.now() >= action.until
             if over:
                 self._netlink.delete(index, action.address, action.prefix)
-        return Outcome(OVER) if over else Outcome()
+        return Outcome(LAPSED) if over else Outcome()
 
     def _message(self, index: int, address: str, prefix: int) -> AddressMessage:
         key = (index, address, prefix)

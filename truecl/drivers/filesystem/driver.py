@@ -1,7 +1,8 @@
 """File systems: ext3, ext4 and xfs on a block device.
 
 "Unmounted" is one thing only: the kernel has no superblock on the device (/sys/fs/ext4/DEVICE, /sys/fs/xfs/DEVICE). A
-copy of the mount in another namespace keeps the superblock, and writes, while `umount` and `losetup -d` both return 0.
+copy of the mount in another namespace keeps the superblock, and writes, while `umount` and `losetup -d` both return 0:
+it is unmounted there too.
 Mounts and checks run in children, since they wait for disks.
 """
 
@@ -9,30 +10,38 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from truecl.drivers import holders
 from truecl.drivers.contract import Facts, Loop, Runner, StepFailed, eventually, spec_of
-from truecl.drivers.filesystem import argv, parse
-from truecl.drivers.holders import Holder, Mount
-from truecl.model.config import FileStorage, FileSystem
-from truecl.model.step import Instance, Probe, Step
+from truecl.drivers.filesystem import argv, namespaces, parse
+from truecl.drivers.holders import Mount
+from truecl.model.config import FileSystem
+from truecl.model.step import Instance, Over, Probe, Step
 
 _BUSY = 1.0
 """Seconds for which an unmount is tried again while the device is busy: a dying process lets go of its files late."""
+_ASKED = 3.0
+"""The same, for processes that were asked to end."""
+_MANY = 1000
+"""Users that are ended at a time."""
+_SHOWN = 5
 _SETTLE = 2.0
 """Seconds that a superblock may stay after the last unmount."""
 
 
 class FileSystemDriver:
-    """`device_of` gives the name ('loop3') of the device that a volume's storage driver found by probing."""
+    """`device_of` gives the name ('loop3') of the device that a volume's storage driver found by probing; `note` takes
+    what is for the log alone."""
 
     def __init__(
         self,
         runner: Runner,
         loop: Loop,
-        device_of: Callable[[FileStorage], Awaitable[str | None]],
+        device_of: Callable[[Over], Awaitable[str | None]],
         *,
+        note: Callable[[str], None] = lambda text: None,
         sys: Path = Path("/sys"),
         dev: Path = Path("/dev"),
         proc: Path = Path("/proc"),
@@ -42,6 +51,7 @@ class FileSystemDriver:
         self._runner = runner
         self._loop = loop
         self._device_of = device_of
+        self._note = note
         self._sys = sys
         self._dev = dev
         self._proc = proc
@@ -70,7 +80,7 @@ class FileSystemDriver:
             return
         self._refuse_if_in_use(spec, device)
         command = argv.mount(spec, str(self._dev / device))
-        await self._refuse_wrong_type(spec, device)
+        await self._refuse_another(spec, device, step.uuid)
         _make_mount_point(spec)
         if spec.type == "xfs" and spec.fsck == "always":
             await self._replay_log(spec, device, command)
@@ -82,20 +92,21 @@ class FileSystemDriver:
         if device is None:
             return
         deadline = self._loop.now() + _BUSY
-        killed = False
+        ends = [signal.SIGKILL] if force else [signal.SIGTERM, signal.SIGKILL]
         pause = 0.002
         while said := await self._unmount_all(device):
             if self._loop.now() >= deadline:
-                if not force or killed:
+                if not ends or self._below(device):
                     raise StepFailed(f"{spec.mount}: cannot be unmounted: {self._why_busy(device) or said}")
-                self._kill_users(device)
-                killed = True
-                deadline = self._loop.now() + _BUSY
+                how = ends.pop(0)
+                self._end_users(spec, device, how)
+                deadline = self._loop.now() + (_ASKED if how is signal.SIGTERM else _BUSY)
             await self._loop.sleep(pause)
             pause = min(2 * pause, 0.05)
+        said = await self._unmount_copies(spec, device)
         if not await eventually(self._loop, _SETTLE, lambda: not self._superblock(device)):
             why = "; ".join(str(holder) for holder in holders.elsewhere(self._proc, self._number(device)))
-            why = why or "by the kernel itself (an NFS export?)"
+            why = said or why or "by the kernel itself (an NFS export?)"
             raise StepFailed(f"{spec.mount}: unmounted, yet still in use: {why}")
 
     async def probe(self, step: Step, instance: Instance) -> Probe:
@@ -147,7 +158,8 @@ class FileSystemDriver:
         who = "; ".join(own + far) or "by the kernel itself"
         raise StepFailed(f"{spec.mount}: {self._dev / device} is in use already: {who}")
 
-    async def _refuse_wrong_type(self, spec: FileSystem, device: str) -> None:
+    async def _refuse_another(self, spec: FileSystem, device: str, uuid: str) -> None:
+        """What is there must be the file system that was built: of its type, and of its UUID if that is known."""
         path = self._dev / device
 
         def read() -> bytes:
@@ -164,6 +176,9 @@ class FileSystemDriver:
         if found != spec.type and not (spec.type == "ext4" and found in ("ext2", "ext3")):
             shown = found or "no file system of a known type"
             raise StepFailed(f"{spec.mount}: there is {shown} on {path}, but the configuration says {spec.type}")
+        has = parse.uuid(start)
+        if uuid and has != uuid:
+            raise StepFailed(f"{spec.mount}: {path} has another file system than was built: {has}, not {uuid}")
 
     async def _replay_log(self, spec: FileSystem, device: str, command: tuple[str, ...]) -> None:
         """xfs_repair -n reports nonsense on a log that was not replayed, and only a mount replays it."""
@@ -199,28 +214,56 @@ class FileSystemDriver:
             said = result.last_lines() or result.ending()
         return said if self._mounts(device) else ""
 
+    async def _unmount_copies(self, spec: FileSystem, device: str) -> str:
+        """In every other namespace that has a copy. Who keeps one, '' if nobody does."""
+        said = []
+        number = self._number(device)
+        for holder in holders.elsewhere(self._proc, number, _MANY) if self._superblock(device) else ():
+            work = partial(namespaces.unmount, self._proc, holder.pid, number)
+            try:
+                await self._runner.call(f"unmount {device} for process {holder.pid}", work, timeout=self._mount_timeout)
+                self._note(
+                    f"{spec.mount} was unmounted in the namespace of process {holder.pid} ({holder.command}) too"
+                )
+            except TimeoutError:
+                said.append(f"{holder}, and it cannot be unmounted there within {self._mount_timeout:.0f} s")
+            except OSError as error:
+                said.append(f"{holder}, and it cannot be unmounted there: {error.strerror}")
+        return "; ".join(said)
+
     def _why_busy(self, device: str) -> str:
-        points = tuple(mount.point for mount in self._mounts(device))
-        below = [
+        users = holders.users(self._proc, self._points(device), _SHOWN)
+        return "; ".join([*self._below(device), *(str(user) for user in users)])
+
+    def _below(self, device: str) -> list[str]:
+        """What else is mounted below it: nobody's end would let it go."""
+        points = self._points(device)
+        return [
             f"{mount.source} ({mount.type}) is mounted below it at {mount.point}"
             for mount in holders.own_mounts(self._proc)
             if mount.device != self._number(device) and any(mount.point.startswith(point + "/") for point in points)
         ]
-        return "; ".join(below + [str(user) for user in self._users(device)[:5]])
 
-    def _users(self, device: str) -> tuple[Holder, ...]:
-        return holders.users(self._proc, tuple(mount.point for mount in self._mounts(device)))
+    def _points(self, device: str) -> tuple[str, ...]:
+        return tuple(mount.point for mount in self._mounts(device))
 
-    def _kill_users(self, device: str) -> None:
-        """The guard's last resort: the alternative is the watchdog, which ends these processes and all others."""
-        for user in self._users(device):
-            with suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(user.pid)
-                try:
-                    if any(again.pid == user.pid for again in self._users(device)):
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                finally:
-                    os.close(descriptor)
+    def _end_users(self, spec: FileSystem, device: str, how: signal.Signals) -> None:
+        """Its programs have ended by now, so these are strangers: a shell that works there, a backup. An unmount that
+        fails ends in a reset of the node, which ends these processes and all others."""
+        held: dict[int, int] = {}
+        try:
+            for user in holders.users(self._proc, self._points(device), _MANY):
+                with suppress(ProcessLookupError):
+                    held[user.pid] = os.pidfd_open(user.pid)
+            # Once more, now that no number can become another process's.
+            for user in holders.users(self._proc, self._points(device), _MANY):
+                if user.pid in held:
+                    with suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(held[user.pid], how)
+                        self._note(f"{spec.mount} is to be unmounted: {how.name} to {user}")
+        finally:
+            for descriptor in held.values():
+                os.close(descriptor)
 
     # ---- what is there ----------------------------------------------------------------------------------------------
 
@@ -228,7 +271,7 @@ class FileSystemDriver:
         return await self._device_of(step.over) if step.over is not None else None
 
     def _number(self, device: str) -> str:
-        return (self._sys / "block" / device / "dev").read_text().strip()
+        return (self._sys / "class" / "block" / device / "dev").read_text().strip()
 
     def _superblock(self, device: str) -> bool:
         return bool(parse.superblock(self._sys, device))

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from uuid import UUID
 
 from truecl.drivers.contract import Result
 
@@ -28,6 +29,15 @@ def signature(start: bytes) -> str:
     if incompatible & ~_EXT3_INCOMPATIBLE or read_only & ~_EXT3_RO_COMPATIBLE:
         return "ext4"
     return "ext3" if compatible & _HAS_JOURNAL else "ext2"
+
+
+def uuid(start: bytes) -> str:
+    """Of the file system whose `signature` is there, as blkid writes it; '' if there is none."""
+    found = signature(start)
+    if not found:
+        return ""
+    at = 32 if found == "xfs" else 1024 + 0x68
+    return str(UUID(bytes=start[at : at + 16]))
 
 
 def superblock(sys: Path, device: str) -> str:

@@ -20,12 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from truecl.drivers import holders
 from truecl.drivers.contract import Facts, Loop, Runner, StepFailed, eventually, spec_of
-from truecl.drivers.storage import argv, parse
+from truecl.drivers.storage import argv, block, parse
 from truecl.drivers.storage.parse import Attachment
 from truecl.model.config import FileStorage
-from truecl.model.step import Instance, Probe, Step
+from truecl.model.step import Instance, Over, Probe, Step
 
 _ATTEMPTS = 32
 """Free devices tried in a row, when others take them first."""
@@ -97,16 +96,17 @@ class FileStorageDriver:
             return {}
         if not own:
             return {}
-        block = self._sys / "block" / own[0].name
-        size = str(512 * parse.number(block / "size"))
+        size = str(block.size(self._sys, own[0].name))
         facts = {"device": f"/dev/{own[0].name}", "type": "file", "size": size}
-        if not parse.number(block / "loop" / "dio"):
+        if not parse.number(self._sys / "block" / own[0].name / "loop" / "dio"):
             facts["note"] = "through the page cache"
         return facts
 
-    async def device(self, storage: FileStorage) -> str | None:
+    async def device(self, over: Over) -> str | None:
         """Name ('loop3') of the device with this node's mark for the image. Raises StepFailed: that cannot be told."""
-        own = await self._own(storage.image)
+        if not isinstance(over, FileStorage):
+            raise TypeError(f"{type(over).__name__} is no image")
+        own = await self._own(over.image)
         return own[0].name if own else None
 
     async def _own(self, image: str) -> list[Attachment]:
@@ -152,24 +152,13 @@ class FileStorageDriver:
         node = self._dev / attached.name
         await self._child(f"detach {node}", lambda: _clear(self._sys, node, attached, flush))
         if not await eventually(self._loop, _LEAVE, lambda: not self._still(attached)):
-            raise StepFailed(f"{image}: {node} is still in use: {self._why_busy(attached)}")
+            raise StepFailed(f"{image}: {node} is still in use: {block.why_busy(self._sys, self._proc, attached.name)}")
 
     def _still(self, attached: Attachment) -> bool:
-        block = self._sys / "block" / attached.name
-        return (block / "loop" / "backing_file").exists() and (
-            not attached.sequence or parse.number(block / "diskseq") == attached.sequence
+        there = self._sys / "block" / attached.name
+        return (there / "loop" / "backing_file").exists() and (
+            not attached.sequence or parse.number(there / "diskseq") == attached.sequence
         )
-
-    def _why_busy(self, attached: Attachment) -> str:
-        block = self._sys / "block" / attached.name
-        try:
-            above = sorted(entry.name for entry in (block / "holders").iterdir())
-            device = (block / "dev").read_text().strip()
-        except OSError:
-            return "by something unknown"
-        here = [f"mounted at {mount.point}" for mount in holders.own_mounts(self._proc) if mount.device == device]
-        far = [str(holder) for holder in holders.elsewhere(self._proc, device)]
-        return "; ".join([*(f"by {name}" for name in above), *here, *far]) or "opened by a process"
 
     def _remember(self, attached: Attachment) -> None:
         if attached.sequence:

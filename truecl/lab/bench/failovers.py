@@ -72,11 +72,13 @@ def cutoff(key: str) -> Callable[[Cluster, int], Values]:
             victim = _owner_and_master(cluster, number)
             began = now()
             cut_at = _taken_over(cluster, victim, found, key, cluster.lab.cut)
+            healed = now()
             cluster.lab.heal()
             if cluster.lab.state(victim) == "off":
                 cluster.lab.boot(victim)
             cluster.whole()
-            _stopped_before(cluster, victim, began, cut_at, found, key)
+            events = [event for event in _events(cluster, cluster.nodes, began) if cut_at <= event.uptime < healed]
+            _stopped_before(events, victim, cut_at, found, key)
         return found.values
 
     return run
@@ -175,13 +177,12 @@ def _events(cluster: Cluster, nodes: Sequence[NodeName], since: float) -> list[E
     return [event for node in nodes for event in cluster.events(node) if event.uptime >= since]
 
 
-def _stopped_before(
-    cluster: Cluster, victim: NodeName, began: float, cut_at: float, found: Collected, key: str
-) -> None:
-    """When the old owner's own guard had stopped it, where it lived to say so. Raises LabError if that was too late."""
+def _stopped_before(events: Sequence[EventRecord], victim: NodeName, cut_at: float, found: Collected, key: str) -> None:
+    """When the old owner's own guard had stopped it, where it lived to say so (one that was fenced finds at its next
+    boot that all is gone, which comes later). Raises LabError if that was too late."""
     stopped, started = [], []
-    for event in _events(cluster, cluster.nodes, began):
-        if event.app == WEB and event.mark and event.uptime >= cut_at:
+    for event in events:
+        if event.app == WEB and event.mark:
             if event.mark.what == Moment.STOPPED and event.node == victim:
                 stopped.append(event.uptime)
             if event.mark.what == Moment.STARTED and event.node != victim:

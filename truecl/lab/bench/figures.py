@@ -43,7 +43,7 @@ def _failovers() -> Iterator[Figure]:
         text = f"owner and master cut off, 3 nodes{profile}"
         yield from _failover(f"cutoff{suffix}", text, 1500 * part, 800 * part, _FENCED)
         text = f"power cut, 3 nodes, address-only, on 'expired'{profile}"
-        yield from _failover(f"expired{suffix}", text, 1000, 1000 * part, _EXPIRED)
+        yield from _failover(f"expired{suffix}", text, 1000 * part, 1000 * part, _EXPIRED)
         text = f"cut off, 3 nodes, address-only, on 'expired'{profile}"
         yield from _failover(f"expired cutoff{suffix}", text, 1500 * part, 1000 * part, _EXPIRED)
         yield Figure(f"expired cutoff{suffix} stopped", "  the old owner had stopped after", "ms")

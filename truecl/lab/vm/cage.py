@@ -15,6 +15,9 @@ CAPABILITIES = (kernel.CAP_CHOWN, kernel.CAP_DAC_OVERRIDE, kernel.CAP_DAC_READ_S
 """What the node's root needs on files that it shares with the machine."""
 COVERED = ("/run", "/dev", "/sys")
 """What of the machine is not seen: its sockets, devices and settings."""
+NICE = -10
+"""A machine of its own would have a processor of its own; and what hbd asks of its kernel, that kernel cannot pass on
+to this machine's."""
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
 """Minor numbers of major 1."""
 
@@ -38,6 +41,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str], writable: Sequenc
         kernel.unshare(NAMESPACES)
         _hide(writable)
         os.sched_setaffinity(0, {cpu})
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)

@@ -1,7 +1,7 @@
 """What a lab of kernels needs besides the machine's own tools: fetched once, unpacked, never installed.
 
-CACHE has, when it is whole: `kernel/` (Debian's user-mode-linux), `tools/` (LVM, DRBD's tools and what they lean on,
-with the kernel's modules: a layer that lies over the nodes' root), `xstate.so` (see xstate.c).
+CACHE has, when it is whole: `kernel/` (Debian's user-mode-linux), `tools/` (LVM, DRBD's tools, PostgreSQL and what they
+lean on, with the kernel's modules: a layer that lies over the nodes' root), `xstate.so` (see xstate.c).
 """
 
 import contextlib
@@ -17,8 +17,12 @@ from truecl.lab.locks import locked
 
 CACHE = Path("/var/cache/truecl-lab/vm")
 KERNEL, COMPILER = "user-mode-linux", "tcc"
-TOOLS = ("lvm2", "thin-provisioning-tools", "drbd-utils", "xfsprogs", "kmod")
+TOOLS = ("lvm2", "thin-provisioning-tools", "drbd-utils", "xfsprogs", "kmod", "postgresql-15")
 """What is installed on the machine already is not fetched: the nodes see it."""
+UNUSED = ("libllvm",)
+"""What the others depend on and the nodes do without, by how the names begin: 110 MB for PostgreSQL's compiler."""
+KEPT = ("postgresql", "zoneinfo")
+"""Of /usr/share."""
 MERGED = ("bin", "sbin", "lib", "lib64")
 """Directories that are links into /usr on a node, and may be none in a package."""
 SOURCE = Path(__file__).with_name("xstate.c")
@@ -73,8 +77,11 @@ def _make(place: Path) -> None:
     modules = place / "tools" / MODULES
     modules.parent.mkdir(parents=True, exist_ok=True)
     (place / "kernel/usr/lib/uml/modules").rename(modules)
-    for path in ("debs.kernel", "debs.tools", "kernel/usr/share", "tools/usr/share"):
+    for path in ("debs.kernel", "debs.tools", "kernel/usr/share"):
         shutil.rmtree(place / path, ignore_errors=True)
+    for shared in (place / "tools/usr/share").glob("*"):
+        if shared.name not in KEPT:
+            shutil.rmtree(shared)
 
 
 def _fetch(place: Path, names: Sequence[str], resolve: bool) -> None:
@@ -96,7 +103,8 @@ def _fetch(place: Path, names: Sequence[str], resolve: bool) -> None:
 def _unpack(debs: Path, target: Path) -> None:
     target.mkdir()
     for deb in sorted(debs.glob("*.deb")):
-        _run(["dpkg-deb", "--extract", str(deb), str(target)], debs)
+        if not deb.name.startswith(UNUSED):
+            _run(["dpkg-deb", "--extract", str(deb), str(target)], debs)
     for name in MERGED:
         if (target / name).is_dir():
             shutil.copytree(target / name, target / "usr" / name, symlinks=True, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ from truecl.core.instances import Instances
 from truecl.model.actions import Action, StepResult
 from truecl.model.config import AppConfig
 from truecl.model.ids import Generation
+from truecl.model.ledger import Format
 from truecl.model.report import Phase
 from truecl.model.step import Probe, Step
 from truecl.sim import faults
@@ -42,8 +43,8 @@ class Lazy(InstanceMachine):
 
 def with_machine(machine: type[InstanceMachine]) -> Assemble:
     class Other(Instances):
-        def begin(self, config: AppConfig, generation: Generation) -> InstanceMachine:
-            made = super().begin(config, generation)
+        def begin(self, config: AppConfig, generation: Generation, build: tuple[Format, ...] = ()) -> InstanceMachine:
+            made = super().begin(config, generation, build)
             made.__class__ = machine
             return made
 

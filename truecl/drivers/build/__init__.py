@@ -1,0 +1,1 @@
+"""What lha_buildapp looks at and makes on a node, without a grant."""

@@ -1,0 +1,207 @@
+"""Volumes as lha_buildapp sees them: are they there, how large are they, what would have to be made?
+
+Of a logical volume only LVM's metadata are read here; nothing is activated.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from truecl.drivers.build.signatures import described, signatures, wipe
+from truecl.drivers.contract import Result, Runner, StepFailed
+from truecl.drivers.storage import block
+from truecl.drivers.storage.lvm import argv, parse
+from truecl.drivers.storage.lvm.parse import LogicalVolume
+from truecl.model.build import Seen
+from truecl.model.config import AppConfig, Backing, DiskStorage, DrbdStorage, FileStorage, LvmStorage, NoStorage
+
+_LOOK_TIME = 20.0
+_MAKE_TIME = 120.0
+
+
+def backing(app: AppConfig, name: str) -> Backing | None:
+    """What the volume lies on, or is; None for one without storage."""
+    storage = next((each.storage for each in app.volumes if each.name == name), None)
+    storage = storage.on if isinstance(storage, DrbdStorage) else storage
+    return None if isinstance(storage, NoStorage) else storage
+
+
+class Volumes:
+    def __init__(self, runner: Runner, *, sys: Path = Path("/sys"), udev: Path = Path("/run/udev/control")) -> None:
+        self._runner, self._sys, self._udev = runner, sys, udev
+
+    async def look(self, app: AppConfig) -> Seen:
+        """All of the application's."""
+        seen = Seen()
+        for volume in app.volumes:
+            on = backing(app, volume.name)
+            if on is not None:
+                seen = joined(seen, await self._look_at(f"volume {volume.name}", on, _replicated(app, volume.name)))
+        return seen
+
+    async def make(self, app: AppConfig, name: str, agreed: str) -> str:
+        """What was done, '' for nothing. `agreed`: what may be lost. Raises StepFailed."""
+        on = backing(app, name)
+        if not isinstance(on, LvmStorage):
+            raise StepFailed(f"volume {name} cannot be made here: only logical volumes are")
+        done = []
+        there = await self._volumes(on)
+        if there is None:
+            done.append(await self._make_group(on, agreed))
+            there = ()
+        if all(each.name != on.volume for each in there):
+            if not on.size:
+                raise StepFailed(f"volume {name} has no size in the application's file")
+            await self._lvm(argv.make(on))
+            done.append(f"made logical volume {argv.name(on)} of {parse.shown(on.size)}")
+        await self._lvm(argv.reserve(on))
+        await self._lvm(argv.deactivate(on))
+        return "; ".join(done) or f"reserved logical volume {argv.name(on)}: nothing but truecl activates it"
+
+    async def grow(self, app: AppConfig, name: str, size: int) -> str:
+        """Raises StepFailed."""
+        on = backing(app, name)
+        if not isinstance(on, LvmStorage):
+            raise StepFailed(f"volume {name} is no logical volume")
+        own = next((each for each in await self._volumes(on) or () if each.name == on.volume), None)
+        if own is None:
+            raise StepFailed(f"there is no logical volume {argv.name(on)}")
+        if own.size >= size:
+            return f"logical volume {argv.name(on)} has {parse.shown(own.size)} already"
+        await self._lvm(argv.extend(on, size))
+        return f"logical volume {argv.name(on)} grown to {parse.shown(size)}"
+
+    # ---- looks ------------------------------------------------------------------------------------------------------
+
+    async def _look_at(self, name: str, on: Backing, replicated: bool) -> Seen:
+        try:
+            match on:
+                case LvmStorage():
+                    return await self._look_at_logical(name, on, replicated)
+                case DiskStorage():
+                    return Seen(facts={name: str(self._size_of_disk(on.device))})
+                case FileStorage():
+                    return Seen(facts={name: str(await self._size_of_image(on.image))})
+        except StepFailed as failed:
+            return Seen(problems=(f"{name}: {failed.reason}",))
+
+    async def _look_at_logical(self, name: str, on: LvmStorage, replicated: bool) -> Seen:
+        there = await self._volumes(on)
+        if there is None:
+            return await self._look_at_devices(name, on)
+        own = next((each for each in there if each.name == on.volume), None)
+        shown = f"logical volume {argv.name(on)}"
+        if own is None and not on.size:
+            raise StepFailed(f"there is no {shown}, and no size to make it with")
+        if own is None:
+            return Seen(missing={name: f"{shown} of {parse.shown(on.size)}"})
+        if not own.reserved:
+            return Seen(
+                facts={name: str(own.size)}, missing={name: f"a mark on {shown} that nothing but truecl activates it"}
+            )
+        if refusal := parse.refusal(on, there):
+            raise StepFailed(f"{shown}: {refusal}")
+        # The nodes must see one and the same, unless each has a copy.
+        identity = {} if replicated else {f"identity of {name}": await self._identity(on)}
+        return Seen(facts={name: str(own.size)} | identity)
+
+    async def _look_at_devices(self, name: str, on: LvmStorage) -> Seen:
+        if not on.physical:
+            raise StepFailed(f"there is no volume group {on.group}, and no `physical:` devices to make it of")
+        found = []
+        for device in on.physical:
+            self._size_of_disk(device)
+            if there := await signatures(self._runner, device):
+                found.append(f"{device}: {described(there)}")
+        what = f"volume group {on.group} on {', '.join(on.physical)}, logical volume {argv.name(on)}"
+        return Seen(missing={name: what}, data={name: "; ".join(found)} if found else {})
+
+    async def _volumes(self, on: LvmStorage) -> tuple[LogicalVolume, ...] | None:
+        """Of its group; None: there is no such group. Raises StepFailed."""
+        result = await self._run(argv.look(on.group), _LOOK_TIME)
+        try:
+            if result.ok:
+                return parse.volumes(result.stdout)
+            groups, every = await self._run(argv.groups(), _LOOK_TIME), await self._run(argv.everywhere(), _LOOK_TIME)
+            known = parse.groups(groups.stdout)
+            if groups.ok and on.group not in known and on.physical:
+                return None
+            why = parse.elsewhere(on, known, parse.volumes(every.stdout)) or result.last_lines() or result.ending()
+        except ValueError as error:
+            why = str(error)
+        raise StepFailed(why)
+
+    async def _identity(self, on: LvmStorage) -> str:
+        result = await self._run(argv.identity(on), _LOOK_TIME)
+        return result.stdout.decode(errors="replace").strip() if result.ok else ""
+
+    def _size_of_disk(self, device: str) -> int:
+        try:
+            status = Path(device).stat()
+        except OSError as error:
+            raise StepFailed(f"disk {device} is missing on this node: {error.strerror}") from None
+        if not stat.S_ISBLK(status.st_mode):
+            raise StepFailed(f"{device} is no disk")
+        known = self._sys / "dev" / "block" / f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        try:
+            return block.size(self._sys, known.readlink().name)
+        except OSError:
+            raise StepFailed(f"disk {device} has no device behind its name") from None
+
+    async def _size_of_image(self, image: str) -> int:
+        def look() -> bytes:
+            status = Path(image).stat()
+            return str(status.st_size if stat.S_ISREG(status.st_mode) else -1).encode()
+
+        try:
+            size = int(await self._runner.call(f"look at {image}", look, timeout=_LOOK_TIME))
+        except TimeoutError:
+            raise StepFailed(f"image {image}: its server gives no answer") from None
+        except OSError as error:
+            raise StepFailed(f"image {image}: {error.strerror}; it must be there (is NFS mounted?)") from None
+        if size < 0:
+            raise StepFailed(f"{image} is no image: it is no regular file")
+        return size
+
+    # ---- making -----------------------------------------------------------------------------------------------------
+
+    async def _make_group(self, on: LvmStorage, agreed: str) -> str:
+        there = [(device, await signatures(self._runner, device)) for device in on.physical]
+        found = "; ".join(f"{device}: {described(each)}" for device, each in there if each)
+        if found and found != agreed:
+            raise StepFailed(f"there is {found}: not what was agreed to be lost")
+        for device, each in there:
+            if each:
+                await wipe(self._runner, device)
+        for device in on.physical:
+            await self._lvm(argv.make_physical(device))
+        await self._lvm(argv.make_group(on))
+        return f"made volume group {on.group} on {', '.join(on.physical)}"
+
+    async def _lvm(self, command: tuple[str, ...]) -> None:
+        result = await self._run(command, _MAKE_TIME)
+        if not result.ok:
+            raise StepFailed(f"{' '.join(command[1:3])}: {result.last_lines() or result.ending()}")
+
+    async def _run(self, command: tuple[str, ...], timeout: float) -> Result:
+        """As the driver of logical volumes does."""
+        environment = {} if self._udev.exists() else {"DM_DISABLE_UDEV": "1"}
+        return await self._runner.run(command, timeout=timeout, environment=environment)
+
+
+def _replicated(app: AppConfig, name: str) -> bool:
+    return any(each.name == name and isinstance(each.storage, DrbdStorage) for each in app.volumes)
+
+
+def joined(one: Seen, other: Seen) -> Seen:
+    """What two looks found."""
+    return Seen(
+        one.problems + other.problems,
+        one.warnings + other.warnings,
+        one.facts | other.facts,
+        one.missing | other.missing,
+        one.data | other.data,
+        one.identifiers | other.identifiers,
+        one.done + other.done,
+        one.apart or other.apart,
+    )

@@ -1,0 +1,109 @@
+"""What lha_buildapp asks of a node, and what the node answers: values alone.
+
+A node looks at and makes what its own configuration says of the application; what is asked names only which part. Names
+of things are an operator's: 'volume data', 'metadata data', 'script /usr/local/sbin/x', 'tool mkfs.ext4'.
+"""
+
+from typing import Union
+
+import msgspec
+
+from truecl.model.replica import Layout
+
+MAX_SCRIPT = 16 << 20
+"""Bytes of a script whose checksum is kept."""
+
+
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """What does this node have of the application? Nothing is written; what lies under its replica may be activated for
+    the look."""
+
+    layout: Layout | None = None
+    """Of its replica, once that is assigned: without one, nothing is said of DRBD's metadata."""
+    quick: bool = False
+    """Scripts alone: all that lha_startapp wants to know."""
+
+
+class Make(msgspec.Struct, frozen=True, tag="make"):
+    """Make what is missing of these volumes. What is there is left as it is, unless `agreed` names it."""
+
+    volumes: tuple[str, ...]
+    agreed: dict[str, str] = {}
+    """'volume data' to what was found where it is to be made, which the operator agreed to lose."""
+
+
+class Initialise(msgspec.Struct, frozen=True, tag="initialise"):
+    """Write DRBD's metadata for these volumes of the replica: where nothing is, or what `agreed` names."""
+
+    layout: Layout
+    volumes: tuple[str, ...]
+    identifier: str = ""
+    """Of the data's generation, 16 hexadecimal digits: this copy is up to date, and equal to every other with the same
+    identifier. '': it holds nothing yet, and will be synchronised from another."""
+    agreed: dict[str, str] = {}
+    """The same, 'metadata data'."""
+
+
+class Grow(msgspec.Struct, frozen=True, tag="grow"):
+    """What the volume lies on, up to `size` bytes; nothing else. What is larger stays."""
+
+    volume: str
+    size: int
+
+
+class Spread(msgspec.Struct, frozen=True, tag="spread"):
+    """On the owner, after the volume grew on all nodes: its replica, then its file system, which stays mounted."""
+
+    volume: str
+    layout: Layout | None = None
+
+
+class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
+    """This node's copy is the one to go on with, the operator says: have DRBD call it up to date."""
+
+    layout: Layout
+
+
+class Discard(msgspec.Struct, frozen=True, tag="discard"):
+    """This node's copy is the one to be thrown away, the operator says: it is synchronised anew from the other."""
+
+    layout: Layout
+
+
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Begin to compare the copies, block by block."""
+
+    layout: Layout
+
+
+Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Verify]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A node's answer to any of these."""
+
+    problems: tuple[str, ...] = ()
+    """What keeps it from running the application, or from doing what it was asked; what helps."""
+    warnings: tuple[str, ...] = ()
+    facts: dict[str, str] = {}
+    """What must be the same on all nodes: 'script /x' to its checksum, 'volume data' to its size in bytes, 'tool
+    mkfs.ext4' to its version."""
+    missing: dict[str, str] = {}
+    """What --create can make: 'volume data' to 'logical volume vg/data of 1.0 GiB', 'metadata data' to 'metadata of
+    DRBD'."""
+    data: dict[str, str] = {}
+    """What was found in a place that is to be written to: 'metadata data' to 'ext4 5c5f…'."""
+    identifiers: dict[str, str] = {}
+    """Volumes that have DRBD's metadata, to the identifier of their data's generation: 16 hexadecimal digits."""
+    done: tuple[str, ...] = ()
+    """What was made, for people."""
+    apart: str = ""
+    """What this copy has that the other does not, where it was written without it: how much."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What an operator has to agree to before it is done."""
+
+    lines: tuple[str, ...]
+    token: str
+    """Names exactly what was shown. Agreed to, it comes back with the same command."""
