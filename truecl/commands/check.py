@@ -116,7 +116,7 @@ def _credentials(environment: Environment) -> tuple[Credentials | None, list[Fin
         own = Credentials.load(directory, environment.now)
     except BadCredentials as bad:
         return None, [*findings, *(error(line) for line in bad.problems)]
-    if expiry := own.expirywarning(environment.now):
+    if expiry := own.expiry_warning(environment.now):
         findings.append(warning(f"{expiry}; `lha_init --force` makes new ones"))
     return own, findings
 
