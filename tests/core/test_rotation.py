@@ -102,9 +102,12 @@ def test_a_ring_that_cannot_be_kept_is_said() -> None:
 def test_one_rotation_at_a_time() -> None:
     bench = Bench()
     bench.tell("n1", WHO, RotateKeys())
-    for node in ("n1", "n2"):
+    for node, why in (
+        ("n1", "the keys are being rotated already"),
+        ("n2", "n1 rotates the keys, or has just done so: try again in 10 s"),
+    ):
         bench.tell(node, WHO, RotateKeys())
-        assert bench.heard(node, WHO, Refused) == [Refused("the keys are being rotated already")]
+        assert bench.heard(node, WHO, Refused) == [Refused(why)]
     bench.feed("n2", Received(N3, TakeKeys(9, "9")))
     assert (N2, N3, KeysTaken(9, "another node rotates the keys at the moment")) in bench.sent
     bench.wait(2 * SETTLE)

@@ -300,8 +300,10 @@ class Syncd:
 
     def _rotate(self, who: str, now: float) -> None:
         problem = "" if who in self._acting else "only root changes the keys"
-        if self._rotation.under_way or (self._rotates is not None and now < self._rotates[1]):
+        if self._rotation.under_way:
             problem = "the keys are being rotated already"
+        elif self._rotates is not None and now < self._rotates[1]:
+            problem = f"{self._rotates[0]} rotates the keys, or has just done so: try again in {ROTATION:g} s"
         if problem:
             self._out.tell(who, Refused(problem))
             return
