@@ -22,6 +22,8 @@ from truecl.model.step import Instance, Probe
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
+GONE = (Role.SECONDARY, Role.DOWN)
+"""DRBD 8.4 calls a resource without disk, peer and user unconfigured."""
 WRITER = """
 import os, time
 fd = os.open("/srv/db/count", os.O_CREAT | os.O_WRONLY)
@@ -114,7 +116,7 @@ def test_new_copies_of_one_generation_are_equal_when_they_meet(pair: Pair) -> No
     for hands in (pair.n1, pair.n2):
         hands.shell("modprobe loop; truncate -s 32M /var/lib/data.img /var/lib/log.img")
         assert hands.look().role is Role.DOWN
-        said = hands.refused(ReplicaUp(LAYOUT, False)); assert "no DRBD metadata" in said, said
+        assert "no DRBD metadata" in hands.refused(ReplicaUp(LAYOUT, False))
         assert hands.replica(ReplicaDown(LAYOUT)).role is Role.DOWN
         assert hands.initialise("5DD2A7CE8A2F1F40") == ""
         assert "not what was agreed" in hands.initialise("5DD2A7CE8A2F1F42")
@@ -202,7 +204,7 @@ def test_a_stopped_instance_ends_its_handler(pair: Pair) -> None:
     assert pair.n1.down(one, force=True).reason == ""
     pair.n1.answers(4)  # too late
     until(lambda: not handlers(pair.n1), "the handler has ended")
-    assert pair.n1.look().role is Role.SECONDARY
+    assert pair.n1.look().role in GONE
 
 
 # ---- takeover --------------------------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ def test_a_takeover_freezes_the_old_owner_and_keeps_what_was_acknowledged(pair: 
     until(lambda: pair.n1.shell("test -e /proc/$(cat /tmp/writer.pid) || echo gone"), "the writer ends")
     assert acknowledged(pair.n1) == kept
     assert pair.n1.down(one, step=MOUNT, force=True).reason == ""
-    assert pair.n1.down(one, force=True).reason == "" and pair.n1.look().role is Role.SECONDARY
+    assert pair.n1.down(one, force=True).reason == "" and pair.n1.look().role in GONE
     assert pair.n2.look().link is Link.STANDALONE  # until the master knows that
     pair.n1.replica(ReplicaUp(LAYOUT, True))
     pair.n2.replica(ReplicaConnect(LAYOUT))
