@@ -58,6 +58,11 @@ class Replicas:
         self.kernel.write(layout, disks, version)
         return disks
 
+    async def attach(self, layout: Layout) -> None:
+        """What was prepared, to a resource that stands alone. Raises StepFailed."""
+        version = await self.kernel.load()
+        await self._make(layout, nine=version[0] >= 9)
+
     async def release(self, layout: Layout) -> None:
         """The opposite, where the resource itself is not there. Raises StepFailed."""
         for volume in reversed(layout.volumes):
