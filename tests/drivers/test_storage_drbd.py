@@ -4,7 +4,7 @@ The events of version 9 are those of drbd-utils' own tests (tests/v9/events2-*.t
 """
 
 import json
-import shutil
+import os
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from realhost import RealHost
 
 from truecl.drivers.contract import Facts, Result, StepFailed
-from truecl.drivers.storage.drbd import parse, resource, token
+from truecl.drivers.storage.drbd import argv, parse, resource, token
 from truecl.drivers.storage.drbd.driver import ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel, link_of, role_of
 from truecl.drivers.storage.drbd.parse import Seen
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.drbd.token import Token
+from truecl.lab.vm.packages import Packages
 from truecl.model.config import DiskStorage, LvmStorage
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Disk, Layout, LayoutHost, LayoutVolume, Link, Role
@@ -188,11 +189,32 @@ def test_a_resynchronisation_has_a_most_and_a_least() -> None:
     assert "c-max-rate 1024k; c-min-rate 1024k;" in made(slow)
 
 
-@pytest.mark.skipif(not shutil.which("drbdadm"), reason="drbd-utils is not installed here; the tests on kernels are")
+TOOLS = Path(Packages().tools) / "usr"
+ADM = {8: TOOLS / "lib/drbd/drbdadm-84", 9: TOOLS / "sbin/drbdadm"}
+CONNECT_8 = (
+    "connect db ipv4:10.77.2.1:7789 ipv6:\\[fd77:2::2\\]:7789 --protocol=C --ping-int=1 --ping-timeout=5 --timeout=9"
+)
+
+
+@pytest.mark.skipif(not ADM[9].exists(), reason="no drbd-utils: 'make vm-packages' unpacks them")
 @pytest.mark.parametrize("version", [(8, 4, 11), (9, 2, 0)])
-def test_drbdadm_takes_it(tmp_path: Path, version: tuple[int, int, int]) -> None:
-    (tmp_path / "db.res").write_text(made(LAYOUT, version))
-    subprocess.run(["drbdadm", "-c", str(tmp_path / "db.res"), "dump"], check=True, capture_output=True)
+def test_what_drbdadm_would_do(tmp_path: Path, version: tuple[int, int, int]) -> None:
+    """The order of its own `up` or `adjust`, and with the policy where this version wants it."""
+    (tmp_path / "db.res").write_text(made(LAYOUT, version, os.uname().nodename))
+
+    def would(verb: str) -> list[str]:
+        command = [str(ADM[version[0]]), "-c", str(tmp_path / "db.res"), "-d", verb, "db"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        return [line.split("drbdsetup-84 ")[-1].split("drbdsetup ")[-1] for line in said]
+
+    nine = version[0] == 9
+    own = [line for verb in (*(argv.MAKE_9 if nine else argv.MAKE_8), "connect") for line in would(verb)]
+    theirs = [line.replace("--set-defaults ", "") for line in would("adjust" if nine else "up")]
+    assert own == theirs
+    (frozen,) = {line.split()[0] for line in own if "--fencing=resource-and-stonith" in line}
+    assert frozen == ("new-peer" if nine else "attach")
+    assert nine or own[-1].startswith(CONNECT_8)
+    assert not nine or own[0].endswith("--auto-promote=no --quorum=off --on-no-data-accessible=io-error")
 
 
 # ---- a made-up DRBD -------------------------------------------------------------------------------------------------
