@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from clusterlib import until
-from drbdlib import APP, LAYOUT, MOUNT, RUN, Hands
+from drbdlib import APP, LAYOUT, MOUNT, ON_DISKS, RUN, Hands
 from lablib import assert_no_trace, lab_name
 
 from truecl.lab.cluster import Lab
@@ -345,3 +345,30 @@ def test_a_minor_that_another_resource_has_is_named(pair: Pair) -> None:
     assert "/dev/drbd10 is in use by DRBD resource other" in pair.n1.refused(ReplicaUp(LAYOUT, True))
     pair.n1.shell("drbdsetup down other")
     pair.n1.replica(ReplicaUp(LAYOUT, True))
+
+
+def test_a_disk_that_fails_is_given_up_and_the_primary_goes_on_with_the_peers(pair: Pair) -> None:
+    """Last: it leaves the two as they are. The device mapper answers every request with an error from some time on."""
+    for hands in (pair.n1, pair.n2):
+        hands.replica(ReplicaDown(LAYOUT))
+        hands.shell("modprobe dm-mod; losetup /dev/loop7 /var/lib/data.img; losetup /dev/loop6 /var/lib/log.img")
+        hands.shell("dmsetup create data --table '0 65536 linear /dev/loop7 0'; dmsetup mknodes")
+        hands.replica(ReplicaUp(ON_DISKS, True))
+    until(lambda: equal(pair.n1.look()), "the copies are equal", 60)
+    pair.n1.answers(1)
+    one = pair.run(pair.n1)
+    write(pair.n1)
+    pair.n1.shell("dmsetup suspend --noflush data; dmsetup load data --table '0 65536 error'; dmsetup resume data")
+    until(lambda: pair.n1.look().disk is Disk.DISKLESS, "the disk is given up")
+    report = pair.n1.look()
+    assert (report.role, report.link, report.suspended) == (Role.PRIMARY, Link.CONNECTED, False)
+    before = acknowledged(pair.n1)
+    until(lambda: acknowledged(pair.n1) > before, "it writes to the other node")
+    assert pair.n1.probe(one) == Probe.ACTIVE
+    assert "its disk failed" in pair.n1.refused(ReplicaUp(ON_DISKS, True))
+    end_writer(pair.n1)
+    kept = acknowledged(pair.n1)
+    pair.stop(pair.n1, one)
+    two = pair.run(pair.n2)
+    assert int(pair.n2.shell("cat /srv/db/count")) >= kept
+    pair.stop(pair.n2, two)
