@@ -116,7 +116,7 @@ def cluster(lab: Lab) -> Cluster:
     made = Cluster(lab)
     made.form()
     made.wait_up(seconds=60)
-    assert "is valid" in made.run("n1", "lha_buildapp", "-A", "db", "-V").out
+    made.run("n1", "lha_buildapp", "-A", "db")
     return made
 
 
