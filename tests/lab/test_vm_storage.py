@@ -261,9 +261,10 @@ def test_a_volume_goes_while_its_group_is_renamed_and_its_disk_dead(lab: Lab, ha
 
 
 def test_a_replica_that_stands_still_does_not_hang_lvm(lab: Lab, hand: Driven, made: LvmStorage) -> None:
-    under = "lvcreate -qq -y -Wn -Zn -n under -L 16M testvg; drbdadm -- --force create-md r0 >/dev/null 2>&1"
     shell(lab, "n3", f"modprobe drbd; cat >/etc/drbd.d/r0.res <<'END'\n{REPLICA}END")
-    shell(lab, "n3", f"{under}; drbdadm up r0; drbdadm primary --force r0; drbdsetup suspend-io 5")
+    shell(lab, "n3", "lvcreate -qq -y -Wn -Zn -n under -L 16M testvg")
+    shell(lab, "n3", "dd if=/dev/zero of=/dev/testvg/under bs=1M count=16 2>&1; drbdadm create-md --force r0 2>&1")
+    shell(lab, "n3", "drbdadm up r0; drbdadm primary --force r0; drbdsetup suspend-io 5")
     try:
         said = hand.up(volume(made))
         assert (said.probe, said.reason) == ("active", "") and said.seconds < 10
