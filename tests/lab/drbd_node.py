@@ -16,29 +16,16 @@ import msgspec
 from realhost import RealHost
 from twisted.internet.defer import Deferred
 
-from truecl.drivers.contract import StepFailed
+from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.filesystem.driver import FileSystemDriver
-from truecl.drivers.storage.drbd.driver import ReplicaDriver
-from truecl.drivers.storage.drbd.kernel import Kernel
-from truecl.drivers.storage.drbd.replicas import Replicas
-from truecl.drivers.storage.driver import StorageDriver
-from truecl.drivers.storage.file import FileStorageDriver
+from truecl.drivers.storage.drbd.metadata import Metadata
 from truecl.model import actions
-from truecl.model.config import DiskStorage, FileStorage
+from truecl.model.build import Initialise
 from truecl.model.ids import NodeName
-from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
+from truecl.model.step import StepKind
 from truecl.service.hands import Hands
-from truecl.service.storage import fence_peer
+from truecl.service.storage import storage_drivers
 from truecl.wire.frame import Framer, frame
-
-
-class Plain:
-    """A device that is simply there: no driver is needed beneath."""
-
-    async def up(self, *_: Any) -> None: ...
-    async def down(self, *_: Any) -> None: ...
-    async def probe(self, *_: Any) -> Any:
-        return Probe.ACTIVE
 
 
 def clusterd(run: Path) -> None:
@@ -79,26 +66,32 @@ def main(run: Path, node: str) -> None:
     (run / "answer").write_text("1 0")
     threading.Thread(target=clusterd, args=(run,), daemon=True).start()
     host = RealHost()
-    kernel = Kernel(host.runner, host.loop, NodeName(node), run, fence_peer(run))
-    replica = ReplicaDriver(kernel)
-    storage = StorageDriver({
-        FileStorage: FileStorageDriver(host.runner, host.loop, node),
-        DiskStorage: cast(Any, Plain()),
-        ReplicaSpec: replica,
-        ReplicaVolume: replica,
-    })  # fmt: skip
+    storage, replicas = storage_drivers(host.runner, host.loop, NodeName(node), node, run)
     filesystems = FileSystemDriver(host.runner, host.loop, storage.device)
+    drivers: dict[StepKind, Driver] = {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}
     nothing = cast(Any, None)
+    metadata = Metadata(host.runner, replicas)
     hands = Hands(
-        {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
-        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
-    )  # fmt: skip
+        drivers, host.runner, nothing, nothing, replicas, nothing, nothing, host.loop, nothing, nothing, nothing
+    )
     print("ready", flush=True)
     for line in sys.stdin:
         host.reactor.iterate(0)  # what ended meanwhile is noticed
         name, fields = json.loads(line)
+        if name == "Initialise":
+            print(json.dumps(host.do(initialised(metadata, msgspec.convert(fields, type=Initialise)))), flush=True)
+            continue
         action = msgspec.convert(fields, type=getattr(actions, name))
         print(msgspec.json.encode(host.do(carried_out(hands, action), 90)).decode(), flush=True)
+
+
+async def initialised(metadata: Metadata, work: Initialise) -> str:
+    """'' or why not."""
+    try:
+        await metadata.initialise(work)
+    except StepFailed as failed:
+        return failed.reason
+    return ""
 
 
 async def carried_out(hands: Hands, action: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from truecl.lab.cluster import Lab
-from truecl.model.actions import Action, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.actions import Action, ReplicaLook, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.build import Initialise
 from truecl.model.config import FileStorage, FileSystem
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Layout, LayoutHost, LayoutVolume, ReplicaReport
@@ -44,8 +45,11 @@ class Hands:
         assert self._line() == "ready"
 
     def ask(self, action: Action) -> None:
+        self._put(type(action).__name__, msgspec.to_builtins(action))
+
+    def _put(self, name: str, fields: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        line = json.dumps([type(action).__name__, msgspec.to_builtins(action)])
+        line = json.dumps([name, fields])
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
@@ -69,6 +73,15 @@ class Hands:
     def step(self, action: Action) -> StepResult:
         self.ask(action)
         return self.result(StepResult)
+
+    def initialise(self, identifier: str = "", agreed: dict[str, str] | None = None) -> str:
+        """Write metadata for both volumes. '' or why not."""
+        work = Initialise(LAYOUT, tuple(volume.name for volume in LAYOUT.volumes), identifier, agreed or {})
+        self._put("Initialise", msgspec.to_builtins(work))
+        return str(json.loads(self._line()))
+
+    def look(self) -> ReplicaReport:
+        return self.replica(ReplicaLook(APP))
 
     def up(self, generation: int, alone: bool = False, step: Step = SPEC, timeout: float = 30.0) -> StepResult:
         return self.step(StepUp(Instance(APP, Generation(generation), alone), step, timeout))

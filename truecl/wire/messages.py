@@ -308,6 +308,8 @@ class Order(Message, frozen=True):
     """As in the grant."""
     build: tuple[Format, ...] = ()
     """As in the grant: nothing but this is done."""
+    built: dict[str, str] = {}
+    """Volumes to the UUIDs of the file systems on them, as lha_buildapp recorded: no other is mounted."""
 
 
 class OrderReplica(Message, frozen=True):

@@ -12,7 +12,16 @@ import signal
 import sys
 
 USER = "postgres"
-INITDB = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--wal-segsize=1", "--no-instructions", "--username", USER)
+INITDB = (
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--no-locale",
+    "--wal-segsize=1",
+    "--no-instructions",
+    "--no-sync",
+    "--username",
+    USER,
+)
 SETTINGS = {
     "unix_socket_directories": "",
     "shared_buffers": "16MB",
@@ -66,6 +75,7 @@ def initialise(making: str) -> None:
     subprocess.run([program("initdb"), *INITDB, "--pgdata", making], check=True, stdout=subprocess.DEVNULL, cwd="/")
     with open(f"{making}/pg_hba.conf", "w", encoding="utf-8") as file:
         file.write(ACCESS)
+    os.sync()  # once, for all that initdb wrote
 
 
 def serve(data: str, address: str, port: str) -> int:
@@ -74,7 +84,8 @@ def serve(data: str, address: str, port: str) -> int:
     settings = SETTINGS | {"listen_addresses": address, "port": port, "cluster_name": name}
     words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is whom to pass it on to
-    child = os.posix_spawn(program("postgres"), ["postgres", "-D", data, *words], os.environ, setsigmask=[])
+    postgres = program("postgres")
+    child = os.posix_spawn(postgres, [postgres, "-D", data, *words], os.environ, setsigmask=[])
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, signal.SIGINT))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     while True:

@@ -159,11 +159,11 @@ class ReplicaDriver:
             if role_of(layout, seen) in (Role.DOWN, Role.SECONDARY):
                 break
             said = ""
-            for command in self._roles("secondary", layout):
-                try:
+            try:
+                for command in self._roles("secondary", layout):
                     await self._kernel.order(command)
-                except StepFailed as failed:
-                    said = failed.reason
+            except StepFailed as failed:
+                said = failed.reason
             if said and self._kernel.loop.now() >= deadline:
                 raise StepFailed(f"DRBD resource {layout.resource} cannot be made secondary: {said}")
             if said:

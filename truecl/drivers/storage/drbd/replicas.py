@@ -130,9 +130,13 @@ class Replicas:
 
     async def _activate(self, layout: Layout, volume: LayoutVolume) -> str:
         step = _step(volume)
-        if await self._beneath.probe(step, _owner(layout)) is not Probe.ACTIVE:
+        device = await self._beneath.device(volume.backing)
+        if device is None or await self._beneath.probe(step, _owner(layout)) is not Probe.ACTIVE:
             await self._beneath.up(step, _owner(layout))
-        return lasting_path(volume.backing) or f"/dev/{await self._beneath.device(volume.backing)}"
+            device = await self._beneath.device(volume.backing)
+        if device is None:
+            raise StepFailed(f"volume {volume.name}: what lies beneath it has no device")
+        return lasting_path(volume.backing) or f"/dev/{device}"
 
     # ---- results ----------------------------------------------------------------------------------------------------
 
