@@ -89,7 +89,9 @@ def _lines(given: Given) -> Iterator[Progress]:
     names = dict.fromkeys(name for seen in given.seen.values() for name in seen.facts)
     for name in names:
         values = {
-            node: seen.facts.get(name, "nothing") for node, seen in given.seen.items() if name not in seen.missing
+            node: seen.facts.get(name, "nothing")
+            for node, seen in given.seen.items()
+            if seen.facts and name not in seen.missing
         }
         if len(dict.fromkeys(values.values())) > 1:
             # Tools are upgraded one node after another.
