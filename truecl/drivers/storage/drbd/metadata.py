@@ -191,8 +191,7 @@ class Metadata:
         own = next((each for each in layout.volumes if each.name == volume), None)
         if own is None:
             raise StepFailed(f"DRBD resource {layout.resource} has no volume {volume}")
-        options = ("--assume-clean",) if clean else ()
-        await self._kernel.order(argv.adm("resize", f"{layout.resource}/{own.number}", *options), _META_TIME)
+        await self._kernel.order(argv.resize(layout.resource, own.number, clean), _META_TIME)
         return f"/dev/drbd{own.minor}"
 
     async def verify(self, layout: Layout) -> str:
