@@ -31,6 +31,8 @@ DB: dict[str, Any] = {
     "replication": {"link": "link2"},
     "programs": {"it": {"run": [SCRIPT]}},
 }
+TIMING = {"heartbeat": "300ms", "detection": "2s", "lease": "4s", "renewal": "1s", "election": "4s"}
+"""What is made here is not quick; two kernels without a processor of their own are not to fence each other meanwhile."""
 WIPED = "drbdadm down db; vgchange -an testvg; vgremove -ff -y testvg; pvremove -ff -y /dev/ubdb; wipefs -a /dev/ubdb"
 
 
@@ -43,6 +45,8 @@ def cluster() -> Iterator[Cluster]:
     name = lab_name("vmbuild")
     with Lab.up(2, name=name, provide=provision.configure, vm=True) as lab:
         for node in lab.description.nodes:
+            path = node.etc / "cluster.yaml"
+            path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"timing": TIMING}, sort_keys=False))
             (node.etc / "apps").mkdir(exist_ok=True)
             (node.etc / "apps" / "db.yaml").write_text(yaml.safe_dump(DB, sort_keys=False))
         made = Cluster(lab)
