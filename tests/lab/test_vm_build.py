@@ -32,7 +32,7 @@ DB: dict[str, Any] = {
     "programs": {"it": {"run": [SCRIPT]}},
 }
 TIMING = {"heartbeat": "300ms", "detection": "2s", "lease": "4s", "renewal": "1s", "election": "4s"}
-"""What is made here is not quick; two kernels without a processor of their own are not to fence each other meanwhile."""
+"""Two kernels without processors of their own are not to fence each other while this goes on."""
 WIPED = "drbdadm down db; vgchange -an testvg; vgremove -ff -y testvg; pvremove -ff -y /dev/ubdb; wipefs -a /dev/ubdb"
 
 

@@ -12,6 +12,9 @@ SETUP = "/sbin/drbdsetup"
 """Where the kernel itself calls drbdadm."""
 
 Argv = tuple[str, ...]
+MAKE_8 = ("new-resource", "new-minor", "attach")
+MAKE_9 = ("new-resource", "new-minor", "new-peer", "new-path", "peer-device-options", "attach")
+"""drbdadm's verbs that make a resource, all but its connection: those of `drbdadm up`, in its order."""
 
 
 def look() -> Argv:

@@ -115,7 +115,7 @@ class Metadata:
         await self._replicas.attach(layout)
         try:
             for volume in volumes:
-                name = f"{layout.resource}/{volume.number}"
+                name = f"{layout.resource}/{volume.number}"  # drbdadm takes no more than one
                 await self._kernel.order(argv.adm("new-current-uuid", name, "--clear-bitmap"), _META_TIME)
         finally:
             await self._kernel.order(argv.adm("down", layout.resource))
