@@ -126,8 +126,10 @@ def writer(server: Server) -> Iterator[Probing]:
         yield made
 
 
-@pytest.mark.parametrize("mode", ["hang", "hang up"])
-def test_what_the_writer_notes_is_what_was_committed_and_an_outage_is_seen(server: Server, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "longest"), [("hang", 4.0), ("hang up", 1.5)])
+def test_what_the_writer_notes_is_what_was_committed_and_an_outage_is_seen(
+    server: Server, mode: str, longest: float
+) -> None:
     with writer(server) as probing:
         while len(server.committed) < 20:
             time.sleep(0.01)
@@ -139,7 +141,7 @@ def test_what_the_writer_notes_is_what_was_committed_and_an_outage_is_seen(serve
     told = cluster.acknowledged("row", probing.result.answered)
     assert told <= set(server.committed) and len(server.committed) - len(told) <= 1
     assert len(set(probing.result.answered)) == len(probing.result.answered) == probing.result.answers
-    assert 0.5 < probing.result.longest < 1.5 and len(probing.result.outages) == 1
+    assert 0.5 < probing.result.longest < longest and len(probing.result.outages) == 1
 
 
 def test_one_question(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +170,6 @@ def proc(cs: str = "Connected", ro: str = "Primary/Secondary", ds: str = "UpToDa
     ("text", "equal", "suspended"),
     [
         (proc(), True, False),
-        (proc(oos=4), False, False),
         (proc(cs="WFConnection", ro="Primary/Unknown", ds="UpToDate/DUnknown", flags="s-----"), False, True),
         (proc(cs="SyncSource", ds="UpToDate/Inconsistent"), False, False),
     ],
