@@ -18,7 +18,7 @@ from truecl.lab.probing import Probing, writing
 from truecl.lab.replicated import cluster, query, sampler, watch
 from truecl.lab.replicated.campaign import table
 from truecl.lab.replicated.draw import KINDS, draw
-from truecl.lab.replicated.protocol import Conversation, Refused
+from truecl.lab.replicated.protocol import END, Conversation, Refused
 from truecl.lab.replicated.rounds import Outcome
 from truecl.lab.replicated.watch import ReplicaWatch
 
@@ -99,7 +99,7 @@ class Server(threading.Thread):
             connection.sendall(GREETED)
             while question := connection.recv(4096):
                 assert struct.unpack_from("!I", question, 1)[0] == len(question) - 1
-                if self.mode == "hang up":
+                if question[:1] == END or self.mode == "hang up":
                     return
                 if self.mode == "hang":
                     threading.Event().wait(2)
