@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.cli.told import SILENT, Told, failed, golden, granted, instance, node_report, status
+from tests.cli.told import BUILDS, SILENT, Told, failed, golden, granted, instance, node_report, status
 from truecl.cli.stat import main
 from truecl.cli.table import table
-from truecl.model.ids import AppName, NodeName
+from truecl.model.ids import AppName, Index, NodeName
 from truecl.model.ledger import AppState, Ledger
-from truecl.model.standing import StepStatus
+from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
+from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
+from truecl.model.standing import StepStatus, VolumeRow
 from truecl.wire.messages import Part, Refused, Status
 
 STEPS = (
@@ -88,6 +91,40 @@ def detailed(**changed: Any) -> Status:
     )
 
 
+def replicated(owner: ReplicaReport, other: ReplicaReport, state: CopyState) -> Status:
+    """The announcement's application, on DRBD on LVM."""
+    names = (NodeName("slack10s1"), NodeName("slack10s2"))
+    copies = {names[0]: Copy(CopyState.CURRENT, Index(3), 1000.0), names[1]: Copy(state, Index(8), 90000.0)}
+    mirror = Mirror(7789, (MirrorVolume("data", 0, 100),), names, copies)
+    replica = StepStatus("replica test1", "storage", "active", {"device": "/dev/drbd100", "type": "drbd"})
+    first = node_report("slack10s1", instance("test1", 5, steps=(replica, *STEPS[1:])))
+    reports = (replace(first, replicas=(owner,)), replace(node_report("slack10s2"), replicas=(other,)))
+    return status(
+        ledger=Ledger(apps={AppName("test1"): granted(names[0], 5)}, builds=BUILDS, mirrors={AppName("test1"): mirror}),
+        volumes={AppName("test1"): (VolumeRow("data", "DRBD", "testvg/test1", "/test1", "ext3"),)},
+        reports=dict(zip(names, reports, strict=True)),
+    )  # fmt: skip
+
+
+def syncing() -> Status:
+    volume = VolumeReport("data", Disk.UP_TO_DATE, Disk.INCONSISTENT, 43.1, 12 << 10, 729.0, 76 << 20)
+    other = VolumeReport("data", Disk.INCONSISTENT, Disk.UP_TO_DATE, 43.1, 12 << 10, 729.0, 76 << 20)
+    return replicated(
+        ReplicaReport(AppName("test1"), Role.PRIMARY, Link.SYNC_SOURCE, volumes=(volume,)),
+        ReplicaReport(AppName("test1"), Role.SECONDARY, Link.SYNC_TARGET, volumes=(other,)),
+        CopyState.SYNCING,
+    )
+
+
+def split() -> Status:
+    volume = VolumeReport("data", Disk.UP_TO_DATE, behind=8192)
+    return replicated(
+        ReplicaReport(AppName("test1"), Role.PRIMARY, Link.STANDALONE, volumes=(volume,), split=True),
+        ReplicaReport(AppName("test1"), Role.SECONDARY, Link.STANDALONE, volumes=(volume,), split=True),
+        CopyState.OUTDATED,
+    )
+
+
 CASES: dict[str, tuple[Status, list[str]]] = {
     "announcement": (status(), []),
     "many": (many(), []),
@@ -95,6 +132,13 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "alone": (alone(), []),
     "no_apps": (status(apps={}, ledger=Ledger()), []),
     "app": (detailed(), ["-A", "test1"]),
+    "app_syncing": (syncing(), ["-A", "test1"]),
+    "app_split": (split(), ["-A", "test1"]),
+    "split": (split(), []),
+    "app_never_validated": (
+        status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' was never validated: ..."}),
+        ["-A", "test1"],
+    ),
     "app_stopped": (status(ledger=Ledger()), ["-A", "test1"]),
     "app_failed": (troubled(), ["-A", "broken"]),
     "node": (detailed(), ["-N", "slack10s1"]),
@@ -106,7 +150,7 @@ CASES: dict[str, tuple[Status, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_looks(case: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
     state, arguments = CASES[case]
-    assert main(arguments, Told(statd=[[state]])) == 0
+    assert main(arguments, Told(statd=[[state]]), lambda: 100000.0) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
     text = shown.out

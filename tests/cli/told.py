@@ -12,9 +12,9 @@ import pytest
 
 from truecl.core.standing import standing
 from truecl.model.ids import AppName, BootId, DaemonName, Generation, Index, NodeName, Term
-from truecl.model.ledger import AppState, Failure, Grant, Ledger, Wanted
+from truecl.model.ledger import AppState, Build, Failure, Grant, Ledger, Wanted
 from truecl.model.report import WatchdogReport
-from truecl.model.standing import StepStatus
+from truecl.model.standing import StepStatus, VolumeRow
 from truecl.runtime.client import NoAnswer, NoDaemon
 from truecl.wire.messages import InstanceStatus, NodeStatus, Standing, Status
 from truecl.wire.plain import PLAIN
@@ -84,6 +84,9 @@ def failed(*where: tuple[str, str]) -> AppState:
     return AppState(wanted=Wanted.RUNNING, failures=failures)
 
 
+BUILDS = {AppName("test1"): Build("d", (NodeName("slack10s1"), NodeName("slack10s2")))}
+
+
 def status(**changed: Any) -> Status:
     """The announcement's cluster: four nodes, test1 on the first."""
     names = [NodeName(f"slack10s{number}") for number in range(1, 5)]
@@ -94,7 +97,9 @@ def status(**changed: Any) -> Status:
         "answered_by": names[0],
         "here": names[0],
         "nodes": dict.fromkeys(names, "UP"),
-        "ledger": Ledger(apps={AppName("test1"): granted(names[0], 5)}, index=Index(9), term=Term(3)),
+        "ledger": Ledger(apps={AppName("test1"): granted(names[0], 5)}, builds=BUILDS, index=Index(9), term=Term(3)),
+        "volumes": {AppName("test1"): (VolumeRow("data", "file", "/images/test1.img", "/test1", "ext3"),)},
+        "invalid": {AppName("test1"): ""},
         "reports": {name: node_report(name, *([instance("test1", 5)] if name == names[0] else [])) for name in names},
         "notes": {},
         "apps": {AppName("test1"): (names[0], names[1])},

@@ -6,7 +6,7 @@ import pytest
 from truecl.commands.check import Checked, Environment, check
 from truecl.commands.init import Environment as InitEnvironment
 from truecl.commands.init import InitRequest, init, parse_nodes
-from truecl.commands.machine import Machine, this_machine
+from truecl.commands.machine import Machine, WatchdogFacts, this_machine
 from truecl.drivers.fence.parse import Metadata, Parameter
 from truecl.model.ids import NodeName
 from truecl.model.report import Severity
@@ -33,6 +33,7 @@ def machine(
     addresses: tuple[str, ...] = ("10.0.0.1/24", "10.1.0.1/24"),
     networkd: tuple[str, ...] = (),
     agents: dict[str, Metadata | str] = {},  # noqa: B006
+    watchdog: WatchdogFacts = WatchdogFacts(False),  # noqa: B008
 ) -> Machine:
     return Machine(
         program=lambda name: name not in missing,
@@ -40,6 +41,7 @@ def machine(
         user=lambda name: users.index(name) * 1000 if name in users else None,
         interfaces=lambda: tuple(ipaddress.ip_interface(each) for each in addresses),
         dropping_networkd=lambda: networkd,
+        watchdog=lambda device: watchdog,
     )
 
 
@@ -285,6 +287,41 @@ def test_storage_that_can_never_be(etc: pathlib.Path) -> None:
         "application 'web': image @/web.img is no regular file",
         "application 'web': mount point @/web: Not a directory",
     ]
+
+
+VM = "QEMU Standard PC"
+COUNTS_NOT = "it counts in no proof unless watchdog_survives_pause says that its clock never stops"
+DECLARED = (
+    "watchdog_survives_pause says that its clock runs on while the machine is paused or saved; "
+    "if it does not, a node that is resumed writes to storage that another has taken over"
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "declared", "text"),
+    [
+        (WatchdogFacts(True, "iTCO_wdt"), False, ""),
+        (WatchdogFacts(True, "iTCO_wdt"), True, ""),
+        (WatchdogFacts(True, "iTCO_wdt", virtual=VM), False, f"this is a virtual machine ({VM}): {COUNTS_NOT}"),
+        (WatchdogFacts(True, "iTCO_wdt", virtual=VM), True, f"this is a virtual machine ({VM}): {DECLARED}"),
+        (WatchdogFacts(True, "Software Watchdog"), False, f"it is softdog: {COUNTS_NOT}"),
+        (WatchdogFacts(True, "Software Watchdog"), True, f"it is softdog: {DECLARED}"),
+        (
+            WatchdogFacts(True, "iTCO_wdt", True),
+            True,
+            "it cannot be stopped (nowayout): stopping the service resets this node",
+        ),
+        (WatchdogFacts(False), True, "is missing on this node"),
+    ],
+)
+def test_what_the_watchdog_is_and_what_is_declared_of_it(
+    etc: pathlib.Path, facts: WatchdogFacts, declared: bool, text: str
+) -> None:
+    file = etc / "cluster.yaml"
+    watchdog = f"watchdog: {{use: automatic, watchdog_survives_pause: {str(declared).lower()}}}"
+    file.write_text(file.read_text().replace("n1: {", f"n1: {{{watchdog}, "))
+    found = [line for line in warnings(run(etc, machine(watchdog=facts))) if "watchdog" in line]
+    assert len(found) == bool(text) and all(text in line for line in found), found
 
 
 def test_addresses_of_this_node(etc: pathlib.Path) -> None:

@@ -77,6 +77,11 @@ def without(*names: str) -> dict[str, Any]:
             ],
         ),
         (
+            {"scene": "raid1 missing disk"},
+            LvmStorage(group="pair", volume="mirrored"),
+            ["WARN application 'db': volume pair/mirrored: it runs with a physical volume missing; 'pvs' says which"],
+        ),
+        (
             {"scene": "raid1"},
             LvmStorage(group="pair", volume="mirrored"),
             [

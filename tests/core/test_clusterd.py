@@ -17,6 +17,7 @@ from truecl.model.ids import HBD, LOCKD, REQD, SYNCD, AppName, BootId, Generatio
 from truecl.model.ledger import (
     AnyCommand,
     Batch,
+    Build,
     Configure,
     ConfirmFence,
     FreeLock,
@@ -25,7 +26,9 @@ from truecl.model.ledger import (
     Ledger,
     OrderFence,
     Proof,
+    RaiseLevel,
     RecordBoot,
+    RecordBuild,
     SettleTiming,
     SetWanted,
     TakeLock,
@@ -357,6 +360,16 @@ def test_orders_leave_only_for_committed_grants_and_are_repeated_until_reported(
     master.outputs = []
     master.wait(2.0)
     assert orders(master) == []
+
+
+def test_an_order_names_the_file_systems_that_were_built() -> None:
+    facts = {"file system d": "5c5f3e4a-1", "script /bin/x": "ab12"}
+    master = Master(*RECORDED, RaiseLevel(3), RecordBuild(WEB, Build("digest", (N1, N2), facts)))
+    master.write(SetWanted(WEB, Wanted.RUNNING, N2))
+    master.feed(Told(LOCKD, Applied(master.ledger)))
+    master.commit()
+    master.wait(0.6)
+    assert {tuple(order.built.items()) for order in orders(master)} == {(("d", "5c5f3e4a-1"),)}
 
 
 def test_an_order_goes_to_this_node_s_reqd_whoever_sent_it() -> None:

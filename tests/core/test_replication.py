@@ -174,6 +174,16 @@ def test_what_was_never_built_or_is_not_as_it_was_built_says_so() -> None:
     assert plan(grown).commands == () and "not those that were built" in plan(grown).notes[0][1]
 
 
+def test_an_end_by_its_owners_word_does_not_wait_for_the_next_owners_replica() -> None:
+    """Found by the simulator: while the grant is there nobody connects, and for that the next one waited."""
+    state = ledger(RUN, grant(N1), SetWanted(DB, Wanted.RUNNING, N2, move=True))
+    apart = changed(seen(link=Link.STANDALONE), generation=G)
+    decision = plan(given(state, apart, apart, lines={N1: line(Phase.CLOSED)}))
+    assert decision.commands == (EndGrant(DB, G, Proof.RELEASED),)
+    ended = after(state, *decision.commands)
+    assert verbs(plan(given(ended, apart, apart, lines={N1: line(Phase.CLOSED)}))) == [(N1, "connect"), (N2, "connect")]
+
+
 # ---- a takeover -----------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ def lvm(volume: str, size: int = 0, group: str = "pair") -> LvmStorage:
         ("whole", "nope", "there is no such volume in group pair"),
         ("missing disk", "lin", ""),
         ("missing disk", "both", "a physical volume that it lies on is missing; 'pvs' says which"),
+        ("raid1 missing disk", "mirrored", ""),
         ("snapshot", "lin", ""),
         ("snapshot", "snap", "it is a snapshot of lin, and lives only as long"),
         ("snapshot full", "lin", ""),

@@ -16,31 +16,16 @@ import msgspec
 from realhost import RealHost
 from twisted.internet.defer import Deferred
 
-from truecl.drivers.contract import StepFailed
+from truecl.drivers.contract import Driver, StepFailed
 from truecl.drivers.filesystem.driver import FileSystemDriver
-from truecl.drivers.storage.drbd.driver import ReplicaDriver
-from truecl.drivers.storage.drbd.kernel import Kernel
 from truecl.drivers.storage.drbd.metadata import Metadata
-from truecl.drivers.storage.drbd.replicas import Replicas
-from truecl.drivers.storage.driver import StorageDriver
-from truecl.drivers.storage.file import FileStorageDriver
 from truecl.model import actions
-from truecl.model.config import DiskStorage, FileStorage
+from truecl.model.build import Initialise
 from truecl.model.ids import NodeName
-from truecl.model.replica import Layout
-from truecl.model.step import Probe, ReplicaSpec, ReplicaVolume, StepKind
+from truecl.model.step import StepKind
 from truecl.service.hands import Hands
-from truecl.service.storage import fence_peer
+from truecl.service.storage import storage_drivers
 from truecl.wire.frame import Framer, frame
-
-
-class Plain:
-    """A device that is simply there: no driver is needed beneath."""
-
-    async def up(self, *_: Any) -> None: ...
-    async def down(self, *_: Any) -> None: ...
-    async def probe(self, *_: Any) -> Any:
-        return Probe.ACTIVE
 
 
 def clusterd(run: Path) -> None:
@@ -81,40 +66,32 @@ def main(run: Path, node: str) -> None:
     (run / "answer").write_text("1 0")
     threading.Thread(target=clusterd, args=(run,), daemon=True).start()
     host = RealHost()
-    kernel = Kernel(host.runner, host.loop, NodeName(node), run, fence_peer(run))
-    replica = ReplicaDriver(kernel)
-    storage = StorageDriver({
-        FileStorage: FileStorageDriver(host.runner, host.loop, node),
-        DiskStorage: cast(Any, Plain()),
-        ReplicaSpec: replica,
-        ReplicaVolume: replica,
-    })  # fmt: skip
+    storage, replicas = storage_drivers(host.runner, host.loop, NodeName(node), node, run)
     filesystems = FileSystemDriver(host.runner, host.loop, storage.device)
+    drivers: dict[StepKind, Driver] = {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}
     nothing = cast(Any, None)
+    metadata = Metadata(host.runner, replicas)
     hands = Hands(
-        {StepKind.STORAGE: storage, StepKind.FILESYSTEM: filesystems}, host.runner, nothing, nothing,
-        Replicas(kernel, replica, storage), nothing, nothing, host.loop, nothing, nothing, nothing,
-    )  # fmt: skip
-    metadata = Metadata(kernel)
+        drivers, host.runner, nothing, nothing, replicas, nothing, nothing, host.loop, nothing, nothing, nothing
+    )
     print("ready", flush=True)
     for line in sys.stdin:
         host.reactor.iterate(0)  # what ended meanwhile is noticed
         name, fields = json.loads(line)
-        if name == "metadata":
-            print(json.dumps(host.do(told(metadata, **fields), 90)), flush=True)
+        if name == "Initialise":
+            print(json.dumps(host.do(initialised(metadata, msgspec.convert(fields, type=Initialise)))), flush=True)
             continue
         action = msgspec.convert(fields, type=getattr(actions, name))
         print(msgspec.json.encode(host.do(carried_out(hands, action), 90)).decode(), flush=True)
 
 
-async def told(metadata: Metadata, call: str, layout: Any, volume: str = "", **more: Any) -> list[Any]:
-    """What a call of `Metadata` returns, and why it failed."""
-    converted = msgspec.convert(layout, type=Layout)
-    which = [each for each in converted.volumes if each.name == volume]
+async def initialised(metadata: Metadata, work: Initialise) -> str:
+    """'' or why not."""
     try:
-        return [msgspec.to_builtins(await getattr(metadata, call)(converted, *which, **more)), ""]
+        await metadata.initialise(work)
     except StepFailed as failed:
-        return [None, failed.reason]
+        return failed.reason
+    return ""
 
 
 async def carried_out(hands: Hands, action: Any) -> Any:

@@ -10,6 +10,7 @@ import msgspec
 
 from truecl.lab.cluster import Lab
 from truecl.model.actions import Action, ReplicaLook, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
+from truecl.model.build import Initialise
 from truecl.model.config import FileStorage, FileSystem
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Layout, LayoutHost, LayoutVolume, ReplicaReport
@@ -73,20 +74,11 @@ class Hands:
         self.ask(action)
         return self.result(StepResult)
 
-    def metadata(self, call: str, **fields: Any) -> Any:
-        """What a call of `Metadata` returns. Fails the test when it was refused."""
-        value, reason = self._metadata(call, fields)
-        assert reason == "", reason
-        return value
-
-    def metadata_refused(self, call: str, **fields: Any) -> str:
-        _, reason = self._metadata(call, fields)
-        assert reason != ""
-        return str(reason)
-
-    def _metadata(self, call: str, fields: dict[str, Any]) -> list[Any]:
-        self._put("metadata", {"call": call, "layout": msgspec.to_builtins(LAYOUT), **fields})
-        return list(json.loads(self._line()))
+    def initialise(self, identifier: str = "", agreed: dict[str, str] | None = None) -> str:
+        """Write metadata for both volumes. '' or why not."""
+        work = Initialise(LAYOUT, tuple(volume.name for volume in LAYOUT.volumes), identifier, agreed or {})
+        self._put("Initialise", msgspec.to_builtins(work))
+        return str(json.loads(self._line()))
 
     def look(self) -> ReplicaReport:
         return self.replica(ReplicaLook(APP))

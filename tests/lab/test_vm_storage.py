@@ -167,6 +167,19 @@ def test_who_uses_it_is_ended_and_the_copies_of_the_mount_go_too(lab: Lab, hand:
     shell(lab, "n3", "pkill -x sleep")
 
 
+def test_xfs_is_seen_where_the_driver_looks_for_it(lab: Lab, hand: Driven) -> None:
+    make = "lvcreate -qq -y -Wn -Zn -n x-1 -L 320M testvg; mkfs.xfs -q -f /dev/testvg/x-1"
+    shell(
+        lab, "n3", f"modprobe xfs; {make}; lvchange -qq -ky --setautoactivation n testvg/x-1; lvchange -an testvg/x-1"
+    )
+    step = mounted(lvm("x-1"), "/srv/x", type="xfs", fsck="always")
+    assert hand.up(volume(lvm("x-1"))).reason == hand.up(step).reason == ""
+    assert shell(lab, "n3", "ls /sys/fs/xfs").split() == ["dm-0", "stats"]
+    assert hand.down(step).probe == "inactive"
+    assert hand.down(volume(lvm("x-1"))).probe == "inactive"
+    shell(lab, "n3", "lvremove -qq -ff -y testvg/x-1")
+
+
 SCENES = [
     # what is done to the group, what helps afterwards, size that is asked for, what is said
     ("", "", 33 * MEBIBYTE, "it has 32M, and the configuration says 33M"),

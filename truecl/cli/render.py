@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from truecl.cli.storage import copies, splits, volumes
 from truecl.cli.table import table
 from truecl.commands.stat import Stat
 
@@ -22,7 +23,7 @@ def of_cluster(stat: Stat, width: int | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def of_node(stat: Stat, width: int | None) -> str:
+def of_node(stat: Stat, width: int | None, now: float) -> str:
     """One node: its daemons, then what runs there."""
     node = stat["nodes"][0]
     facts = [f"lease {node['lease_left']:.1f} s"] if node["reported"] else ["no fresh report"]
@@ -38,36 +39,38 @@ def of_node(stat: Stat, width: int | None) -> str:
         rows = [(name, "YES" if state == "up" else "NO", "" if state == "up" else state) for name, state in
                 node["daemons"].items()]  # fmt: skip
         parts.append(table(("Daemon", "Up", "Why not"), rows, width=width))
-    parts += [of_app({**stat, "apps": [app]}, width) for app in stat["apps"]]
+    parts += [of_app({**stat, "apps": [app]}, width, now) for app in stat["apps"]]
     if not stat["apps"]:
         parts.append("no application runs here")
     return "\n\n".join(parts)
 
 
-def of_app(stat: Stat, width: int | None) -> str:
-    """One application: what it is, its file systems, its addresses and programs."""
+def of_app(stat: Stat, width: int | None, now: float) -> str:
+    """One application: what it is, its volumes and their copies, its addresses and programs. `now`: wall clock."""
     app = stat["apps"][0]
     status = "RUNNING" if app["status"] == "UP" else app["status"]
-    storage = [step for step in app["steps"] if step["kind"] == "storage"]
-    kinds = ",".join(dict.fromkeys(step["facts"].get("type", "file") for step in storage)) or NONE
     row = (
         app["name"],
         status,
         app["node"] or NONE,
-        kinds,
-        "Y" if app["configured"] else "N",
-        ",".join(app["nodes"]) or NONE,
+        app["storage"] or NONE,
+        "Y" if app["validated"] else "N",
+        ",".join(app["valid_nodes"]) or NONE,
     )
     parts = [table(("Application", "Status", "Node", "Storage", "Validated", "Valid Nodes"), [row], width=width)]
-    mounts = [step for step in app["steps"] if step["kind"] == "filesystem"]
-    if mounts or storage:
-        parts.append(_storage(mounts, storage, width))
+    if app["volumes"]:
+        parts.append(volumes(app, width))
+    if app["copies"]:
+        parts.append(copies(app, now, width))
     others = [step for step in app["steps"] if step["kind"] in ("address", "program")]
     if others:
         rows = [(step["kind"].capitalize(), _bare(step), _status(step), _facts(step)) for step in others]
         parts.append(table(("Kind", "Name", "Status", "Details"), rows, width=width))
+    if app["invalid"]:
+        parts.append(app["invalid"])
     if app["note"]:
         parts.append(f"{app['name']}: {app['note']}")
+    parts += splits(app)
     if not stat["complete"]:
         parts.append(_not_the_master(stat))
     return "\n\n".join(parts)
@@ -120,6 +123,8 @@ def _troubles(stat: Stat) -> Iterator[str]:
             yield why_held(node)
         if node["twin"]:
             yield twin(node["name"])
+    for app in stat["apps"]:
+        yield from splits(app)
     yield from mixed(stat)
 
 
@@ -171,35 +176,9 @@ def _not_the_master(stat: Stat) -> str:
     return f"the master {stat['master']} did not answer; this is what {stat['answered_by']} knows by itself"
 
 
-def _storage(mounts: list[Row], storage: list[Row], width: int | None) -> str:
-    rows = [
-        (
-            mount["facts"].get("device", NONE),
-            mount["facts"].get("type", NONE),
-            _bare(mount),
-            _kibibytes(mount),
-            _status(mount),
-        )
-        for mount in mounts
-    ]
-    devices = [mount["facts"].get("device") for mount in mounts]
-    # A volume that carries no file system of ours, or whose file system is not mounted.
-    rows += [
-        (f"{_bare(each)} {each['facts'].get('device', '')}".strip(), NONE, NONE, _kibibytes(each), _status(each))
-        for each in storage
-        if each["facts"].get("device") not in devices or "device" not in each["facts"]
-    ]
-    return table(("VG/LV", "Type", "Mount Point", "Size", "Status"), rows, right=(3,), width=width)
-
-
 def _bare(step: Row) -> str:
     """A step's name without its kind: 'file system /data' is /data."""
     return str(step["name"]).rsplit(" ", 1)[-1]
-
-
-def _kibibytes(step: Row) -> str:
-    size = step["facts"].get("size", "")
-    return str(int(size) // 1024) if size.isdigit() else NONE
 
 
 def _status(step: Row) -> str:

@@ -260,9 +260,14 @@ def _watchdog(machine: Machine, watchdog: WatchdogConfig) -> Iterator[Finding]:
         text = "it cannot be stopped (nowayout): stopping the service resets this node"
         yield warning(f"{watchdog.device}: {text}")
     soft = facts.identity == SOFTDOG
-    if (soft or facts.virtual) and not watchdog.watchdog_survives_pause:
+    if soft or facts.virtual:
         what = f"this is a virtual machine ({facts.virtual})" if facts.virtual else "it is softdog"
         text = "it counts in no proof unless watchdog_survives_pause says that its clock never stops"
+        if watchdog.watchdog_survives_pause:
+            text = (
+                "watchdog_survives_pause says that its clock runs on while the machine is paused or saved; "
+                "if it does not, a node that is resumed writes to storage that another has taken over"
+            )
         yield warning(f"{watchdog.device}: {what}: {text}")
 
 

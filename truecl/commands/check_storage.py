@@ -106,6 +106,8 @@ def _logical(machine: Machine, who: str, spec: LvmStorage) -> Iterator[Finding]:
         yield warning(f"{what}: there is none; lha_buildapp --create makes it")
     elif why := parse.refusal(spec, found):
         yield error(f"{what}: {why}")
+    elif own.degraded:
+        yield warning(f"{what}: it runs with a physical volume missing; 'pvs' says which")
     for pool in found:
         if own is not None and pool.name == own.pool and max(pool.full) >= _NEARLY_FULL:
             yield warning(f"{what}: its pool {pool.name} is filled to {max(pool.full):.0f}%")

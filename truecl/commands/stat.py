@@ -16,6 +16,11 @@ _LATER = {
 }  # fmt: skip
 """What a statd of an older release does not say of a node; in an upgrade, a new command may meet one."""
 
+_LATER_OF_APPS = {
+    "copies": (), "volumes": (), "storage": "", "validated": False, "invalid": "", "valid_nodes": (),
+}  # fmt: skip
+"""The same of an application."""
+
 
 def stat(node: Node, app: str | None, where: str | None, timeout: float = TIMEOUT) -> Stat:
     """The nodes and applications asked for. Raises Ended (also for an unknown name) and NotAllowed."""
@@ -39,7 +44,13 @@ def ask_standing(node: Node, app: str | None, where: str | None, timeout: float)
                 case ["Refused", reason, *_]:
                     raise Ended(FAILED, reason)
                 case ["Standing", dict(found), *_]:
-                    return {"level": 1, **found, "nodes": [_LATER | node for node in found["nodes"]]}
+                    nodes, apps = found["nodes"], found["apps"]
+                    return {
+                        "level": 1,
+                        **found,
+                        "nodes": [_LATER | node for node in nodes],
+                        "apps": [_LATER_OF_APPS | app for app in apps],
+                    }
     finally:
         talk.close()
 

@@ -14,7 +14,7 @@ from truecl.core.ledger import app_state
 from truecl.model.build import Initialise, Make, Question, Seen, Work
 from truecl.model.config import AppConfig, ClusterConfig
 from truecl.model.ids import AppName, NodeName
-from truecl.model.ledger import AnyCommand, Format, Ledger, SetMirror, Wanted
+from truecl.model.ledger import AnyCommand, Build, Format, Ledger, SetMirror, Wanted
 from truecl.model.mirror import CopyState, Mirror
 from truecl.model.report import Progress, Severity
 from truecl.model.step import replicated, volume_of
@@ -96,6 +96,12 @@ def _lines(given: Given) -> Iterator[Progress]:
             severity = Severity.WARN if name.startswith(TOOL) else Severity.ERROR
             text = ", ".join(f"{node} {_short(value)}" for node, value in values.items())
             yield Progress(f"{name} differs: {text}", severity, verbose=False)
+
+
+def systems(recorded: Build | None) -> dict[str, str]:
+    """Volumes to the UUIDs of the file systems on them, as recorded."""
+    facts = recorded.facts if recorded is not None else {}
+    return {name.removeprefix(FILESYSTEM): uuid for name, uuid in facts.items() if name.startswith(FILESYSTEM)}
 
 
 def _short(value: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from truecl.core.account import Account
 from truecl.core.activation import Activation
+from truecl.core.assess import systems
 from truecl.core.cold_start import ColdStart
 from truecl.core.contract import Event, Joined, Left, Output, Received, Told
 from truecl.core.fencer import Fencer
@@ -23,7 +24,7 @@ from truecl.core.replication import ReplicaOrder
 from truecl.core.situation import Situation
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName, Term
-from truecl.model.ledger import AnyCommand, Configure, RaiseLevel
+from truecl.model.ledger import AnyCommand, Configure, Ledger, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -344,7 +345,7 @@ class Clusterd:
             if now - self._ordered.get(order, -REPEAT_ORDER) < REPEAT_ORDER:
                 continue
             self._ordered[order] = now
-            message = _message(order, self.situation.leadership.term)
+            message = _message(order, self.situation.leadership.term, self.situation.ledger)
             if order.node == self.me:
                 self._out.tell(REQD, message)
             else:
@@ -391,10 +392,10 @@ class Clusterd:
         return times
 
 
-def _message(order: NodeOrder | ReplicaOrder, term: Term) -> Order | OrderReplica:
+def _message(order: NodeOrder | ReplicaOrder, term: Term, ledger: Ledger) -> Order | OrderReplica:
     if isinstance(order, ReplicaOrder):
         return OrderReplica(order.verb, order.app, order.generation, term, order.layout)
     return Order(
         order.verb, order.app, order.generation, term, order.takeover, order.proofs, order.watchdog, order.addressed,
-        order.alone, order.build,
+        order.alone, order.build, systems(ledger.builds.get(order.app)),
     )  # fmt: skip

@@ -101,6 +101,10 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
     yield from _in_mirrors(old.mirrors, new.mirrors)
+    for app, build in new.builds.items():
+        if build != old.builds.get(app):
+            text = f"application '{app}' is validated on {', '.join(build.nodes)}"
+            yield Happening(LOCKD, Severity.LOG, text, app, new.index)
     yield from _in_nodes(old, new)
     if new.digest not in ("", old.digest):
         yield Happening(LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index)
@@ -131,7 +135,7 @@ def _in_app(app: AppName, old: AppState, new: AppState, index: int) -> Iterator[
     grant = new.grant
     if grant is not None and (old.grant is None or old.grant.generation != grant.generation):
         again = new.failovers > old.failovers
-        how = "failed over" if again else "granted"
+        how = "failed over" if again else "granted for lha_buildapp" if grant.build else "granted"
         text = f"application '{app}' {how} to {grant.node} (grant {grant.generation})"
         mark = Mark(Moment.GRANTED, grant.node, int(grant.generation), detail="failover" if again else "")
         yield Happening(LOCKD, Severity.LOG, text, app, int(grant.generation), mark)
@@ -195,6 +199,10 @@ def in_instance(node: NodeName, machine: InstanceMachine) -> Happening | None:
         return None
     app, generation, spans = machine.config.name, int(machine.generation), tuple(machine.spans.values())
     steps = ", ".join(f"{span.name} {(span.ended - span.began) * 1000:.0f} ms" for span in spans) or "no steps"
+    if machine.build:
+        word = "has looked at" if machine.phase is Phase.RUNNING else "has done with"
+        text = f"lha_buildapp {word} the file systems of application '{app}' on {node} ({steps})"
+        return Happening(REQD, Severity.LOG, text, app)
     if machine.phase is Phase.RUNNING:
         monitored = any(program.monitor is not None for program in machine.config.programs)
         mark = Mark(Moment.STARTED, node, generation, machine.since, spans, "monitor" if monitored else "")

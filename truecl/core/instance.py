@@ -26,7 +26,7 @@ up beside it, and nothing counts as gone, before `EndTools` has seen the end of 
 was being started or stopped becomes NEEDS_FENCE; what was RUNNING had no step under way, and runs on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -104,6 +104,8 @@ class InstanceMachine:
     """Takes back an action that was asked for and has not begun; False if it has."""
     build: tuple[Format, ...] = ()
     """Not empty: only these file systems are found or made (`steps_of`)."""
+    built: Mapping[str, str] = field(default_factory=dict)
+    """Volumes to the UUIDs of the file systems that must be on them."""
     takeover: bool = False
     alone: bool = False
     """As in its grant: its replica is promoted without the others'."""
@@ -151,7 +153,7 @@ class InstanceMachine:
     _suspect: str = ""
 
     def __post_init__(self) -> None:
-        self._steps = steps_of(self.config, self.build)
+        self._steps = steps_of(self.config, self.build, self.built)
 
     @property
     def instance(self) -> Instance:

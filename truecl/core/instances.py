@@ -4,6 +4,9 @@ Records: bucket 'instances' holds each application's newest generation, durable 
 reported closed; 'run.instances' its phase ("7 running"), which a restart of reqd needs and a reboot makes void.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from truecl.core.contract import Records
@@ -37,6 +40,8 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     alone: bool = False
     build: tuple[Format, ...] = ()
     """As in its grant."""
+    built: dict[str, str] = {}
+    """As in its order."""
 
 
 class Instances:
@@ -107,7 +112,13 @@ class Instances:
 
     # ---- machines ---------------------------------------------------------------------------------------------------
 
-    def begin(self, config: AppConfig, generation: Generation, build: tuple[Format, ...] = ()) -> InstanceMachine:
+    def begin(
+        self,
+        config: AppConfig,
+        generation: Generation,
+        build: tuple[Format, ...] = (),
+        built: Mapping[str, str] = MappingProxyType({}),
+    ) -> InstanceMachine:
         """A machine for this generation, in place of an older one that is closed."""
         app = config.name
 
@@ -118,7 +129,7 @@ class Instances:
 
         machine = InstanceMachine(
             config, generation, lambda action: self._ask(action, app), say, self.me, withdraw=self.turns.withdraw,
-            build=build,
+            build=build, built=built,
         )  # fmt: skip
         self.machines[app] = machine
         return machine
@@ -130,7 +141,7 @@ class Instances:
                 self._take_up(app, record, old_lease, now)
 
     def _take_up(self, app: AppName, record: InstanceRecord, old_lease: float, now: float) -> None:
-        machine = self.begin(record.config, record.generation, record.build)
+        machine = self.begin(record.config, record.generation, record.build, record.built)
         machine.alone = record.alone
         generation, phase = self._phases.get(app, (NO_GENERATION, Phase.CLOSED))
         if record.boot != self.boot:

@@ -117,7 +117,7 @@ class Orders:
             record = InstanceRecord(order.generation, instances.boot, False, unstarted, failed, problem)
             instances.remember(order.app, record)
             return
-        machine = instances.begin(config, order.generation, order.build)
+        machine = instances.begin(config, order.generation, order.build, order.built)
         machine.takeover, machine.alone = order.takeover, order.alone
         self._guard.remember_lease()
         record = InstanceRecord(
@@ -128,6 +128,7 @@ class Orders:
             watchdog=order.watchdog,
             alone=order.alone,
             build=order.build,
+            built=order.built,
         )
         instances.remember(order.app, record)
         if not order.takeover and not order.build:

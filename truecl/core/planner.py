@@ -328,7 +328,7 @@ def _place(
             draft.chosen[app] = node
             if waits := replication.awaited(given, app, node, alone):
                 draft.note(app, waits)
-                return True
+                return alone  # what others connect for is ordered once nobody has the grant
             draft.decide(
                 GiveGrant(app, node, after, failover, _proofs(given, config, node), addressed(config), alone, build),
                 _chosen(state, node, previous, skipped, held),
@@ -347,6 +347,12 @@ def _place(
     tried = f"; FAILED on {failed}; to try again: lha_startapp -A {app}" if failed else ""
     if app in given.ledger.mirrors:
         holders = [node for node in others if not replication.behind(given, app, node)]
+        if not holders and failures:
+            reasons = "; ".join(f"{node}: {why}" for node, why in failures.items())
+            text = f"FAILED on every node with a current copy ({reasons}); repair, then: lha_startapp -A {app}"
+            draft.note(app, text)
+            draft.failed.append(app)
+            return False
         whys = [f"{node} {why}" for node in holders if (why := replication.broken(given, app, node))]
         why = "; ".join(whys) or why_none(given, holders)
         draft.note(app, replication.none_current(given, app, others, why) + tried)

@@ -2,10 +2,12 @@
 
 import msgspec
 
+from truecl.model.config import AppConfig, DiskStorage, DrbdStorage, FileStorage, LvmStorage
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
 from truecl.model.mirror import Copy
-from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, WatchdogRow
+from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, VolumeRow, WatchdogRow
+from truecl.model.step import volume_of
 from truecl.wire.messages import InstanceStatus, Status
 
 _WORDS = {
@@ -75,6 +77,7 @@ def _app(status: Status, name: AppName) -> AppRow:
     note = status.notes.get(name, "") or (instance.reason if instance is not None else "")
     if not note and state.grant is None and state.failures:
         note = f"{state.failures[-1].node}: {state.failures[-1].reason}"
+    build = status.ledger.builds.get(name) if status.invalid.get(name) == "" else None
     return AppRow(
         name,
         _word(status, state, instance),
@@ -88,7 +91,36 @@ def _app(status: Status, name: AppName) -> AppRow:
         instance.steps if instance is not None else (),
         tuple(FailureRow(each.node, each.generation, each.reason) for each in state.failures),
         _copies(status, name),
+        status.volumes.get(name, ()),
+        _storage(status.volumes.get(name, ())),
+        build is not None,
+        status.invalid.get(name, ""),
+        build.nodes if build is not None else (),
     )
+
+
+def _storage(volumes: tuple[VolumeRow, ...]) -> str:
+    kinds = [volume.kind for volume in volumes]
+    return ",".join(f"{kind}{kinds.count(kind)}" for kind in dict.fromkeys(kinds))
+
+
+def volume_rows(app: AppConfig) -> tuple[VolumeRow, ...]:
+    """Of an application as it is configured."""
+    rows = []
+    for volume in app.volumes:
+        storage, kind = volume.storage, ""
+        if isinstance(storage, DrbdStorage):
+            storage, kind = storage.on, "DRBD"
+        mounted = next((each for each in app.filesystems if volume_of(app, each) == volume.name), None)
+        mount, type = (mounted.mount, mounted.type) if mounted is not None else ("", "")
+        match storage:
+            case LvmStorage():
+                rows.append(VolumeRow(volume.name, kind or "LVM", f"{storage.group}/{storage.volume}", mount, type))
+            case DiskStorage():
+                rows.append(VolumeRow(volume.name, kind or "disk", storage.device, mount, type))
+            case FileStorage():
+                rows.append(VolumeRow(volume.name, kind or "file", storage.image, mount, type))
+    return tuple(rows)
 
 
 def _copies(status: Status, app: AppName) -> tuple[CopyRow, ...]:

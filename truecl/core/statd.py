@@ -26,7 +26,8 @@ from truecl.core.contract import (
 )
 from truecl.core.minutes import Minutes
 from truecl.core.outbox import Outbox
-from truecl.core.standing import standing
+from truecl.core.standing import standing, volume_rows
+from truecl.core.validation import refusal
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, REQD, STATD, SYNCD, AppName, NodeName, Term
 from truecl.model.ledger import Ledger, Wanted
@@ -332,6 +333,8 @@ class Statd:
             trouble=self._leadership.trouble if self._leadership is not None else "",
             roles={node: self._role(node) for node in self._nodes()},
             held={node: max(0.0, until - now) for node, until in self._held.items()},
+            volumes={app.name: volume_rows(app) for app in self.configuration.apps if app.volumes},
+            invalid={app.name: refusal(app, ledger.builds.get(app.name), {}) for app in self.configuration.apps},
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
             twins=tuple(each.node for each in self._view.nodes if each.twin) if self._view is not None else (),
         )

@@ -98,6 +98,18 @@ class CopyRow(msgspec.Struct, frozen=True):
     volumes: tuple[VolumeReport, ...] = ()
 
 
+class VolumeRow(msgspec.Struct, frozen=True):
+    """A volume as the configuration has it, and the file system on it."""
+
+    name: str
+    kind: str
+    """DRBD, LVM, disk or file."""
+    place: str
+    """What it lies on, or is: 'testvg/test1', a device, an image."""
+    mount: str = ""
+    type: str = ""
+
+
 class AppRow(msgspec.Struct, frozen=True):
     name: AppName
     status: str
@@ -116,6 +128,15 @@ class AppRow(msgspec.Struct, frozen=True):
     failures: tuple[FailureRow, ...] = ()
     copies: tuple[CopyRow, ...] = ()
     """Where its data is replicated."""
+    volumes: tuple[VolumeRow, ...] = ()
+    storage: str = ""
+    """Kinds of volumes, and how many of each: 'DRBD1', 'LVM2,file1'; '' for none."""
+    validated: bool = False
+    """It is as lha_buildapp found it."""
+    invalid: str = ""
+    """Why not, and what helps."""
+    valid_nodes: tuple[NodeName, ...] = ()
+    """Which were found ready then."""
 
 
 class Stat(msgspec.Struct, frozen=True):

@@ -1,6 +1,8 @@
 """The steps that an application instance is made of, and what probing one can say."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Union
 
 import msgspec
@@ -104,9 +106,11 @@ def replicated(app: AppConfig) -> tuple[str, ...]:
     return tuple(volume.name for volume in app.volumes if isinstance(volume.storage, DrbdStorage))
 
 
-def steps_of(app: AppConfig, build: tuple[Format, ...] = ()) -> tuple[Step, ...]:
+def steps_of(
+    app: AppConfig, build: tuple[Format, ...] = (), built: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Step, ...]:
     """In start order: storage, file systems (parents of nested mounts first), addresses, programs. Of a `build`:
-    storage, and its file systems to be found or made."""
+    storage, and its file systems to be found or made. `built`: volumes to the UUIDs of the file systems on them."""
     steps = [
         Step(f"volume {volume.name}", StepKind.STORAGE, volume.storage)
         for volume in app.volumes
@@ -122,7 +126,8 @@ def steps_of(app: AppConfig, build: tuple[Format, ...] = ()) -> tuple[Step, ...]
         return tuple(steps)
     for filesystem in sorted(app.filesystems, key=lambda each: each.mount.rstrip("/").count("/")):
         over = _over(app, filesystem.volume)
-        steps.append(Step(f"file system {filesystem.mount}", StepKind.FILESYSTEM, filesystem, over))
+        uuid = built.get(volume_of(app, filesystem), "")
+        steps.append(Step(f"file system {filesystem.mount}", StepKind.FILESYSTEM, filesystem, over, uuid))
     steps += [Step(f"address {each.address}", StepKind.ADDRESS, each) for each in app.addresses]
     steps += [Step(f"program {each.name}", StepKind.PROGRAM, each) for each in app.programs]
     return tuple(steps)

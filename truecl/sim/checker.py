@@ -15,6 +15,7 @@ from truecl.core.netd import FAST_LEASE
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.journal import BALLOT, LOG, META, SNAPSHOT, Ballot
 from truecl.core.reqd import Reqd
+from truecl.model.config import DrbdStorage
 from truecl.model.ids import DAEMONS, LOCKD, REQD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import Ended, Ledger, Proof
 from truecl.model.report import Phase
@@ -249,7 +250,8 @@ class World:
         for other in self._cluster.machines.values():
             if other is machine or not other.powered or key not in other.kernel.active:
                 continue
-            if step.kind is StepKind.PROGRAM and (self._left_behind(app, other) or self._left_behind(app, machine)):
+            loose = step.kind is StepKind.PROGRAM or self._replicated(app)
+            if loose and (self._left_behind(app, other) or self._left_behind(app, machine)):
                 continue
             raise Violation(f"S1: {name} of {app} is active on {other.name} and on {machine.name}")
 
@@ -292,7 +294,7 @@ class World:
         self._cluster.met(f"proof: {ended.proof}")
         if ended.proof is Proof.EXPIRED:
             config = self._cluster.configuration.app(app)
-            if config is not None and config.volumes:
+            if config is not None and config.volumes and not self._replicated(app):
                 raise Violation(f"S6: {app} has storage and was taken on 'expired'")
             self._ended_expired[app, ended.node] = ended.generation
             timing = self._cluster.configuration.cluster.timing
@@ -324,7 +326,8 @@ class World:
         for (active, name), generation in machine.kernel.active.items():
             if active != app or (upto is not None and generation > upto):
                 continue
-            if name.startswith("program ") and generation <= self._ended_expired.get((app, machine.name), 0):
+            loose = name.startswith("program ") or self._replicated(app)
+            if loose and generation <= self._ended_expired.get((app, machine.name), 0):
                 continue
             raise Violation(f"{what} {name} of generation {generation} is active on {machine.name}")
         for address in self._addresses(app):
@@ -372,6 +375,13 @@ class World:
         """
         upto = self._ended_expired.get((app, machine.name), 0)
         return all(generation <= upto for (each, _), generation in machine.kernel.active.items() if each == app)
+
+    def _replicated(self, app: AppName) -> bool:
+        """What is left of it on a node that it was taken from on 'expired' is frozen, or cannot acknowledge a write
+        (truecl.sim.drbd looks at that)."""
+        config = self._cluster.configuration.app(app)
+        volumes = config.volumes if config is not None else ()
+        return bool(volumes) and all(isinstance(volume.storage, DrbdStorage) for volume in volumes)
 
     def _app_of(self, address: str) -> AppName:
         return next(each.name for each in self._cluster.configuration.apps if address in self._addresses(each.name))

@@ -29,6 +29,11 @@ from truecl.model.actions import (
     Leave,
     Power,
     ReadConfiguration,
+    ReplicaConnect,
+    ReplicaDown,
+    ReplicaLook,
+    ReplicaSever,
+    ReplicaUp,
     StepDown,
     StepProbe,
     StepResult,
@@ -37,11 +42,12 @@ from truecl.model.actions import (
 )
 from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
-from truecl.model.step import Instance, Probe, Step
+from truecl.model.step import Instance, Probe, ReplicaSpec, Step
 from truecl.sim.clerks import Clerks
 from truecl.sim.cluster import Violation
 from truecl.sim.kernel import Address, Kernel, Key
 from truecl.sim.process import Process
+from truecl.sim.replicas import ReplicaAction, SimulatedReplicas
 from truecl.sim.steps import Steps
 from truecl.sim.watchdog import Device
 
@@ -94,7 +100,8 @@ class SimulatedDrivers:
         self._schedule = cluster.schedule
         self._witness = witness
         self._clerks = Clerks(cluster)
-        self._steps = Steps(cluster, witness, self._work, self._time)
+        self.replicas = SimulatedReplicas(cluster)
+        self._steps = Steps(cluster, witness, self.replicas, self._work, self._time)
         self._works: dict[tuple[NodeName, DaemonName], list[_Work]] = {}
         faults = cluster.faults
         self._feeds: dict[NodeName, set[str]] = {}
@@ -128,6 +135,7 @@ class SimulatedDrivers:
 
     def powered_off(self, machine: "Machine") -> None:
         machine.kernel = Kernel(machine.kernel.number)
+        self.replicas.powered_off(machine)
         for key in [each for each in self._works if each[0] == machine.name]:
             for work in self._works.pop(key):
                 work.effect, work.over = None, True
@@ -169,6 +177,10 @@ class SimulatedDrivers:
         if isinstance(action, StepUp):
             self._witness.starting(process.machine, action.instance, action.step)
         match action:
+            case StepUp() if isinstance(action.step.spec, ReplicaSpec):
+                self._promote(process, order.id, action)
+            case ReplicaUp() | ReplicaDown() | ReplicaConnect() | ReplicaLook() | ReplicaSever():
+                self._replica(process, order.id, action)
             case StepUp() | StepDown():
                 if isinstance(action, StepUp):
                     self._take_turns(process, process.decided)
@@ -176,7 +188,7 @@ class SimulatedDrivers:
             case StepProbe():
                 self._work(process, order.id, self._time(), lambda: self._steps.probed(process, action))
             case KillGroup():
-                self._work(process, order.id, self._time(), lambda: self._steps.kill_group(process, action.instance))
+                self._kill(process, order.id, action, self._schedule.now + action.timeout)
             case FreezeGroup():
                 self._work(process, order.id, self._time(), lambda: self._steps.freeze(process, action))
             case EndTools():
@@ -234,6 +246,49 @@ class SimulatedDrivers:
         if work.process.alive:
             work.process.machine.done(work.process, number, result)
 
+    # ---- replicated storage -----------------------------------------------------------------------------------------
+
+    def _replica(self, process: Process, number: int, action: ReplicaAction) -> None:
+        """A look costs little, and fails as a probe does; the others are tools."""
+        faults, looks = self._cluster.faults, isinstance(action, ReplicaLook)
+        fails = self._random.random() < (faults.probe_fails if looks else faults.driver_fails)
+        hangs = not looks and self._random.random() < faults.driver_hangs
+        seconds = 0.002 if looks else action.timeout if hangs else self._time()
+        machine = process.machine
+        self._work(process, number, seconds, lambda: self.replicas.act(machine, action, fails or hangs), not looks)
+
+    def _promote(self, process: Process, number: int, action: StepUp) -> None:
+        faults, machine = self._cluster.faults, process.machine
+        self._take_turns(process, process.decided)
+        if self._random.random() < faults.driver_hangs:
+            result = StepResult(Probe.UNKNOWN, "gave no answer in time")
+            self._work(process, number, action.timeout, lambda: result, True)
+            return
+        fails = self._random.random() < faults.driver_fails
+
+        def finish(result: StepResult) -> None:
+            if process.alive:
+                machine.done(process, number, StepResult(result.probe, "failed") if fails else result)
+
+        self._schedule.after(self._time(), self._begin_promotion, process, action, finish)
+
+    def _begin_promotion(self, process: Process, action: StepUp, finish: Callable[[StepResult], None]) -> None:
+        machine = process.machine
+        if not process.alive or not machine.powered:
+            return
+        if machine.stalled:
+            self._schedule.after(_PAUSED, self._begin_promotion, process, action, finish)
+            return
+        self._witness.activated(machine, (action.instance.app, action.step.name), action.step)
+        self.replicas.promotes(process, action, finish)
+
+    def _kill(self, process: Process, number: int, action: KillGroup, until: float) -> None:
+        """What waits for a frozen device does not end, until that fails it."""
+        if self.replicas.frozen(process.machine, action.instance.app) and self._schedule.now < until:
+            self._schedule.after(_PAUSED, self._kill, process, number, action, until)
+        else:
+            self._work(process, number, self._time(), lambda: self._steps.kill_group(process, action.instance))
+
     # ---- turns and tools --------------------------------------------------------------------------------------------
 
     def _take_turns(self, process: Process, now: float) -> None:
@@ -249,6 +304,7 @@ class SimulatedDrivers:
         """Those of earlier lives die, but for the ones that are stuck."""
         machine = process.machine
         self._settle(machine, REQD, lambda work: work.process is not process)
+        self.replicas.given_up(machine)
         if any(each.process is not process for each in machine.kernel.stuck):
             return StepResult(Probe.UNKNOWN, "a tool of an earlier life does not end")
         return StepResult(Probe.INACTIVE)

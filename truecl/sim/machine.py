@@ -314,6 +314,12 @@ class Machine:
         process.deliver(Told(who, message))
         return True
 
+    def tell_as(self, who: DaemonName, server: DaemonName, message: Any) -> None:
+        """In the name of a daemon, for what an operator's tool would have had it say."""
+        process = self.processes.get(server)
+        if process is not None:
+            process.deliver(Told(who, message))
+
     def hang_up(self, who: str) -> None:
         """The command goes away."""
         entry = self._readers.pop(who, None)

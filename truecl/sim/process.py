@@ -35,6 +35,8 @@ class Variant:
     """Goes on after a save that failed."""
     monotonic: bool = False
     """Reads a clock that stands still whenever the machine does."""
+    replicas: str = ""
+    """A rule that the drivers of replicated storage leave out (truecl.sim.replicas)."""
 
 
 PROPER = Variant()

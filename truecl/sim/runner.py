@@ -13,6 +13,7 @@ from truecl.core.raft import CommittedConflict, ForeignJournal, JournalDamaged, 
 from truecl.model.config import AppConfig
 from truecl.model.ids import CLUSTERD, LOCKD, STATD, SYNCD, AppName, NodeName
 from truecl.model.ledger import AppState, Ledger, Wanted
+from truecl.model.mirror import CopyState, Mirror
 from truecl.model.step import StepKind, steps_of
 from truecl.sim import scenario
 from truecl.sim.chaos import Chaos
@@ -34,6 +35,8 @@ WORLDS = (
     *[(2, False)] * 3, *[(3, False)] * 8, *[(3, True)] * 3, *[(4, False)] * 3, (4, True), *[(5, False)] * 2, (8, False),
 )  # fmt: skip
 """Nodes, and whether the last of them is a witness."""
+REPLICATED = 0.25
+"""Share of the days that have an application on replicated storage."""
 CALM_BEFORE = 3.0
 BAD_DAY = 15.0
 HEALING = 60.0
@@ -139,7 +142,11 @@ class Liveness:
             return f"granted to {state.grant}, on {where}"
         machine = self._cluster.machines[state.grant.node]
         missing = [step.name for step in steps_of(app) if not _active(machine, app, step.kind, step.name)]
-        return f"{missing} not up on {machine.name}" if missing else ""
+        if missing:
+            return f"{missing} not up on {machine.name}"
+        mirror = ledger.mirrors.get(app.name, Mirror(0, (), ()))
+        behind = [node for node, copy in mirror.copies.items() if copy.state is not CopyState.CURRENT]
+        return f"the copies on {behind} are not current" if behind else ""
 
     def _traces(self, machine: Machine, app: AppConfig) -> bool:
         if not machine.powered:
@@ -163,8 +170,10 @@ def run(
     bad_day: float = BAD_DAY,
     deep: bool = False,
     trace: Callable[[str], None] | None = None,
+    replicated: bool | None = None,
 ) -> Result:
     """Simulate one seed. `nodes` None: drawn. `adjust` aims the drawn faults; `faults` takes their place.
+    `replicated`: with an application on replicated storage; None: drawn, on days whose faults are.
 
     What a core itself raises is a problem like a broken promise.
     """
@@ -180,6 +189,10 @@ def run(
         drawn = replace(drawn, memberships=lots.uniform(0.1, 0.8))
     later = lots.choice((1, 2)) if drawn.memberships else 0
     config = scenario.configuration(random, count + later, witness and not later, drawn.guarded)
+    if replicated is None:
+        replicated = faults is None and adjust is None and Random(f"copies {seed}").random() < REPLICATED
+    if replicated and not later:
+        config = scenario.with_replicated(config, Random(f"mail {seed}"))
     story = Story(deep=deep, print=trace)
     cluster = Cluster(config, scenario.PLAN, assemble or production, seed, drawn, variant, story)
     if random.random() < 0.75 or later:
@@ -189,7 +202,8 @@ def run(
     world = World(cluster)
     liveness = Liveness(cluster, world)
     cluster.supervision = WarmParent(cluster)
-    cluster.drivers = SimulatedDrivers(cluster, world)
+    drivers = cluster.drivers = SimulatedDrivers(cluster, world)
+    drivers.replicas.build(lambda: world.log.ledger)
     thawing = Thawing()
     cluster.checks = [world, liveness, thawing, *([Reshapes(cluster)] if later else [])]
     operators = scenario.Operators(cluster)

@@ -14,18 +14,22 @@ from truecl.model.config import (
     AppConfig,
     ClusterConfig,
     Configuration,
+    DrbdStorage,
     FenceConfig,
     FileStorage,
     FileSystem,
     LinkConfig,
+    LvmStorage,
     NodeConfig,
     Profile,
     Program,
+    Replication,
     Volume,
     WatchdogConfig,
 )
 from truecl.model.ids import CLUSTERD, DAEMONS, HBD, LOCKD, NETD, REQD, STATD, SYNCD, AppName, Index, LinkName, NodeName
 from truecl.sim.cluster import Plan
+from truecl.sim.drbd import VOLUME
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
 from truecl.sim.reconfiguration import narrowed
@@ -146,6 +150,24 @@ def _applications(names: list[NodeName]) -> tuple[AppConfig, ...]:
             stop_timeout=2.0,
         ),
     )
+
+
+def with_replicated(configuration: Configuration, random: Random) -> Configuration:
+    """And an application whose data is on two of the nodes."""
+    able = [node.name for node in configuration.cluster.nodes if not node.witness]
+    link = random.choice(configuration.cluster.links).name
+    app = AppConfig(
+        name=AppName("mail"),
+        nodes=tuple(random.sample(able, 2)),
+        volumes=(Volume(name=VOLUME, storage=DrbdStorage(on=LvmStorage(group="vg", volume="mail"))),),
+        filesystems=(FileSystem(type="ext4", mount="/srv/mail"),),
+        addresses=(Address(address=f"{NETWORK}102", interface=INTERFACE),),
+        programs=(Program(name="mail", run=("/usr/bin/mail",)),),
+        replication=Replication(link=link),
+        start_timeout=5.0,
+        stop_timeout=2.0,
+    )
+    return replace(configuration, apps=(*configuration.apps, app))
 
 
 def formed(cluster: "Cluster") -> None:

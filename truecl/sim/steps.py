@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from truecl.model.actions import FreezeGroup, ProgramDied, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.ids import REQD
-from truecl.model.step import Instance, Probe, Step, StepKind
+from truecl.model.step import Instance, Probe, ReplicaSpec, ReplicaVolume, Step, StepKind
 from truecl.sim.kernel import Key, Stuck
 from truecl.sim.process import Process
+from truecl.sim.replicas import SimulatedReplicas
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -19,12 +20,18 @@ class Steps:
     """All nodes'. `work` has an effect after some seconds and answers with what it returns; `time` draws how many."""
 
     def __init__(
-        self, cluster: "Cluster", witness: "Witness", work: Callable[..., None], time: Callable[[], float]
+        self,
+        cluster: "Cluster",
+        witness: "Witness",
+        replicas: SimulatedReplicas,
+        work: Callable[..., None],
+        time: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._random = cluster.random
         self._schedule = cluster.schedule
         self._witness = witness
+        self._replicas = replicas
         self._work = work
         self._time = time
 
@@ -87,6 +94,8 @@ class Steps:
         if key not in kernel.active:
             kernel.active[key] = action.instance.generation
             self._witness.activated(machine, key, step)
+            if step.kind is StepKind.PROGRAM:
+                self._replicas.writes(machine, action.instance, step.name)
         kernel.active[key] = action.instance.generation
         if step.kind is StepKind.PROGRAM:
             kernel.watched.add(key)
@@ -98,6 +107,8 @@ class Steps:
         return StepResult(Probe.ACTIVE)
 
     def _attached(self, machine: "Machine", instance: Instance, step: Step) -> bool:
+        if isinstance(step.over, ReplicaVolume):
+            return (instance.app, f"replica {instance.app}") in machine.kernel.active
         app = self._cluster.configuration.app(instance.app)
         names = [volume.name for volume in app.volumes if volume.storage == step.over] if app is not None else []
         return any((instance.app, f"volume {name}") in machine.kernel.active for name in names)
@@ -111,6 +122,10 @@ class Steps:
         for other_app, name in kernel.active:
             if other_app == app and name.startswith(above) and key in kernel.active:
                 return StepResult(Probe.ACTIVE, f"in use by {name}")
+        if isinstance(step.spec, ReplicaSpec):
+            return self._replicas.demote(machine, action)
+        if step.kind is StepKind.FILESYSTEM and key in kernel.active and self._replicas.frozen(machine, app):
+            return StepResult(Probe.UNKNOWN, "it waits for a frozen device")
         kernel.active.pop(key, None)
         return StepResult(Probe.INACTIVE)
 
@@ -122,7 +137,9 @@ class Steps:
 
     def kill_group(self, process: Process, instance: Instance) -> StepResult:
         kernel = process.machine.kernel
-        if self._random.random() < self._cluster.faults.driver_fails:
+        if self._random.random() < self._cluster.faults.driver_fails or self._replicas.frozen(
+            process.machine, instance.app
+        ):
             return StepResult(Probe.ACTIVE, "a task does not end")
         for key in [each for each in kernel.active if each[0] == instance.app and each[1].startswith("program ")]:
             if kernel.blocked(key, self._schedule.now):

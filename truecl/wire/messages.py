@@ -18,7 +18,7 @@ from truecl.model.ledger import ALWAYS, AnyCommand, Format, Ledger, Proof
 from truecl.model.membership import Membership
 from truecl.model.replica import Layout, ReplicaReport
 from truecl.model.report import EventRecord, InstanceReport, Progress, WatchdogReport
-from truecl.model.standing import Stat, StepStatus
+from truecl.model.standing import Stat, StepStatus, VolumeRow
 from truecl.wire import raft
 
 
@@ -308,6 +308,8 @@ class Order(Message, frozen=True):
     """As in the grant."""
     build: tuple[Format, ...] = ()
     """As in the grant: nothing but this is done."""
+    built: dict[str, str] = {}
+    """Volumes to the UUIDs of the file systems on them, as lha_buildapp recorded: no other is mounted."""
 
 
 class OrderReplica(Message, frozen=True):
@@ -809,6 +811,9 @@ class Status(Message, frozen=True):
     """Nodes with whom no session can be, and why."""
     twins: tuple[NodeName, ...] = ()
     """Nodes of whose name there is a second machine (`NodeView.twin`)."""
+    volumes: dict[AppName, tuple[VolumeRow, ...]] = {}
+    invalid: dict[AppName, str] = {}
+    """Why an application is not as lha_buildapp found it; '': it is."""
 
 
 class Note(Message, frozen=True):

@@ -31,8 +31,9 @@ class ReplicaTools(Protocol):
 
     async def initialise(self, work: Initialise) -> tuple[str, ...]: ...
 
-    async def resize(self, layout: Layout, volume: str) -> str:
-        """The device's path, after it grew to what lies beneath."""
+    async def resize(self, layout: Layout, volume: str, clean: bool) -> str:
+        """The device's path, after it grew to what lies beneath. `clean`: nothing reads what it grew by before it is
+        written, so it need not be sent."""
         ...
 
     async def adopt(self, layout: Layout) -> str: ...
@@ -120,8 +121,9 @@ class Worker:
     # ---- while it runs ----------------------------------------------------------------------------------------------
 
     async def _spread(self, app: AppConfig, volume: str, layout: Layout | None) -> str:
-        device = await self._replicas.resize(layout, volume) if layout is not None else ""
         filesystem = next((each for each in app.filesystems if volume_of(app, each) == volume), None)
+        clean = filesystem is not None
+        device = await self._replicas.resize(layout, volume, clean) if layout is not None else ""
         if filesystem is None:
             return f"volume {volume} has grown; there is no file system of ours on it"
         return await grow.spread(self._runner, filesystem, device)

@@ -178,7 +178,8 @@ class FileSystemDriver:
             raise StepFailed(f"{spec.mount}: there is {shown} on {path}, but the configuration says {spec.type}")
         has = parse.uuid(start)
         if uuid and has != uuid:
-            raise StepFailed(f"{spec.mount}: {path} has another file system than was built: {has}, not {uuid}")
+            what = f"{path} has another file system than was built: {has}, not {uuid}"
+            raise StepFailed(f"{spec.mount}: {what}; if that is meant: lha_buildapp --force")
 
     async def _replay_log(self, spec: FileSystem, device: str, command: tuple[str, ...]) -> None:
         """xfs_repair -n reports nonsense on a log that was not replayed, and only a mount replays it."""

@@ -66,6 +66,8 @@ class DiskDriver:
             return
         if users := self._users(name):
             raise StepFailed(f"disk {device} is in use on this node already: {'; '.join(users)}")
+        if number(self._sys / "class" / "block" / name / "ro"):
+            raise StepFailed(f"disk {device} is read-only")
         await self._refuse_unfit(device)
         try:
             self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,6 +195,4 @@ class DiskDriver:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise StepFailed(f"disk {device} is in use on this node already, by something in the kernel") from None
-            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise StepFailed(f"disk {device} is read-only") from None
             raise StepFailed(f"cannot {what}: {error.strerror}") from None

@@ -1,11 +1,12 @@
 """Leaves rules of one instance's way up and down out."""
 
+from typing import Any
+
 from truecl.core.instance import InstanceMachine
 from truecl.core.instances import Instances
 from truecl.model.actions import Action, StepResult
 from truecl.model.config import AppConfig
 from truecl.model.ids import Generation
-from truecl.model.ledger import Format
 from truecl.model.report import Phase
 from truecl.model.step import Probe, Step
 from truecl.sim import faults
@@ -43,8 +44,8 @@ class Lazy(InstanceMachine):
 
 def with_machine(machine: type[InstanceMachine]) -> Assemble:
     class Other(Instances):
-        def begin(self, config: AppConfig, generation: Generation, build: tuple[Format, ...] = ()) -> InstanceMachine:
-            made = super().begin(config, generation, build)
+        def begin(self, config: AppConfig, generation: Generation, *more: Any) -> InstanceMachine:
+            made = super().begin(config, generation, *more)
             made.__class__ = machine
             return made
 

@@ -88,32 +88,42 @@ class Metadata:
             if any(not diskless(each) for each in there.values()):
                 raise StepFailed(f"DRBD resource {layout.resource} is up: its metadata are in use")
             disks = await self._replicas.prepare(layout)
+            volumes = [volume for volume in layout.volumes if volume.name in work.volumes]
             try:
-                return tuple(
-                    [
-                        await self._write(volume, disks[volume.number], work)
-                        for volume in layout.volumes
-                        if volume.name in work.volumes
-                    ]
-                )
+                for volume in volumes:
+                    await self._write(volume, disks[volume.number], work)
+                if work.identifier:
+                    await self._clear(layout)
+                    for volume in volumes:
+                        await self._identify(layout, volume, disks[volume.number], work.identifier)
             finally:
                 if not there:
                     await self._replicas.release(layout)
+        what = "up to date" if work.identifier else "to be synchronised"
+        return tuple(f"volume {volume.name}: metadata of DRBD written, {what}" for volume in volumes)
 
-    async def _write(self, volume: LayoutVolume, path: str, work: Initialise) -> str:
+    async def _write(self, volume: LayoutVolume, path: str, work: Initialise) -> None:
         found = await self._found(path, await self._identifier(volume, path))
         if found and found != work.agreed.get(f"metadata {volume.name}"):
             raise StepFailed(f"volume {volume.name}: there is {found}: not what was agreed to be lost")
         nine = self._nine()
         await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
-        if work.identifier:
-            for node in range(len(work.layout.hosts)) if nine else (None,):
-                generation = f"{work.identifier}:0:0:0:1:1"
-                await self._meta(argv.meta(nine, volume.minor, path, "set-gi", generation, node=node))
-        if await self._identifier(volume, path) not in (work.identifier, _JUST_CREATED):
+
+    async def _clear(self, layout: Layout) -> None:
+        """New metadata call every block out of sync: it would all be sent the first time that the copies part. Only the
+        kernel can say otherwise, while the resource stands alone."""
+        await self._replicas.attach(layout)
+        try:
+            await self._kernel.order(argv.adm("new-current-uuid", layout.resource, "--clear-bitmap"), _META_TIME)
+        finally:
+            await self._kernel.order(argv.adm("down", layout.resource))
+
+    async def _identify(self, layout: Layout, volume: LayoutVolume, path: str, identifier: str) -> None:
+        nine = self._nine()
+        for node in range(len(layout.hosts)) if nine else (None,):
+            await self._meta(argv.meta(nine, volume.minor, path, "set-gi", f"{identifier}:0:0:0:1:1", node=node))
+        if await self._identifier(volume, path) != identifier:
             raise StepFailed(f"volume {volume.name}: the metadata that were written are not those that are there")
-        what = "up to date" if work.identifier else "to be synchronised"
-        return f"volume {volume.name}: metadata of DRBD written, {what}"
 
     async def _meta(self, command: tuple[str, ...]) -> None:
         await self._kernel.order(command, _META_TIME)
@@ -172,14 +182,15 @@ class Metadata:
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
 
-    async def resize(self, layout: Layout, volume: str) -> str:
+    async def resize(self, layout: Layout, volume: str, clean: bool) -> str:
         there = await self._kernel.seen(layout)
         if link_of(there) is not Link.CONNECTED:
             raise StepFailed(f"volume {volume} grows only while both copies are connected and equal")
         own = next((each for each in layout.volumes if each.name == volume), None)
         if own is None:
             raise StepFailed(f"DRBD resource {layout.resource} has no volume {volume}")
-        await self._kernel.order(argv.adm("resize", f"{layout.resource}/{own.number}"), _META_TIME)
+        options = ("--assume-clean",) if clean else ()
+        await self._kernel.order(argv.adm("resize", f"{layout.resource}/{own.number}", *options), _META_TIME)
         return f"/dev/drbd{own.minor}"
 
     async def verify(self, layout: Layout) -> str:

@@ -58,6 +58,11 @@ class Replicas:
         self.kernel.write(layout, disks, version)
         return disks
 
+    async def attach(self, layout: Layout) -> None:
+        """What was prepared, to a resource that stands alone. Raises StepFailed."""
+        version = await self.kernel.load()
+        await self._make(layout, nine=version[0] >= 9)
+
     async def release(self, layout: Layout) -> None:
         """The opposite, where the resource itself is not there. Raises StepFailed."""
         for volume in reversed(layout.volumes):
@@ -125,9 +130,13 @@ class Replicas:
 
     async def _activate(self, layout: Layout, volume: LayoutVolume) -> str:
         step = _step(volume)
-        if await self._beneath.probe(step, _owner(layout)) is not Probe.ACTIVE:
+        device = await self._beneath.device(volume.backing)
+        if device is None or await self._beneath.probe(step, _owner(layout)) is not Probe.ACTIVE:
             await self._beneath.up(step, _owner(layout))
-        return lasting_path(volume.backing) or f"/dev/{await self._beneath.device(volume.backing)}"
+            device = await self._beneath.device(volume.backing)
+        if device is None:
+            raise StepFailed(f"volume {volume.name}: what lies beneath it has no device")
+        return lasting_path(volume.backing) or f"/dev/{device}"
 
     # ---- results ----------------------------------------------------------------------------------------------------
 

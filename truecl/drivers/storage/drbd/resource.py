@@ -22,6 +22,10 @@ POLICY = "resource-and-stonith"
 PING_INTERVAL, PING_TIMEOUT, TIMEOUT, CONNECT_INTERVAL = 1, 5, 9, 1
 """Seconds, tenths of a second, tenths of a second, seconds. `timeout` has to be less than either interval."""
 
+RATE, RATE_BESIDES, _KIB = 100 << 20, 10 << 20, 1024
+"""Bytes a second of a resynchronisation: at most, where the configuration says nothing; and at least, beside a program
+that writes (DRBD's default of 250 KiB leaves 100 GB without a second copy for five days)."""
+
 
 def text(
     layout: Layout, me: NodeName, disks: Mapping[int, str], handler: str, version: tuple[int, int, int], hostname: str
@@ -39,7 +43,9 @@ def text(
         _host(layout, number, host, hostname if host.node == me else host.node, volumes, nine)
         for number, host in enumerate(layout.hosts)
     )
-    rate = f" c-max-rate {max(1, layout.rate // 1024)}k;" if layout.rate else ""
+    most = max(_KIB, layout.rate or RATE)
+    least = min(most, RATE_BESIDES)
+    rate = f"c-max-rate {most // _KIB}k; c-min-rate {least // _KIB}k; resync-rate {least // _KIB}k;"
     return f"""\
 {MADE}
 {_LAYOUT}{msgspec.json.encode(layout).decode()}
@@ -51,7 +57,10 @@ resource "{layout.resource}" {{
         after-sb-0pri disconnect; after-sb-1pri disconnect; after-sb-2pri disconnect;
         verify-alg crc32c;
     }}
-    disk {{ on-io-error detach;{"" if nine else f" {fencing}"}{rate} }}
+    disk {{
+        on-io-error detach;{"" if nine else f" {fencing}"}
+        {rate}
+    }}
     handlers {{
         fence-peer "{handler} fence-peer";
         split-brain "{handler} split-brain";

@@ -41,6 +41,11 @@ class LogicalVolume(msgspec.Struct, frozen=True):
         return self.attributes[1:2] in ("w", "")
 
     @property
+    def degraded(self) -> bool:
+        """A physical volume beneath it is missing. LVM activates what still has all its data: raid."""
+        return self.health == "partial" or self.attributes[8:9] == "p"
+
+    @property
     def snapshot(self) -> bool:
         """One that lives as long as its origin; a thin volume that began as a snapshot is none."""
         return self.segment == "snapshot" or self.attributes[:1] in ("s", "S")
@@ -69,7 +74,7 @@ def refusal(spec: LvmStorage, found: tuple[LogicalVolume, ...]) -> str:
         return "a snapshot is being merged into it; wait until that has ended"
     if not own.writable:
         return "it is read-only; 'lvchange -prw' changes that"
-    if own.health == "partial" or "p" in own.attributes[8:9]:
+    if own.degraded and not own.segment.startswith("raid"):
         return "a physical volume that it lies on is missing; 'pvs' says which"
     if own.size < spec.size:
         return f"it has {shown(own.size)}, and the configuration says {shown(spec.size)}"
