@@ -114,7 +114,9 @@ class Metadata:
         kernel can say otherwise, while the resource stands alone."""
         await self._replicas.attach(layout)
         try:
-            await self._kernel.order(argv.adm("new-current-uuid", layout.resource, "--clear-bitmap"), _META_TIME)
+            for volume in layout.volumes:
+                name = f"{layout.resource}/{volume.number}"
+                await self._kernel.order(argv.adm("new-current-uuid", name, "--clear-bitmap"), _META_TIME)
         finally:
             await self._kernel.order(argv.adm("down", layout.resource))
 
