@@ -198,7 +198,7 @@ WRITES, FROZEN, SECONDARY = ("Primary", "running"), ("Primary", "suspended"), ("
 def watched(**looks: list[tuple[float, tuple[str, str] | None]]) -> ReplicaWatch:
     """A watch that has seen these: for each node, times and what was seen then (None: another sampler begins)."""
     lab: Any = SimpleNamespace(description=SimpleNamespace(nodes=[SimpleNamespace(name=name) for name in looks]))
-    made = ReplicaWatch(lab)
+    made = ReplicaWatch(lab, 100)
     for node, seen in looks.items():
         known = False
         for at, state in seen:
