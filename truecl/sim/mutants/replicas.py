@@ -73,11 +73,11 @@ class ConnectsTooEarly(Clusterd):
 
     def _decide(self, now: float) -> None:
         kept = replication._Verbs._settled
-        replication._Verbs._settled = lambda *_: True
+        replication._Verbs._settled = lambda *_: True  # type: ignore[method-assign]
         try:
             super()._decide(now)
         finally:
-            replication._Verbs._settled = kept
+            replication._Verbs._settled = kept  # type: ignore[method-assign]
 
 
 def never_alone(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
