@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace as with_fields
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from truecl.core import replication
 from truecl.core.clusterd import Clusterd
 from truecl.core.fitness import PlanInput
+from truecl.core.instance import InstanceMachine
 from truecl.core.ledger import app_state
 from truecl.core.peer_questions import OUTDATED, PeerQuestions, _Question
 from truecl.model.ids import CLUSTERD, Index, NodeName
-from truecl.model.ledger import AnyCommand, GiveGrant, Ledger, MarkCopy, Proof
+from truecl.model.ledger import AnyCommand, GiveGrant, Ledger, MarkCopy
 from truecl.model.mirror import CopyState
+from truecl.model.step import Instance
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead, production
+from truecl.sim.mutants.instance import with_machine
 from truecl.sim.mutants.ledger import with_ledger
 from truecl.sim.process import Variant
 
@@ -72,22 +75,20 @@ class ConnectsTooEarly(Clusterd):
     """Takes every other node's replica for settled."""
 
     def _decide(self, now: float) -> None:
-        kept = replication._Verbs._settled
-        replication._Verbs._settled = lambda *_: True  # type: ignore[method-assign]
+        verbs = cast(Any, replication._Verbs)
+        kept, verbs._settled = verbs._settled, lambda *_: True
         try:
             super()._decide(now)
         finally:
-            replication._Verbs._settled = kept  # type: ignore[method-assign]
+            verbs._settled = kept
 
 
-def never_alone(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
-    if isinstance(command, GiveGrant) and command.alone:
-        state = app_state(ledger, command.app)
-        if state.ended is not None:
-            state = replace(state, ended=replace(state.ended, proof=Proof.RELEASED))
-            ledger = replace(ledger, apps=ledger.apps | {command.app: state})
-        command = replace(command, alone=False)
-    return ledger, command
+class Together(InstanceMachine):
+    """Forgets that its grant says that it is alone."""
+
+    @property
+    def instance(self) -> Instance:
+        return Instance(self.config.name, self.generation)
 
 
 def marks_anyhow(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
@@ -112,7 +113,7 @@ MUTANTS = (
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
     _mutant("answer the handler before the log", assemble=_master(AnswersAtOnce)),
     _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
-    _mutant("go on as if connected", assemble=with_ledger(never_alone)),
+    _mutant("go on as if connected", assemble=with_machine(Together)),
     *(
         _mutant(rule, variant=Variant(replicas=rule))
         for rule in (
