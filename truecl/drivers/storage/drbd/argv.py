@@ -60,6 +60,11 @@ def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
     return (resource,) if major >= 9 else tuple(str(minor) for minor in minors)
 
 
+def resize(resource: str, number: int, clean: bool) -> Argv:
+    """`clean`: what it grows by need not be sent to the peer. drbdadm hands that on without knowing it."""
+    return ADM, *(("--", "--assume-clean") if clean else ()), "resize", f"{resource}/{number}"
+
+
 def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:
     """drbdmeta on a volume whose resource is down; `node`: whose part of the metadata, on DRBD 9. It asks nothing: what
     is there was looked at before."""
