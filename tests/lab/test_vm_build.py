@@ -81,7 +81,7 @@ def equal(cluster: Cluster, node: str = "n1") -> None:
 
 
 def test_nothing_is_made_without_a_word(cluster: Cluster) -> None:
-    refused = cluster.start("db", code=1).err
+    refused = cluster.start("db", validated=True, code=1).err
     assert "never validated: lha_buildapp -A db" in refused
     said = build(cluster, code=1)
     assert "n2 : missing: volume group testvg on /dev/ubdb" in said and "--create makes it" in said
@@ -98,7 +98,7 @@ def test_all_is_made_from_two_empty_disks(cluster: Cluster) -> None:
 
 
 def test_copies_that_begin_as_equals_are_not_synchronised(cluster: Cluster) -> None:
-    cluster.start("db", "-N", "n1")
+    cluster.start("db", "-N", "n1", validated=True)
     assert " oos:0" in shell(cluster, "n1", "cat /proc/drbd")
     shell(cluster, "n1", "echo kept > /srv/db/file; sync")
 
@@ -117,7 +117,7 @@ def test_a_volume_grows_while_it_is_in_use(cluster: Cluster) -> None:
 
 def test_a_script_that_changed_on_one_node_is_named(cluster: Cluster) -> None:
     script(cluster, "n2", "exec sleep 1000001")
-    refused = cluster.move("db", "-N", "n2", code=1).err
+    refused = cluster.move("db", "-N", "n2", code=1, validated=True).err
     assert f"changed since it was validated: script {SCRIPT} on n2; lha_buildapp -A db" in refused
     assert f"script {SCRIPT} differs: n1 " in build(cluster, code=1)
     script(cluster, "n2", "exec sleep 1000000")
@@ -140,7 +140,7 @@ def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) 
     assert "ext4" in shell(cluster, "n2", "blkid -p /dev/ubdb")
     said = build(cluster, "--replace", "n2", typed="db")
     assert "n2 : volume data: /dev/ubdb: ext4" in said and "which would be lost" in said
-    cluster.start("db", "-N", "n1")
+    cluster.start("db", "-N", "n1", validated=True)
     equal(cluster)
 
 
