@@ -3,7 +3,9 @@
 The tests follow one another: each begins with what the one before left.
 """
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from truecl.lab import provision
 from truecl.lab.cluster import Lab
 from truecl.lab.errors import Unavailable
 from truecl.lab.vm import packages
+from truecl.lab.vm.kernels import SPARE_DISK
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
@@ -33,7 +36,6 @@ DB: dict[str, Any] = {
 }
 TIMING = {"heartbeat": "300ms", "detection": "2s", "lease": "4s", "renewal": "1s", "election": "4s"}
 """Two kernels without processors of their own are not to fence each other while this goes on."""
-WIPED = "drbdadm down db; vgchange -an testvg; vgremove -ff -y testvg; pvremove -ff -y /dev/ubdb; wipefs -a /dev/ubdb"
 
 
 @pytest.fixture(scope="module")
@@ -126,21 +128,33 @@ def test_a_script_that_changed_on_one_node_is_named(cluster: Cluster) -> None:
     cluster.move("db", "-N", "n1")
 
 
-def test_a_new_disk_gets_a_copy(cluster: Cluster) -> None:
-    shell(cluster, "n2", WIPED, code=None)
-    assert "has no metadata of DRBD" in build(cluster, code=1) or "missing" in build(cluster, code=1)
+def new_disk(cluster: Cluster, *command: str) -> None:
+    """n2 gets another disk while its power is off; `command` is given its image."""
+    cluster.lab.kill("n2")
+    node = next(each for each in cluster.lab.description.nodes if each.name == "n2")
+    image = Path(node.directory, "spare.img")
+    with image.open("wb") as file:
+        file.truncate(SPARE_DISK)
+    if command:
+        subprocess.run([*command, str(image)], check=True, capture_output=True)
+    cluster.lab.boot("n2")
+    cluster.wait_up("n2", seconds=60)
+
+
+def test_a_new_disk_gets_a_copy_while_the_application_runs(cluster: Cluster) -> None:
+    new_disk(cluster)
+    assert "n2 has lost its copy: lha_buildapp -A db --replace n2" in build(cluster, code=1)
     build(cluster, "--replace", "n2")
     equal(cluster)
-    cluster.stop("db")
+    assert cluster.app("db")["status"] == "UP"
 
 
 def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) -> None:
-    shell(cluster, "n2", f"{WIPED}; mkfs.ext4 -q -F /dev/ubdb", code=None)
-    assert "lha_buildapp: this is about data" in build(cluster, "--replace", "n2", typed="no", code=1)
+    new_disk(cluster, "mkfs.ext4", "-q", "-F")
+    assert "nothing was done" in build(cluster, "--replace", "n2", typed="no", code=1)
     assert "ext4" in shell(cluster, "n2", "blkid -p /dev/ubdb")
     said = build(cluster, "--replace", "n2", typed="db")
     assert "n2 : volume data: /dev/ubdb: ext4" in said and "which would be lost" in said
-    cluster.start("db", "-N", "n1", validated=True)
     equal(cluster)
 
 
