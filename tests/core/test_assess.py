@@ -210,6 +210,11 @@ def test_every_build_has_an_identifier_of_its_own() -> None:
     assert all(len(each) == 16 and int(each, 16) & 1 == 0 and int(each, 16) > 4 for each in found)
 
 
+def test_a_node_that_lost_its_disk_is_named_with_what_helps() -> None:
+    ledger = mirrored(COPIED, CURRENT, OUTDATED)
+    assert "--replace n2" in assess(bare(COPIED, ledger, CREATE, seen={N1: seen(), N2: MISSING})).refusal
+
+
 def test_lost_metadata_are_not_made_again_but_for_a_new_disk() -> None:
     ledger = mirrored(COPIED, CURRENT, CURRENT)
     gone = seen(missing={"metadata data": "metadata of DRBD"})

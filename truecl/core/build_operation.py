@@ -25,7 +25,7 @@ from truecl.core.situation import Situation
 from truecl.model.build import Look, Question, Seen, Work
 from truecl.model.config import AppConfig
 from truecl.model.ids import NO_GENERATION, Generation, NodeName
-from truecl.model.ledger import AnyCommand, Build, Format, FreeLock, RecordBuild, TakeLock
+from truecl.model.ledger import AnyCommand, Build, Format, FreeLock, RecordBuild, TakeLock, Wanted
 from truecl.model.report import Phase, Progress, Severity
 from truecl.wire.messages import BuildWish, Request
 
@@ -289,7 +289,10 @@ class Validation:
         if app is None or not knows(ledger, RecordBuild):
             self.refusal = ""
             return
-        build = ledger.builds.get(app.name)
+        state, build = app_state(ledger, app.name), ledger.builds.get(app.name)
+        if self.request.verb == "start" and state.wanted is Wanted.RUNNING:
+            self.refusal = ""  # it was started before: to say so does no harm
+            return
         early = validation.refusal(app, build, {})
         if early or build is None or not validation.scripts(build):
             self.refusal = early
