@@ -6,7 +6,7 @@ when it is asked for again.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from truecl.core import assignment, validation
 from truecl.core.layouts import layout
@@ -77,7 +77,7 @@ def assess(given: Given) -> Next:
     for step in (_volumes, _mirror, _metadata, _filesystems):
         found = step(given, helps)
         if found is not None:
-            return found
+            return replace(found, lines=lines + found.lines)
     return Next(lines, ready=True)
 
 
@@ -89,7 +89,9 @@ def _lines(given: Given) -> Iterator[Progress]:
     names = dict.fromkeys(name for seen in given.seen.values() for name in seen.facts)
     for name in names:
         values = {
-            node: seen.facts.get(name, "nothing") for node, seen in given.seen.items() if name not in seen.missing
+            node: seen.facts.get(name, "nothing")
+            for node, seen in given.seen.items()
+            if seen.facts and name not in seen.missing
         }
         if len(dict.fromkeys(values.values())) > 1:
             # Tools are upgraded one node after another.
@@ -235,8 +237,8 @@ def _metadata(given: Given, helps: str) -> Next | None:
     whole = any(len(names) == len(mirror.volumes) for names in missing.values())
     if not everywhere or whole:
         node = next(iter(missing))
-        replace = f"{helps} --replace {node}, if its disk was replaced"
-        return Next(refusal=f"{node} has no metadata of DRBD for {', '.join(missing[node])}: {replace}")
+        new = f"{helps} --replace {node}, if its disk was replaced"
+        return Next(refusal=f"{node} has no metadata of DRBD for {', '.join(missing[node])}: {new}")
     if any(copy.state is not CopyState.CURRENT for copy in mirror.copies.values()):
         return Next(refusal="a volume is added only while both copies are current: lha_stat -A shows them")
     return _not_now(given, missing, helps) or _write_metadata(given, mirror, missing, identifier_of(given, mirror, 1))

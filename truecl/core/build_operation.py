@@ -95,6 +95,7 @@ class BuildOperation:
     _found: dict[str, str] | None = None
     _seen: dict[NodeName, Seen] = field(default_factory=dict)
     _told_away: bool = False
+    _told_lines: dict[Progress, None] = field(default_factory=dict)
 
     @property
     def lock(self) -> str:
@@ -176,8 +177,9 @@ class BuildOperation:
 
     def _decide(self, situation: Situation, errands: Errands, app: AppConfig) -> list[AnyCommand]:
         given = self._given(situation, app)
-        found = wishes.decide(given, self.request, situation, self._acts) or assess.assess(given)
-        self.progress += found.lines
+        found = wishes.decide(given, self.request, self._acts) or assess.assess(given)
+        self.progress += [line for line in found.lines if line not in self._told_lines]
+        self._told_lines |= dict.fromkeys(found.lines)
         self.words += [found.word] if found.word else []
         self._acts += bool(found.works or found.commands)
         if found.refusal:
