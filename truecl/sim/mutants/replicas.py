@@ -18,6 +18,7 @@ from truecl.model.mirror import CopyState
 from truecl.model.step import Instance
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
+from truecl.sim.faults import Faults
 from truecl.sim.mutants.build import Mutant, instead, production
 from truecl.sim.mutants.instance import with_machine
 from truecl.sim.mutants.ledger import with_ledger
@@ -103,15 +104,15 @@ def _master(clusterd: Callable[..., Clusterd], others: Assemble = production) ->
     return instead(CLUSTERD, lambda me, configuration, *_: clusterd(me, configuration), others)
 
 
-def _mutant(name: str, **more: Any) -> Mutant:
-    return Mutant(name, "SAFETY.md 5", adjust=faults.parted, replicated=True, **more)
+def _mutant(name: str, adjust: Callable[[Faults], Faults] = faults.parted, **more: Any) -> Mutant:
+    return Mutant(name, "SAFETY.md 5", adjust=adjust, replicated=True, **more)
 
 
 MUTANTS = (
     _mutant("grant what its kernel calls up to date", assemble=_master(BelievesTheKernel, with_ledger(grants_any))),
-    _mutant("clear a mark by an older word", assemble=_master(ClearsByAnOlderWord)),
+    _mutant("clear a mark by an older word", faults.deaf, assemble=_master(ClearsByAnOlderWord), nodes=3),
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
-    _mutant("answer the handler before the log", assemble=_master(AnswersAtOnce)),
+    _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
     _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
     _mutant("go on as if connected", assemble=with_machine(Together)),
     *(
