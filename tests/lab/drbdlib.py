@@ -11,7 +11,7 @@ import msgspec
 from truecl.lab.cluster import Lab
 from truecl.model.actions import Action, ReplicaLook, ReplicaResult, StepDown, StepProbe, StepResult, StepUp
 from truecl.model.build import Initialise
-from truecl.model.config import FileStorage, FileSystem
+from truecl.model.config import DiskStorage, FileStorage, FileSystem
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Layout, LayoutHost, LayoutVolume, ReplicaReport
 from truecl.model.step import Instance, ReplicaSpec, ReplicaVolume, Step, StepKind
@@ -32,6 +32,16 @@ LAYOUT = Layout(
         LayoutVolume("log", 1, 11, FileStorage(image="/var/lib/log.img")),
     ),
 )
+ON_DISKS = Layout(
+    APP,
+    LAYOUT.port,
+    LAYOUT.hosts,
+    (
+        LayoutVolume("data", 0, 10, DiskStorage(device="/dev/mapper/data")),
+        LayoutVolume("log", 1, 11, DiskStorage(device="/dev/loop6")),
+    ),
+)
+"""The same copies, on devices."""
 
 
 class Hands:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from clusterlib import until
-from drbdlib import APP, LAYOUT, MOUNT, RUN, Hands
+from drbdlib import APP, LAYOUT, MOUNT, ON_DISKS, RUN, Hands
 from lablib import assert_no_trace, lab_name
 
 from truecl.lab.cluster import Lab
@@ -22,6 +22,8 @@ from truecl.model.step import Instance, Probe
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
+GONE = (Role.SECONDARY, Role.DOWN)
+"""DRBD 8.4 calls a resource without disk, peer and user unconfigured."""
 WRITER = """
 import os, time
 fd = os.open("/srv/db/count", os.O_CREAT | os.O_WRONLY)
@@ -114,8 +116,7 @@ def test_new_copies_of_one_generation_are_equal_when_they_meet(pair: Pair) -> No
     for hands in (pair.n1, pair.n2):
         hands.shell("modprobe loop; truncate -s 32M /var/lib/data.img /var/lib/log.img")
         assert hands.look().role is Role.DOWN
-        said = hands.refused(ReplicaUp(LAYOUT, False))
-        assert "no DRBD metadata" in said, said
+        assert "no DRBD metadata" in hands.refused(ReplicaUp(LAYOUT, False))
         assert hands.replica(ReplicaDown(LAYOUT)).role is Role.DOWN
         assert hands.initialise("5DD2A7CE8A2F1F40") == ""
         assert "not what was agreed" in hands.initialise("5DD2A7CE8A2F1F42")
@@ -203,7 +204,7 @@ def test_a_stopped_instance_ends_its_handler(pair: Pair) -> None:
     assert pair.n1.down(one, force=True).reason == ""
     pair.n1.answers(4)  # too late
     until(lambda: not handlers(pair.n1), "the handler has ended")
-    assert pair.n1.look().role is Role.SECONDARY
+    assert pair.n1.look().role in GONE
 
 
 # ---- takeover --------------------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ def test_a_takeover_freezes_the_old_owner_and_keeps_what_was_acknowledged(pair: 
     until(lambda: pair.n1.shell("test -e /proc/$(cat /tmp/writer.pid) || echo gone"), "the writer ends")
     assert acknowledged(pair.n1) == kept
     assert pair.n1.down(one, step=MOUNT, force=True).reason == ""
-    assert pair.n1.down(one, force=True).reason == "" and pair.n1.look().role is Role.SECONDARY
+    assert pair.n1.down(one, force=True).reason == "" and pair.n1.look().role in GONE
     assert pair.n2.look().link is Link.STANDALONE  # until the master knows that
     pair.n1.replica(ReplicaUp(LAYOUT, True))
     pair.n2.replica(ReplicaConnect(LAYOUT))
@@ -344,3 +345,30 @@ def test_a_minor_that_another_resource_has_is_named(pair: Pair) -> None:
     assert "/dev/drbd10 is in use by DRBD resource other" in pair.n1.refused(ReplicaUp(LAYOUT, True))
     pair.n1.shell("drbdsetup down other")
     pair.n1.replica(ReplicaUp(LAYOUT, True))
+
+
+def test_a_disk_that_fails_is_given_up_and_the_primary_goes_on_with_the_peers(pair: Pair) -> None:
+    """Last: it leaves the two as they are. The device mapper answers every request with an error from some time on."""
+    for hands in (pair.n1, pair.n2):
+        hands.replica(ReplicaDown(LAYOUT))
+        hands.shell("modprobe dm-mod; losetup /dev/loop7 /var/lib/data.img; losetup /dev/loop6 /var/lib/log.img")
+        hands.shell("dmsetup create data --table '0 65536 linear /dev/loop7 0'; dmsetup mknodes")
+        hands.replica(ReplicaUp(ON_DISKS, True))
+    until(lambda: equal(pair.n1.look()), "the copies are equal", 60)
+    pair.n1.answers(1)
+    one = pair.run(pair.n1)
+    write(pair.n1)
+    pair.n1.shell("dmsetup suspend --noflush data; dmsetup load data --table '0 65536 error'; dmsetup resume data")
+    until(lambda: pair.n1.look().disk is Disk.DISKLESS, "the disk is given up")
+    report = pair.n1.look()
+    assert (report.role, report.link, report.suspended) == (Role.PRIMARY, Link.CONNECTED, False)
+    before = acknowledged(pair.n1)
+    until(lambda: acknowledged(pair.n1) > before, "it writes to the other node")
+    assert pair.n1.probe(one) == Probe.ACTIVE
+    assert "its disk failed" in pair.n1.refused(ReplicaUp(ON_DISKS, True))
+    end_writer(pair.n1)
+    kept = acknowledged(pair.n1)
+    pair.stop(pair.n1, one)
+    two = pair.run(pair.n2)
+    assert int(pair.n2.shell("cat /srv/db/count")) >= kept
+    pair.stop(pair.n2, two)

@@ -6,7 +6,7 @@ when it is asked for again.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from truecl.core import assignment, validation
 from truecl.core.layouts import layout
@@ -77,7 +77,7 @@ def assess(given: Given) -> Next:
     for step in (_volumes, _mirror, _metadata, _filesystems):
         found = step(given, helps)
         if found is not None:
-            return found
+            return replace(found, lines=lines + found.lines)
     return Next(lines, ready=True)
 
 
@@ -89,7 +89,9 @@ def _lines(given: Given) -> Iterator[Progress]:
     names = dict.fromkeys(name for seen in given.seen.values() for name in seen.facts)
     for name in names:
         values = {
-            node: seen.facts.get(name, "nothing") for node, seen in given.seen.items() if name not in seen.missing
+            node: seen.facts.get(name, "nothing")
+            for node, seen in given.seen.items()
+            if seen.facts and name not in seen.missing
         }
         if len(dict.fromkeys(values.values())) > 1:
             # Tools are upgraded one node after another.
@@ -137,6 +139,9 @@ def _volumes(given: Given, helps: str) -> Next | None:
     missing = _missing(given, VOLUME)
     if not missing:
         return None
+    if lost := _lost(given, missing):
+        text = f"{lost} has lost its copy: lha_buildapp -A {given.app.name} --replace {lost}, if it has a new disk"
+        return Next(_listed(missing), text)
     if refused := _not_now(given, missing, helps):
         return refused
     places = {node: {VOLUME + name for name in names} for node, names in missing.items()}
@@ -159,14 +164,27 @@ def _where(given: Given, missing: dict[NodeName, dict[str, str]]) -> dict[NodeNa
     return {node: names for node, names in shared.items() if names}
 
 
-def _not_now(given: Given, missing: dict[NodeName, dict[str, str]], helps: str) -> Next | None:
-    if given.wish.create and not given.running:
+def _lost(given: Given, missing: dict[NodeName, dict[str, str]]) -> NodeName | None:
+    """A node whose volumes are gone, of copies that hold something."""
+    mirror = given.mirror
+    if mirror is None or all(copy.state is CopyState.INCONSISTENT for copy in mirror.copies.values()):
         return None
-    lines = tuple(
+    names = {volume.name for volume in mirror.volumes}
+    return next((node for node, each in missing.items() if names <= each.keys() and len(missing) == 1), None)
+
+
+def _listed(missing: dict[NodeName, dict[str, str]]) -> tuple[Progress, ...]:
+    return tuple(
         Progress(f"{node} : missing: {what}", Severity.ERROR, verbose=False)
         for node, names in missing.items()
         for what in names.values()
     )
+
+
+def _not_now(given: Given, missing: dict[NodeName, dict[str, str]], helps: str) -> Next | None:
+    if given.wish.create and not given.running:
+        return None
+    lines = _listed(missing)
     if given.running:
         stop = f"lha_stopapp -A {given.app.name}"
         return Next(lines, f"what is missing is made only while '{given.app.name}' is stopped: {stop}")
@@ -235,8 +253,8 @@ def _metadata(given: Given, helps: str) -> Next | None:
     whole = any(len(names) == len(mirror.volumes) for names in missing.values())
     if not everywhere or whole:
         node = next(iter(missing))
-        replace = f"{helps} --replace {node}, if its disk was replaced"
-        return Next(refusal=f"{node} has no metadata of DRBD for {', '.join(missing[node])}: {replace}")
+        new = f"{helps} --replace {node}, if its disk was replaced"
+        return Next(refusal=f"{node} has no metadata of DRBD for {', '.join(missing[node])}: {new}")
     if any(copy.state is not CopyState.CURRENT for copy in mirror.copies.values()):
         return Next(refusal="a volume is added only while both copies are current: lha_stat -A shows them")
     return _not_now(given, missing, helps) or _write_metadata(given, mirror, missing, identifier_of(given, mirror, 1))

@@ -248,6 +248,7 @@ class Clusterd:
         """One pass of the master: plan, write what must be written, order what is committed."""
         lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
+        built = self._operations.builds.step(self._proposal is not None)
         self._activation.step(frozenset(app for app, _ in self._operations.builds.building()))
         given = self._input()
         self._account.decided(given, self.situation.leadership.term, now)
@@ -255,9 +256,9 @@ class Clusterd:
         proposing = self._proposal is not None
         commands = [*self._configure(), *self._raise_level(), *self._cold_start.step(proposing), *lost_and_found]
         commands += [*self._operations.stale_locks(), *self._peers.step(proposing)]
+        commands += built
         commands += self._operations.step(self._plan.failed, self._activation.going_down(), proposing)
         commands += self._operations.step_nodes(self._plan.stays, proposing)
-        commands += self._operations.builds.step(proposing)
         undecided = self._cold_start.undecided
         commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
         if commands and not proposing:

@@ -12,6 +12,8 @@ AGAIN = 1.0
 """Seconds after which an unanswered question is sent again."""
 LATE = 5.0
 """Seconds beyond the node's own time limit, for the ways there and back."""
+LOST = 6.0
+"""Seconds of silence after which a node is waited for no more."""
 QUICK = 5.0
 """Seconds for a quick look."""
 
@@ -24,6 +26,8 @@ class _Errand:
     until: float
     again_at: float
     seen: dict[NodeName, Seen] = field(default_factory=dict)
+    silent: dict[NodeName, float] = field(default_factory=dict)
+    """Since when nodes that have not answered are not heard."""
 
 
 class Errands:
@@ -66,9 +70,11 @@ class Errands:
             for node in errand.works:
                 if node in errand.seen:
                     continue
-                if node not in heard:
+                if node in heard:
+                    errand.silent.pop(node, None)
+                elif now >= errand.silent.setdefault(node, now) + LOST:
                     errand.seen[node] = Seen(problems=("is not up any more",))
-                elif now >= errand.until:
+                if now >= errand.until:
                     late = f"did not answer within {errand.timeout + LATE:g} s; its log is in /var/log/truecl"
                     errand.seen[node] = Seen(problems=(late,))
                 elif now >= errand.again_at:

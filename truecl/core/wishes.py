@@ -45,7 +45,7 @@ def _no_growth(wish: BuildWish, app: AppConfig) -> str:
     return ""
 
 
-def decide(given: Given, request: Request, situation: Situation, acts: int) -> Next | None:
+def decide(given: Given, request: Request, acts: int) -> Next | None:
     """None: there is no such wish, or nothing more to do for it than to check everything again."""
     wish, mirror, node = given.wish, given.mirror, request.node
     if wish.grow:

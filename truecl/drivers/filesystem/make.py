@@ -9,7 +9,7 @@ from pathlib import Path
 from truecl.drivers.build.signatures import Signature, described, signatures, wipe
 from truecl.drivers.contract import Facts, Runner, StepFailed, spec_of
 from truecl.model.ledger import Format
-from truecl.model.step import FormatSpec, Instance, Over, Probe, Step
+from truecl.model.step import FormatSpec, Instance, Over, Probe, ReplicaVolume, Step
 
 _MAKE_TIME = 600.0
 _MAX_KNOWN = 64
@@ -38,7 +38,7 @@ class FormatDriver:
         if facts["found"] == "none" and wanted.make or wanted.agreed and wanted.agreed == described(there):
             if there:
                 await wipe(self._runner, path)
-            await self._make(wanted, path)
+            await self._make(wanted, path, isinstance(step.over, ReplicaVolume))
             facts = _found(wanted, await signatures(self._runner, path)) | {"note": f"{wanted.type} made on {path}"}
             if facts["found"] != wanted.uuid:
                 raise StepFailed(f"volume {wanted.volume}: mkfs ended well, but there is {facts['found']} on {path}")
@@ -56,18 +56,21 @@ class FormatDriver:
     async def detail(self, step: Step, instance: Instance) -> Facts:
         return self._known.get((instance, step.name), {})
 
-    async def _make(self, wanted: Format, path: str) -> None:
-        result = await self._runner.run(command(wanted, path), timeout=_MAKE_TIME)
+    async def _make(self, wanted: Format, path: str, replicated: bool) -> None:
+        result = await self._runner.run(command(wanted, path, replicated), timeout=_MAKE_TIME)
         if not result.ok:
             raise StepFailed(f"volume {wanted.volume}: mkfs.{wanted.type}: {result.last_lines() or result.ending()}")
 
 
-def command(wanted: Format, path: str) -> tuple[str, ...]:
-    """What is there was looked at before, so the tools are not to ask. Raises StepFailed."""
+def command(wanted: Format, path: str, replicated: bool) -> tuple[str, ...]:
+    """What is there was looked at before, so the tools are not to ask. To discard a whole replicated volume first
+    would put all of it out of sync with a peer that is away. Raises StepFailed."""
     if wanted.type == "xfs":
-        return ("/usr/sbin/mkfs.xfs", "-q", "-f", "-m", f"uuid={wanted.uuid}", path)
+        keep: tuple[str, ...] = ("-K",) if replicated else ()
+        return ("/usr/sbin/mkfs.xfs", "-q", "-f", *keep, "-m", f"uuid={wanted.uuid}", path)
     if wanted.type in ("ext3", "ext4"):
-        return (f"/usr/sbin/mkfs.{wanted.type}", "-q", "-F", "-U", wanted.uuid, path)
+        keep = ("-E", "nodiscard") if replicated else ()
+        return (f"/usr/sbin/mkfs.{wanted.type}", "-q", "-F", *keep, "-U", wanted.uuid, path)
     raise StepFailed(f"volume {wanted.volume}: file systems of type {wanted.type} are not made here")
 
 

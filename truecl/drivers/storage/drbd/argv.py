@@ -12,6 +12,9 @@ SETUP = "/sbin/drbdsetup"
 """Where the kernel itself calls drbdadm."""
 
 Argv = tuple[str, ...]
+MAKE_8 = ("new-resource", "new-minor", "attach")
+MAKE_9 = ("new-resource", "new-minor", "new-peer", "new-path", "peer-device-options", "attach")
+"""drbdadm's verbs that make a resource, all but its connection: those of `drbdadm up`, in its order."""
 
 
 def look() -> Argv:
@@ -55,6 +58,11 @@ MAJOR = 147
 
 def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
     return (resource,) if major >= 9 else tuple(str(minor) for minor in minors)
+
+
+def resize(resource: str, number: int, clean: bool) -> Argv:
+    """`clean`: what it grows by need not be sent to the peer. drbdadm hands that on without knowing it."""
+    return ADM, *(("--", "--assume-clean") if clean else ()), "resize", f"{resource}/{number}"
 
 
 def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:

@@ -48,9 +48,7 @@ class ReplicaDriver:
             if layout is None:
                 if await self._role_without_file(app) is Role.DOWN:
                     return
-                raise StepFailed(
-                    f"DRBD resource {app} is there, but not by truecl's doing: 'drbdadm down {app}' ends it"
-                )
+                raise StepFailed(f"DRBD resource {app} is there by another hand: 'drbdadm down {app}' ends it")
             self._refuse_older(app, instance)
             self._kernel.note(app, None)
             if force:

@@ -30,39 +30,43 @@ class Kernel:
         handler: str,
         *,
         proc: Path = Path("/proc"),
-        sys: Path = Path("/sys"),
         etc: Path = Path("/etc/drbd.d"),
+        adm: Path = Path(argv.ADM),
     ) -> None:
         self.loop = loop
         self.run = run
-        self.sys = sys
         self._runner = runner
         self._me = me
         self._handler = handler
         self._proc = proc
         self._etc = etc
+        self._adm = adm
         self._busy: set[AppName] = set()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
     def version(self) -> tuple[int, int, int] | None:
         """None: the module is not loaded, so nothing of DRBD is there. Raises StepFailed."""
+        text = self._text()
+        return parse.version(text) if text is not None else None
+
+    def _text(self) -> str | None:
         try:
-            return parse.version((self._proc / "drbd").read_text())
+            return (self._proc / "drbd").read_text()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise StepFailed(f"cannot read {self._proc / 'drbd'}: {error}") from None
+        except OSError as error:
+            raise StepFailed(f"cannot read {self._proc / 'drbd'}: {error.strerror}") from None
 
     async def seen(self, layout: Layout) -> dict[int, Seen]:
         """Of the layout's minors, those that are there. Raises StepFailed: it cannot be told."""
-        version = self.version()
-        if version is None:
+        text = self._text()
+        if text is None:
             return {}
-        if version[0] >= 9:
+        if parse.version(text)[0] >= 9:
             there = (await self.resources()).get(layout.resource, {})
         else:
-            there = parse.proc_drbd((self._proc / "drbd").read_text())
+            there = parse.proc_drbd(text)
         minors = [volume.minor for volume in layout.volumes]
         return {minor: there[minor] for minor in minors if minor in there}
 
@@ -81,7 +85,8 @@ class Kernel:
         link = link_of(seen)
         split = token.split_path(self.run, layout.resource)
         if link in (Link.CONNECTED, Link.SYNC_SOURCE, Link.SYNC_TARGET):
-            split.unlink(missing_ok=True)
+            with suppress(OSError):
+                split.unlink(missing_ok=True)
         volumes = tuple(
             VolumeReport(volume.name, each.disk, each.peer, each.done, each.rate, each.left, each.behind)
             for volume in layout.volumes
@@ -165,7 +170,7 @@ class Kernel:
 
     async def load(self) -> tuple[int, int, int]:
         """Have the module in the kernel. Its version. Raises StepFailed."""
-        if not Path(argv.ADM).exists():
+        if not self._adm.exists():
             raise StepFailed(f"{argv.ADM} is missing: install drbd-utils")
         if self.version() is None:
             result = await self._runner.run(argv.load(), timeout=TOOL_TIME)

@@ -61,9 +61,9 @@ class Metadata:
         )
 
     async def _found(self, path: str, identifier: str) -> str:
-        """What stands there, in words that are the same at the next look."""
+        """What stands there, in words that are the same at the next look. A copy that holds nothing is nothing."""
         others = tuple(each for each in await signatures(self._runner, path) if each.type != "drbd")
-        own = f"a copy of DRBD, generation {identifier}" if identifier else ""
+        own = f"a copy of DRBD, generation {identifier}" if identifier not in ("", _JUST_CREATED) else ""
         return ", ".join(each for each in (own, described(others)) if each)
 
     async def _identifier(self, volume: LayoutVolume, path: str) -> str:
@@ -93,7 +93,7 @@ class Metadata:
                 for volume in volumes:
                     await self._write(volume, disks[volume.number], work)
                 if work.identifier:
-                    await self._clear(layout)
+                    await self._clear(layout, volumes)
                     for volume in volumes:
                         await self._identify(layout, volume, disks[volume.number], work.identifier)
             finally:
@@ -109,12 +109,14 @@ class Metadata:
         nine = self._nine()
         await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
 
-    async def _clear(self, layout: Layout) -> None:
+    async def _clear(self, layout: Layout, volumes: list[LayoutVolume]) -> None:
         """New metadata call every block out of sync: it would all be sent the first time that the copies part. Only the
         kernel can say otherwise, while the resource stands alone."""
         await self._replicas.attach(layout)
         try:
-            await self._kernel.order(argv.adm("new-current-uuid", layout.resource, "--clear-bitmap"), _META_TIME)
+            for volume in volumes:
+                name = f"{layout.resource}/{volume.number}"  # drbdadm takes no more than one
+                await self._kernel.order(argv.adm("new-current-uuid", name, "--clear-bitmap"), _META_TIME)
         finally:
             await self._kernel.order(argv.adm("down", layout.resource))
 
@@ -189,8 +191,7 @@ class Metadata:
         own = next((each for each in layout.volumes if each.name == volume), None)
         if own is None:
             raise StepFailed(f"DRBD resource {layout.resource} has no volume {volume}")
-        options = ("--assume-clean",) if clean else ()
-        await self._kernel.order(argv.adm("resize", f"{layout.resource}/{own.number}", *options), _META_TIME)
+        await self._kernel.order(argv.resize(layout.resource, own.number, clean), _META_TIME)
         return f"/dev/drbd{own.minor}"
 
     async def verify(self, layout: Layout) -> str:

@@ -7,7 +7,7 @@ everything that goes over netlink waits behind it (seen: `events2 --now` 20 s). 
 import re
 from dataclasses import dataclass
 
-from truecl.drivers.contract import Result
+from truecl.drivers.contract import Result, StepFailed
 from truecl.model.replica import Disk, Link, Role
 
 _VERSION = re.compile(r"version: (\d+)\.(\d+)\.(\d+)")
@@ -16,6 +16,8 @@ _BEHIND = re.compile(r"\boos:(\d+)")
 _PROGRESS = re.compile(r"(?:sync'ed|verified):\s*[\d.]+% \((\d+)/(\d+)\)([KM])")
 _FINISH = re.compile(r"finish: (\d+):(\d+):(\d+)")
 _SPEED = re.compile(r"speed: ([\d,]+)")
+_LEFT_OUT = " bytes left out]"
+"""What the runner puts in the middle of an output that is too long."""
 _KIB, _MIB = 1024, 1 << 20
 
 _LINKS = {
@@ -62,10 +64,10 @@ class Seen:
 
 
 def version(proc: str) -> tuple[int, int, int]:
-    """Of the kernel's module. Raises ValueError for a text that is not /proc/drbd's."""
+    """Of the kernel's module. Raises StepFailed for a text that is not /proc/drbd's."""
     found = _VERSION.match(proc)
     if found is None:
-        raise ValueError("no version of DRBD")
+        raise StepFailed("/proc/drbd does not name DRBD's version")
     major, minor, patch = (int(part) for part in found.groups())
     return major, minor, patch
 
@@ -87,8 +89,10 @@ def proc_drbd(text: str) -> dict[int, Seen]:
 
 def _block(head: str, rest: str) -> Seen | None:
     found = _MINOR.match(head)
-    if found is None or found[2] == "Unconfigured":
+    if found is None:
         return None
+    if found[2] == "Unconfigured":  # there, with neither disk, nor peer, nor user
+        return Seen(Role.SECONDARY, Link.STANDALONE, Disk.DISKLESS)
     _, state, role, _, disk, peer, flag = found.groups()
     done, rate, left = _progress(rest)
     behind = _BEHIND.search(rest)
@@ -120,8 +124,13 @@ def _progress(text: str) -> tuple[float, int, float]:
 
 
 def events(text: str) -> dict[str, dict[int, Seen]]:
-    """`drbdsetup events2 --now --statistics`: each resource's minors."""
-    rows = [(words[1], _fields(words[2:])) for line in text.splitlines() if len(words := line.split()) > 2]
+    """`drbdsetup events2 --now --statistics`: each resource's minors. Raises StepFailed for half of it: what is not
+    named would count as gone."""
+    lines = text.splitlines()
+    if not lines or lines[-1] != "exists -" or _LEFT_OUT in text:
+        raise StepFailed("DRBD's account of itself is not whole")
+    rows = [(words[1], _fields(words[2:])) for line in lines if len(words := line.split()) > 2]
+    rows = [(kind, row) for kind, row in rows if "name" in row]
     resources: dict[str, dict[int, Seen]] = {}
     for kind, row in rows:
         if kind == "resource":

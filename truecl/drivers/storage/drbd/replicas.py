@@ -97,8 +97,7 @@ class Replicas:
             await self._connect(layout)
 
     async def _make(self, layout: Layout, nine: bool) -> None:
-        verbs = ("new-resource", "new-minor", *(("new-peer", "new-path") if nine else ()), "attach")
-        for verb in verbs:
+        for verb in argv.MAKE_9 if nine else argv.MAKE_8:
             await self.kernel.order(argv.adm(verb, layout.resource))
 
     async def _connect(self, layout: Layout) -> None:
