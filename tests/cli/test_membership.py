@@ -126,7 +126,9 @@ def test_a_configuration_that_cannot_be_brought_ends_it(etc: Path, capsys: pytes
     assert [type(each) for each in node.sent] == [AskStatus, Bring]
 
 
-def test_remove_asks_the_master_first_and_then_brings_the_configuration(etc: Path) -> None:
+def test_remove_asks_the_master_first_and_then_brings_the_configuration(
+    etc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     node = Told(statd=[[status()]], syncd=[DONE], clusterd=[DONE, DONE])
     assert main(["remove", N3], node) == 0
     _, remove, bring, configure = node.sent
@@ -135,6 +137,10 @@ def test_remove_asks_the_master_first_and_then_brings_the_configuration(etc: Pat
     assert configuration is not None
     assert [each.name for each in configuration.cluster.nodes] == [N1, N2]
     assert bring.nodes == (N1, N2)
+    assert (
+        "n3 has the key of the heartbeats still: 'lha_node rotate-key' makes it worth nothing"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_refusal_of_the_master_changes_no_file(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from truecl.core.standing import standing
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import Ledger, Losses, Presence, Standby
 from truecl.model.report import EventRecord, Mark, Moment, Progress, Severity
-from truecl.wire.messages import AskLog, LogLines, Reply, Request, Standing, Status
+from truecl.wire.messages import AskLog, LogLines, Refused, Reply, Request, RotateKeys, Standing, Status
 
 S1, S2, S3, S4 = (NodeName(f"slack10s{number}") for number in range(1, 5))
 TEST1 = AppName("test1")
@@ -70,6 +70,16 @@ def test_looks(
     assert shown.err == ""
     text = shown.out if not case.endswith("json") else json.dumps(json.loads(shown.out), indent=1) + "\n"
     golden(f"node_{case}.txt", text, request)
+
+
+def test_rotate_key_asks_syncd_and_says_how_it_went(capsys: pytest.CaptureFixture[str]) -> None:
+    done = [Reply("", Progress("every node seals with it", Severity.LOG)), Reply("", code=0)]
+    told = Told(syncd=[done, [Refused("only root changes the keys")]])
+    assert main(["rotate-key", "-V"], told) == 0
+    assert "every node seals with it" in capsys.readouterr().out
+    assert main(["rotate-key"], told) == 1
+    assert "only root changes the keys" in capsys.readouterr().err
+    assert told.sent == [RotateKeys()] * 2
 
 
 def test_a_release_that_does_not_say_which_it_is_is_older(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,14 @@ def without(*names: str) -> dict[str, Any]:
             ],
         ),
         (
+            {"lvm_reads_replicas": lambda: True},
+            DrbdStorage(on=LIN),
+            [
+                "WARN LVM looks at /dev/drbd*: any lvs by hand hangs while a replica stands still, and keeps it from"
+                ' becoming secondary; in /etc/lvm/lvm.conf, devices: global_filter=["r|/dev/drbd.*|"]'
+            ],
+        ),
+        (
             {"starts_at_boot": lambda unit: unit == "drbd.service"},
             DrbdStorage(on=LIN),
             [

@@ -54,6 +54,8 @@ CONFIGURATION = Configuration(
     ),
 )
 
+BUILT_AT = Index(2)
+
 
 def mirror(n1: CopyState = CURRENT, n2: CopyState = CURRENT) -> Mirror:
     copies = {N1: Copy(n1, Index(0)), N2: Copy(n2, Index(0))}
@@ -61,7 +63,7 @@ def mirror(n1: CopyState = CURRENT, n2: CopyState = CURRENT) -> Mirror:
 
 
 def ledger(*commands: AnyCommand, built: Mirror | None = None) -> Ledger:
-    """After these, at indexes 3 and on: 1 is the level, 2 the mirror."""
+    """After these, at indexes 3 and on: 1 is the level, BUILT_AT the mirror, and so the first mark of each copy."""
     state = Ledger()
     for command in (RaiseLevel(3), SetMirror(DB, built or mirror()), *commands):
         state = ledgers.apply(state, Index(state.index + 1), Term(1), Batch((command,)))

@@ -75,6 +75,7 @@ def test_nor_is_the_master_itself_after_a_cold_start() -> None:
 
 def test_a_node_that_stopped_renewing_is_lost() -> None:
     master = Master()
+    master.told(HBD, view(True, NEW), 1.0)
     master.told(LOCKD, reports(expired=False), 1.0)
     master.told(LOCKD, reports(expired=True), 9.0)
     assert N2 in master.lost(9.0)
@@ -103,3 +104,21 @@ def test_a_node_that_reports_before_hbd_hears_it_is_waited_for() -> None:
     assert N2 not in master.awaited(5.0 + REPORT_GRACE)
     master.told(HBD, view(True, NEW), 5.1)
     assert N2 not in master.awaited(5.1)
+
+
+def test_the_last_word_of_the_boot_before_makes_no_node_alive_nor_lost() -> None:
+    """Else a node that was fenced gets its applications before it can renew, and is fenced again for not renewing."""
+    master = Master()
+    clusterd = master.clusterd
+    master.told(LOCKD, Nodes({N2: (OLD, ())}, ()), 0.1)
+    assert N2 in clusterd.situation.alive()
+    master.told(HBD, view(False), 1.0)
+    master.told(HBD, view(True, NEW), 3.0)
+    assert N2 not in clusterd.situation.alive()
+    master.told(LOCKD, Nodes({N2: (OLD, ())}, (), lapsed=(GRANT.generation,)), 4.0)
+    master.told(LOCKD, Nodes({N2: (OLD, ())}, (N2,)), 6.0)
+    assert N2 not in master.lost(6.0)
+    master.told(LOCKD, Nodes({N2: (NEW, ())}, ()), 7.0)
+    assert N2 in clusterd.situation.alive()
+    master.told(LOCKD, Nodes({N2: (NEW, ())}, (N2,)), 13.0)
+    assert N2 in master.lost(13.0)

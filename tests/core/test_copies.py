@@ -55,7 +55,8 @@ G = Generation(3)
 def test_only_a_current_copy_is_granted() -> None:
     behind = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), SetWanted(DB, Wanted.RUNNING))
     assert ledgers.app_state(after(GiveGrant(DB, N2), ledger=behind), DB).grant is None
-    given_to = ledgers.app_state(after(GiveGrant(DB, N1), ledger=behind), DB).grant
+    assert ledgers.app_state(after(GiveGrant(DB, N1), ledger=behind), DB).grant is None, "nor with an older one at hand"
+    given_to = ledgers.app_state(after(GiveGrant(DB, N1, alone=True), ledger=behind), DB).grant
     assert given_to is not None and given_to.node == N1
     stranger = ledgers.app_state(after(GiveGrant(DB, NodeName("n3")), ledger=behind), DB).grant
     assert stranger is None, "who has no copy"

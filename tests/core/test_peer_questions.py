@@ -60,13 +60,13 @@ class Asked(Master):
 def test_the_answer_follows_the_entry_that_calls_the_peer_outdated() -> None:
     master = Asked()
     master.ask()
-    assert master.marks() == [MarkCopy(DB, N2, OUTDATED, G, Index(0), 5.0)] and master.answers() == []
+    assert master.marks() == [MarkCopy(DB, N2, OUTDATED, G, Index(1), 5.0)] and master.answers() == []
     master.commit()
     assert master.ledger.mirrors[DB].copies[N2].state is OUTDATED and master.answers() == [4]
 
 
 def test_one_that_is_outdated_already_is_marked_again_before_the_answer() -> None:
-    master = Asked(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(0)))
+    master = Asked(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1)))
     master.ask()
     assert master.answers() == [] and master.marks() == [MarkCopy(DB, N2, OUTDATED, G, Index(4), 5.0)]
     master.commit()
@@ -74,7 +74,7 @@ def test_one_that_is_outdated_already_is_marked_again_before_the_answer() -> Non
 
 
 def test_an_inconsistent_copy_stays_so() -> None:
-    master = Asked(SetMirror(DB, mirror(n2=INCONSISTENT)), *RUNS[1:])
+    master = Asked(SetMirror(DB, mirror(n2=INCONSISTENT)), RUNS[1], GiveGrant(DB, N1, alone=True))
     master.ask()
     master.commit()
     assert master.ledger.mirrors[DB].copies[N2].state is INCONSISTENT and master.answers() == [4]
@@ -109,7 +109,7 @@ def test_a_grant_that_ends_while_it_is_asked_for_is_answered_by_no() -> None:
 
 
 def test_six_where_the_askers_own_copy_is_not_current() -> None:
-    bad = (*RUNS, MarkCopy(DB, N1, INCONSISTENT, G, Index(0)))
+    bad = (*RUNS, MarkCopy(DB, N1, INCONSISTENT, G, Index(1)))
     master = Asked(*bad)
     master.ask()
     assert master.answers() == []
@@ -119,7 +119,7 @@ def test_six_where_the_askers_own_copy_is_not_current() -> None:
 
 def test_a_mark_that_another_one_overtook_is_proposed_again() -> None:
     """The peer was called current by an entry that came in between."""
-    master = Asked(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(0)))
+    master = Asked(*RUNS, MarkCopy(DB, N2, OUTDATED, G, Index(1)))
     master.ask()
     master.write(MarkCopy(DB, N2, CURRENT, G, Index(4)))
     cleared = master.ledger.index

@@ -21,14 +21,14 @@ from truecl.model.actions import (
     StepResult,
     StepUp,
 )
-from truecl.model.ids import CLUSTERD, LOCKD, STATD, Generation, Index, Term
+from truecl.model.ids import CLUSTERD, LOCKD, STATD, Generation, Term
 from truecl.model.ledger import GiveGrant, MarkCopy, SetWanted, Wanted
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.model.report import Phase
 from truecl.model.step import Instance, Probe
 from truecl.wire.messages import Applied, NodeStatus, Order, OrderReplica
 
-from .mirrored import ALONE, CONFIGURATION, DB, DOWN, OUTDATED, layout, ledger, seen
+from .mirrored import ALONE, BUILT_AT, CONFIGURATION, DB, DOWN, OUTDATED, layout, ledger, seen
 from .mirrored import N2 as PEER
 from .reqd_bench import ReqdBench
 
@@ -143,7 +143,7 @@ def test_a_report_names_the_mark_that_was_known_before_the_look_began() -> None:
     bench.up(0, seen())
     bench.wait(LOOK_EVERY)
     marked = ledger(
-        SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, PEER), MarkCopy(DB, PEER, OUTDATED, Generation(4), Index(0))
+        SetWanted(DB, Wanted.RUNNING), GiveGrant(DB, PEER), MarkCopy(DB, PEER, OUTDATED, Generation(4), BUILT_AT)
     )
     assert marked.mirrors[DB].copies[PEER].index == 5
     bench.feed(Told(LOCKD, Applied(marked)))

@@ -29,6 +29,7 @@ from truecl.model.step import accepted
 
 from .mirrored import (
     ALONE,
+    BUILT_AT,
     CONFIGURATION,
     CURRENT,
     DB,
@@ -147,7 +148,7 @@ def test_what_the_kernel_itself_calls_worse_is_not_granted(disk: Disk) -> None:
 
 def test_a_stale_copy_is_never_granted_whatever_its_kernel_says() -> None:
     state = ledger(RUN, built=mirror(n1=OUTDATED, n2=CURRENT))
-    assert plan(given(state, seen(), seen())).commands == (grant(N2),)
+    assert plan(given(state, seen(), seen())).commands == (grant(N2, alone=True),)
     away = plan(given(state, seen(), None, lost=(N2,)))
     assert away.commands == ()
     assert away.notes == (
@@ -163,7 +164,7 @@ def test_an_older_copy_meets_only_a_primary() -> None:
     """Before that, its kernel's word could make it the source of what the operator chose against."""
     state = ledger(RUN, built=mirror(n1=CURRENT, n2=OUTDATED))
     decision = plan(given(state, ALONE, ALONE))
-    assert decision.replicas == () and decision.commands == (grant(N1),)
+    assert decision.replicas == () and decision.commands == (grant(N1, alone=True),)
 
 
 def test_what_was_never_built_or_is_not_as_it_was_built_says_so() -> None:
@@ -308,12 +309,14 @@ BOTH = mirror()
 def test_what_the_owner_sees_becomes_marks(
     known: Mirror, owner: ReplicaReport, marks: list[tuple[NodeName, CopyState]]
 ) -> None:
-    owner = changed(owner, role=Role.PRIMARY, generation=G)
-    assert marked(ledger(RUN, grant(N1), built=known), owner) == [(*each, Index(0)) for each in marks]
+    owner = changed(owner, role=Role.PRIMARY, generation=G, mark=BUILT_AT)
+    assert marked(ledger(RUN, grant(N1, alone=known != BOTH), built=known), owner) == [
+        (*each, BUILT_AT) for each in marks
+    ]
 
 
 def test_only_what_was_seen_after_a_mark_clears_it() -> None:
-    state = ledger(RUN, grant(N1), MarkCopy(DB, N2, OUTDATED, G, Index(0)))
+    state = ledger(RUN, grant(N1), MarkCopy(DB, N2, OUTDATED, G, BUILT_AT))
     early = changed(seen(Role.PRIMARY), generation=G, mark=Index(4))
     assert marked(state, early) == []
     assert marked(state, changed(early, mark=Index(5))) == [(N2, CURRENT, Index(5))]

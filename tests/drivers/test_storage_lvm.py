@@ -13,6 +13,7 @@ from truecl.drivers.contract import Result, StepFailed
 from truecl.drivers.storage.lvm import argv, parse
 from truecl.drivers.storage.lvm.driver import LvmDriver
 from truecl.drivers.storage.lvm.mapper import is_part, mapped, mapper_name
+from truecl.drivers.storage.lvm.tool import Lvm
 from truecl.model.config import LvmStorage
 from truecl.model.ids import AppName, Generation
 from truecl.model.step import Instance, Probe, Step, StepKind
@@ -178,7 +179,7 @@ def test_only_what_lvm_made_counts(mapper: Mapper) -> None:
 # ---- the driver -----------------------------------------------------------------------------------------------------
 
 
-class Lvm:
+class Commands:
     """Runner and loop at once: what commands do is up to the test; time goes on with every sleep."""
 
     def __init__(self, mapper: Mapper) -> None:
@@ -187,13 +188,23 @@ class Lvm:
         self.hung: set[str] = set()
         self.ran: list[str] = []
         self.time = 0.0
+        self.filter = b""
+        self.filters: list[str] = []
+        self.asked = 0
 
     def answers_with(self, command: tuple[str, ...], scene: str = "", does: Callable[[], None] = lambda: None) -> None:
         self.answers[command] = (scene, does)
 
     async def run(self, command: tuple[str, ...], *, timeout: float, environment: dict[str, str]) -> Result:
         assert environment == {"DM_DISABLE_UDEV": "1"}, "there is no udevd in the test"
+        if command == argv.own_filter():
+            self.asked += 1
+            return Result(command, 0 if self.filter else 5, None, self.filter, b"", 0.1)
         self.ran.append(command[1] if command[0] == argv.LVM else "dmsetup")
+        if command[0] == argv.LVM:
+            assert command[2] == "--config"
+            self.filters.append(command[3])
+            command = (*command[:2], *command[4:])
         if command[0] in self.hung:
             self.time += timeout
             return Result(command, None, 15, b"", b"", timeout, timed_out=True)
@@ -213,8 +224,11 @@ class Lvm:
 
 class Bench:
     def __init__(self, mapper: Mapper) -> None:
-        self.lvm = Lvm(mapper)
-        self.driver = LvmDriver(self.lvm, self.lvm, sys=mapper.sys, proc=mapper.proc, udev=mapper.sys / "none")  # type: ignore[arg-type]
+        self.runner = Commands(mapper)
+        self.etc = mapper.sys.parent / "etc"
+        self.etc.mkdir()
+        tool = Lvm(self.runner, etc=self.etc, udev=mapper.sys / "none")
+        self.driver = LvmDriver(tool, self.runner, sys=mapper.sys, proc=mapper.proc)  # type: ignore[arg-type]
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         try:
@@ -240,9 +254,9 @@ def bench(mapper: Mapper) -> Bench:
 
 def test_up_activates_and_down_deactivates(bench: Bench, mapper: Mapper) -> None:
     spec = lvm("lin", 24 * MEBIBYTE)
-    bench.lvm.answers_with(argv.look("pair"), "whole")
-    bench.lvm.answers_with(argv.activate(spec), does=lambda: mapper.add(0, "pair-lin"))
-    bench.lvm.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-lin"))
+    bench.runner.answers_with(argv.look("pair"), "whole")
+    bench.runner.answers_with(argv.activate(spec), does=lambda: mapper.add(0, "pair-lin"))
+    bench.runner.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-lin"))
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.INACTIVE
     bench.do(bench.driver.up(step(spec), INSTANCE))
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.ACTIVE
@@ -252,13 +266,13 @@ def test_up_activates_and_down_deactivates(bench: Bench, mapper: Mapper) -> None
     }  # fmt: skip
     bench.do(bench.driver.down(step(spec), INSTANCE, False))
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.INACTIVE
-    assert bench.lvm.ran == ["lvs", "lvchange", "lvchange"]
+    assert bench.runner.ran == ["lvs", "lvchange", "lvchange"]
 
 
 def test_a_command_that_returns_0_proves_nothing(bench: Bench) -> None:
     spec = lvm("lin")
-    bench.lvm.answers_with(argv.look("pair"), "whole")
-    bench.lvm.answers_with(argv.activate(spec))
+    bench.runner.answers_with(argv.look("pair"), "whole")
+    bench.runner.answers_with(argv.activate(spec))
     assert "cannot be activated" in bench.failure(bench.driver.up(step(spec), INSTANCE))
 
 
@@ -270,38 +284,38 @@ def test_a_command_that_returns_0_proves_nothing(bench: Bench) -> None:
     ],
 )
 def test_a_refusal_of_lvm_is_told_in_its_words(bench: Bench, scene: str, volume: str, why: str) -> None:
-    bench.lvm.answers_with(argv.look("pair"), "whole")
-    bench.lvm.answers_with(argv.activate(lvm(volume)), scene)
+    bench.runner.answers_with(argv.look("pair"), "whole")
+    bench.runner.answers_with(argv.activate(lvm(volume)), scene)
     assert why in bench.failure(bench.driver.up(step(lvm(volume)), INSTANCE))
 
 
 def test_a_group_that_is_exported_is_told(bench: Bench) -> None:
-    bench.lvm.answers_with(argv.look("pair"), "exported")
-    bench.lvm.answers_with(argv.groups(), "exported groups")
-    bench.lvm.answers_with(argv.everywhere(), "everywhere")
+    bench.runner.answers_with(argv.look("pair"), "exported")
+    bench.runner.answers_with(argv.groups(), "exported groups")
+    bench.runner.answers_with(argv.everywhere(), "everywhere")
     assert bench.failure(bench.driver.up(step(lvm("lin")), INSTANCE)) == (
         "pair/lin: group pair is exported; 'vgimport pair' takes it back"
     )
 
 
 def test_a_group_on_a_dead_disk_is_not_waited_for(bench: Bench) -> None:
-    bench.lvm.hung.add(argv.LVM)
+    bench.runner.hung.add(argv.LVM)
     assert "stopped after 20.0 s" in bench.failure(bench.driver.up(step(lvm("lin")), INSTANCE))
 
 
 def test_a_volume_goes_away_also_when_lvm_hangs(bench: Bench, mapper: Mapper) -> None:
     mapper.add(0, "pair-lin")
-    bench.lvm.hung.add(argv.LVM)
-    bench.lvm.answers_with(argv.remove("pair-lin"), does=lambda: mapper.remove("pair-lin"))
+    bench.runner.hung.add(argv.LVM)
+    bench.runner.answers_with(argv.remove("pair-lin"), does=lambda: mapper.remove("pair-lin"))
     bench.do(bench.driver.down(step(lvm("lin")), INSTANCE, False))
-    assert bench.lvm.ran == ["lvchange", "dmsetup"]
+    assert bench.runner.ran == ["lvchange", "dmsetup"]
 
 
 def test_by_force_lvm_is_not_even_asked(bench: Bench, mapper: Mapper) -> None:
     mapper.add(0, "pair-lin")
-    bench.lvm.answers_with(argv.remove("pair-lin"), does=lambda: mapper.remove("pair-lin"))
+    bench.runner.answers_with(argv.remove("pair-lin"), does=lambda: mapper.remove("pair-lin"))
     bench.do(bench.driver.down(step(lvm("lin")), INSTANCE, True))
-    assert bench.lvm.ran == ["dmsetup"]
+    assert bench.runner.ran == ["dmsetup"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -317,11 +331,11 @@ def test_what_a_volume_was_made_of_goes_with_it(bench: Bench, mapper: Mapper) ->
     spec = lvm("m")
     mapper.add(0, "pair-m_rimage_0")
     mapper.add(1, "pair-m", below="dm-0")
-    bench.lvm.answers_with(argv.remove("pair-m"), does=lambda: mapper.remove("pair-m"))
+    bench.runner.answers_with(argv.remove("pair-m"), does=lambda: mapper.remove("pair-m"))
     why = bench.failure(bench.driver.down(step(spec), INSTANCE, True))
     assert why == "pair/m: pair-m_rimage_0 is still there: no such thing"
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.FAILED
-    bench.lvm.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-m_rimage_0"))
+    bench.runner.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-m_rimage_0"))
     bench.do(bench.driver.down(step(spec), INSTANCE, True))
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.INACTIVE
 
@@ -329,7 +343,7 @@ def test_what_a_volume_was_made_of_goes_with_it(bench: Bench, mapper: Mapper) ->
 def test_a_suspended_volume_has_failed(bench: Bench, mapper: Mapper) -> None:
     mapper.add(0, "pair-lin")
     mapper.suspend(0)
-    bench.lvm.answers_with(argv.look("pair"), "whole")
+    bench.runner.answers_with(argv.look("pair"), "whole")
     assert bench.do(bench.driver.probe(step(lvm("lin")), INSTANCE)) is Probe.FAILED
     assert "'dmsetup resume pair-lin'" in bench.failure(bench.driver.up(step(lvm("lin")), INSTANCE))
 
@@ -339,11 +353,11 @@ def test_a_full_pool_tells_only_once_it_is_active(bench: Bench, mapper: Mapper) 
 
     def activate() -> None:
         mapper.add(0, "pair-thin", below="dm-1")
-        bench.lvm.answers_with(argv.look("pair"), "thin full")
+        bench.runner.answers_with(argv.look("pair"), "thin full")
 
-    bench.lvm.answers_with(argv.look("pair"), "thin")
-    bench.lvm.answers_with(argv.activate(spec), does=activate)
-    bench.lvm.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-thin"))
+    bench.runner.answers_with(argv.look("pair"), "thin")
+    bench.runner.answers_with(argv.activate(spec), does=activate)
+    bench.runner.answers_with(argv.deactivate(spec), does=lambda: mapper.remove("pair-thin"))
     assert "its pool pool is full (data)" in bench.failure(bench.driver.up(step(spec), INSTANCE))
     assert bench.do(bench.driver.probe(step(spec), INSTANCE)) is Probe.INACTIVE
 
@@ -352,14 +366,14 @@ def test_what_is_in_use_goes_on_without_a_look(bench: Bench, mapper: Mapper) -> 
     """A restarted daemon finds its own: LVM need not answer for it."""
     mapper.add(0, "pair-lin")
     (mapper.sys / "fs/ext4/dm-0").mkdir(parents=True)
-    bench.lvm.hung.add(argv.LVM)
+    bench.runner.hung.add(argv.LVM)
     bench.do(bench.driver.up(step(lvm("lin")), INSTANCE))
-    assert bench.lvm.ran == []
+    assert bench.runner.ran == []
 
 
 def test_what_somebody_activated_is_looked_at_all_the_same(bench: Bench, mapper: Mapper) -> None:
     mapper.add(0, "pair-mirrored")
-    bench.lvm.answers_with(argv.look("pair"), "raid1")
+    bench.runner.answers_with(argv.look("pair"), "raid1")
     assert "any boot would activate it" in bench.failure(bench.driver.up(step(lvm("mirrored")), INSTANCE))
 
 
@@ -368,3 +382,30 @@ def test_without_sysfs_nothing_is_known(tmp_path: Path, mapper: Mapper) -> None:
     mapper.sys.rename(tmp_path / "gone")
     assert bench.do(bench.driver.probe(step(lvm("lin")), INSTANCE)) is Probe.UNKNOWN
     assert "cannot read" in bench.failure(bench.driver.down(step(lvm("lin")), INSTANCE, True))
+
+
+# ---- what LVM looks at ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "filters"),
+    [
+        (b"", 'devices/filter=["r|/dev/drbd.*|"]'),
+        (b'filter=["a|/dev/mapper/|","r|.*|"]', 'devices/filter=["r|/dev/drbd.*|","a|/dev/mapper/|","r|.*|"]'),
+        (rb'filter="a|/dev/sd\"x|"', r'devices/filter=["r|/dev/drbd.*|","a|/dev/sd\"x|"]'),
+    ],
+)
+def test_lvm_never_looks_at_a_replica(bench: Bench, own: bytes, filters: str) -> None:
+    """It would hang for ever where that stands still. What the operator leaves out stays left out."""
+    bench.runner.filter = own
+    assert "no such thing" in bench.failure(bench.driver.up(step(lvm("lin")), INSTANCE))
+    assert bench.runner.ran == ["lvs", "vgs", "lvs"]
+    assert set(bench.runner.filters) == {filters}
+
+
+def test_the_operators_filter_is_asked_for_again_when_it_may_have_changed(bench: Bench) -> None:
+    for asked in (1, 1, 2, 2):
+        if asked == 2 and bench.runner.asked == 1:
+            (bench.etc / "lvmlocal.conf").write_text("devices {}")
+        bench.failure(bench.driver.up(step(lvm("lin")), INSTANCE))
+        assert bench.runner.asked == asked

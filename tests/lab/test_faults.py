@@ -1,11 +1,11 @@
 """The fault campaign: what it draws, that its watchers see what they are there for, and a short one."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clusterlib import until
 from lablib import lab_name
 
 from truecl.lab.cluster import Lab
@@ -82,7 +82,7 @@ def test_the_watch_sees_two_with_one_file_system(lab: Lab) -> None:
                 lab.exec(node, ["mkdir", "-p", "/srv/files"]).check()
                 loop = lab.exec(node, ["losetup", "--find", "--show", f"/shared/{IMAGE}"]).check().out.strip()
                 lab.exec(node, ["mount", loop, "/srv/files"]).check()
-            time.sleep(0.1)
+            until(lambda: watch.violations, "it is seen")
     finally:
         for node in ("n1", "n2"):
             lab.kill(node)
@@ -95,7 +95,7 @@ def test_the_watch_and_the_client_see_two_with_one_address(lab: Lab) -> None:
     with Watch(lab) as watch, Asking(lab) as asking:
         for node in ("n1", "n3"):
             lab.exec(node, ["ip", "addr", "add", f"{address}/32", "dev", "eth0"]).check()
-        time.sleep(0.5)
+        until(lambda: [each for each in watch.overlaps if each.until - each.since > 0.6], "both have it for a while")
         for node in ("n1", "n3"):
             lab.exec(node, ["ip", "addr", "del", f"{address}/32", "dev", "eth0"]).check()
     (overlap,) = watch.overlaps

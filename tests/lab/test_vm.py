@@ -193,14 +193,15 @@ def test_a_paused_node_does_nothing_while_its_kernel_answers(lab: Lab) -> None:
         process.stdout.readline()
         lab.pause("n2")
         assert lab.state("n2") == "paused"
-        assert net.reaches("client", "10.77.1.2")
+        paused = time.monotonic()
+        assert all(net.reaches("client", "10.77.1.2") for _ in range(10))
         with pytest.raises(LabError, match="lha_lab resume n2"):
             lab.exec("n2", ["true"])
-        time.sleep(0.5)
+        stood = time.monotonic() - paused
         lab.resume("n2")
         last = float(process.stdout.readline())
         gaps = []
-        while not gaps or max(gaps) < 0.5:
+        while not gaps or max(gaps) < stood:
             now = float(process.stdout.readline())
             gaps.append(now - last)
             last = now
@@ -257,7 +258,8 @@ def test_a_reset_is_a_boot_that_keeps_the_disk_and_ends_what_hung_on_the_node(la
 
 
 def test_a_kernel_that_dies_alone_takes_all_of_its_node_with_it(lab: Lab) -> None:
-    shell(lab, "n3", "sleep 600 >/dev/null 2>&1 & sleep 0.5")
+    shell(lab, "n3", "sleep 600 >/dev/null 2>&1 &")
+    until(lambda: lab.exec("n3", ["pgrep", "-fx", "sleep 600"]).code == 0, "a process runs")
     processes = members(lab, "n3")
     os.kill(kernel_process(lab, "n3"), signal.SIGKILL)
     until(lambda: lab.state("n3") == "off", "n3 is off")

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,8 @@ from hypothesis import strategies as st
 
 from truecl.core.clusterd import Clusterd
 from truecl.core.operation import Operation, Stage
-from truecl.model.config import AppConfig
 from truecl.model.ids import CLUSTERD
-from truecl.model.ledger import AnyCommand, Ledger
-from truecl.model.report import InstanceReport
+from truecl.model.ledger import AnyCommand
 from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
 from truecl.sim.mutants.build import instead
 from truecl.sim.runner import run
@@ -108,12 +107,10 @@ def test_it_finds_what_trying_all_orders_finds(history: list[Call]) -> None:
 class _Hasty(Operation):
     """Says what is so before it has the lock, whatever is so."""
 
-    def step(
-        self, ledger: Ledger, config: AppConfig | None, failed: bool, report: InstanceReport | None
-    ) -> AnyCommand | None:
+    def step(self, *seen: Any, **more: Any) -> AnyCommand | None:
         if self.request.verb == "stop" and self.stage is Stage.LOCK:
             self.end(0, f"Application '{self.request.app}' is not running: nothing to stop.")
-        return super().step(ledger, config, failed, report)
+        return super().step(*seen, **more)
 
 
 def test_a_master_that_answers_without_looking_is_seen() -> None:

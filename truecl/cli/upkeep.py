@@ -1,4 +1,4 @@
-"""lha_node standby, resume, list and failed."""
+"""lha_node standby, resume, list, failed and rotate-key."""
 
 import argparse
 import math
@@ -14,7 +14,7 @@ from truecl.cli.table import table
 from truecl.commands.node import DONE, FAILED, Node
 from truecl.commands.stat import TIMEOUT as LOOK
 from truecl.commands.stat import Stat, stat
-from truecl.commands.upkeep import TIMEOUT, Failed, clear, failures, resume, set_aside
+from truecl.commands.upkeep import ROTATION, TIMEOUT, Failed, clear, failures, resume, rotate_key, set_aside
 
 _STANDBY = """\
   lha_node standby n2          what runs on n2 moves away, and nothing new is placed there
@@ -31,6 +31,9 @@ _FAILED = """\
   lha_node failed              what failed where, when and why
   lha_node failed --clear web  web is repaired: its nodes are tried again
   lha_node failed --clear n2   n2 is repaired: what failed there may run there again
+"""
+_ROTATE = """\
+  lha_node rotate-key          heartbeats are sealed with a new key on all nodes, and the old one is worth nothing
 """
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -49,6 +52,8 @@ def declare(verbs: Verbs) -> None:
     made = verb(verbs, "failed", "Shows what failed, or clears it.", _FAILED, LOOK)
     made.add_argument("--clear", metavar="APP|NODE", help="it is repaired")
     made.set_defaults(work=_failed)
+    made = verb(verbs, "rotate-key", "Gives heartbeats another key, on every node.", _ROTATE, ROTATION, waits=False)
+    made.set_defaults(work=_rotate)
 
 
 def _standby(options: argparse.Namespace, node: Node, out: Output) -> int:
@@ -57,6 +62,10 @@ def _standby(options: argparse.Namespace, node: Node, out: Output) -> int:
 
 def _resume(options: argparse.Namespace, node: Node, out: Output) -> int:
     return out.drive(resume(node, options.node, options.timeout, options.wait))
+
+
+def _rotate(options: argparse.Namespace, node: Node, out: Output) -> int:
+    return out.drive(rotate_key(node, options.timeout))
 
 
 def _list(options: argparse.Namespace, node: Node, out: Output) -> int:

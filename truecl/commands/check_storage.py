@@ -123,6 +123,11 @@ def _drbd_tools(machine: Machine) -> Iterator[Finding]:
     if not machine.module("drbd"):
         text = "on Ubuntu it is in linux-modules-extra; on Debian in the kernel's own package"
         yield error(f"the kernel has no module drbd: {text}")
+    if machine.program("lvm") and machine.lvm_reads_replicas():
+        text = "any lvs by hand hangs while a replica stands still, and keeps it from becoming secondary"
+        yield warning(
+            f'LVM looks at /dev/drbd*: {text}; in /etc/lvm/lvm.conf, devices: global_filter=["r|/dev/drbd.*|"]'
+        )
     helper = machine.parameter("drbd", "usermode_helper")
     if helper and helper != _HANDLER:
         text = f"it must be {_HANDLER}, or nothing asks the cluster when the peer is lost"

@@ -64,6 +64,8 @@ class Machine(NamedTuple):
     """Of a module that is loaded; '' otherwise."""
     starts_at_boot: Callable[[str], bool] = lambda unit: False
     """Is this unit of systemd enabled?"""
+    lvm_reads_replicas: Callable[[], bool] = lambda: False
+    """Does an LVM command by hand look at DRBD's devices?"""
     volumes: Callable[[str], tuple[LogicalVolume, ...] | str] = lambda group: ""
     """All of a volume group, or why they cannot be told; '': that is not known, as only root may look."""
 
@@ -79,6 +81,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
         module=lambda name: _module(root, name),
         parameter=lambda module, name: " ".join(_lines(root / "sys/module" / module / "parameters" / name)).strip(),
         starts_at_boot=lambda unit: any((root / "etc/systemd/system").glob(f"*.wants/{unit}")),
+        lvm_reads_replicas=_lvm_reads_replicas,
         volumes=_volumes,
     )
 
@@ -93,11 +96,23 @@ def _module(root: Path, name: str) -> bool:
     )
 
 
+def _lvm_reads_replicas() -> bool:
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
+    said = b""
+    for key in ("devices/filter", "devices/global_filter", "devices/use_devicesfile"):
+        command = (lvm_argv.LVM, "lvmconfig", key)
+        try:
+            said += subprocess.run(command, capture_output=True, cwd="/", env=environment, timeout=LVM_TIME).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return b"drbd" not in said and b"use_devicesfile=1" not in said
+
+
 def _volumes(group: str) -> tuple[LogicalVolume, ...] | str:
     if os.geteuid() != 0:
         return ""
     environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
-    command = lvm_argv.look(group)
+    command = lvm_argv.sparing(lvm_argv.look(group), ())
     try:
         said = subprocess.run(command, capture_output=True, cwd="/", env=environment, timeout=LVM_TIME)
         if said.returncode == 0:

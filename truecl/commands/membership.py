@@ -169,7 +169,10 @@ def remove(node: Node, place: Environment, name: NodeName, timeout: float = TIME
     if outcome.code or not wait:
         return outcome
     brought = yield from _bring(node, old, new, status, end - node.now())
-    return brought if brought.code else outcome
+    if brought.code:
+        return brought
+    yield Line(f"{name} has the key of the heartbeats still: 'lha_node rotate-key' makes it worth nothing", LOG, False)
+    return outcome
 
 
 def _shrunk(old: _Version, name: NodeName) -> _Version:

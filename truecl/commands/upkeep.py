@@ -1,4 +1,4 @@
-"""lha_node standby, resume, list and failed: nodes set aside for work on them, and what went wrong where."""
+"""lha_node standby, resume, list, failed and rotate-key: upkeep of the nodes, and what went wrong where."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 from truecl.commands.log import log
 from truecl.commands.node import FAILED, Ended, Node, Steps, carry_out, meant
 from truecl.commands.stat import Stat, names, stat
-from truecl.model.ids import CLUSTERD
+from truecl.model.ids import CLUSTERD, SYNCD
 
 TIMEOUT = 300.0
 """Seconds: every application of the node has to move."""
+ROTATION = 30.0
+"""Seconds: three steps, each on every node."""
 MOST_EVENTS = 1000
 
 
@@ -47,6 +49,12 @@ def clear(node: Node, name: str, timeout: float, wait: bool) -> Steps:
     if name not in known:
         raise Ended(FAILED, f"no application and no node is called '{name}': {meant(name, known)}")
     outcome = yield from _asked(node, "clear", name, None, timeout, wait)
+    return outcome
+
+
+def rotate_key(node: Node, timeout: float) -> Steps:
+    """Raises Ended and NotAllowed."""
+    outcome = yield from carry_out(node, SYNCD, ["RotateKeys"], timeout, True, repeatable=False)
     return outcome
 
 

@@ -22,8 +22,14 @@ def current(ledger: Ledger, app: AppName, node: NodeName) -> bool:
 
 
 def needs_alone(ledger: Ledger, app: AppName, state: AppState) -> bool:
-    """Was its last generation ended without its owner's own word, so that the next must go on without that copy?"""
-    return app in ledger.mirrors and state.ended is not None and state.ended.proof is not Proof.RELEASED
+    """Must its next generation go on without the other copies? So it is where the last one was ended without its
+    owner's own word, and stays for as long as a copy is not current: whoever has that may be frozen, and has taken no
+    order since."""
+    mirror = ledger.mirrors.get(app)
+    if mirror is None:
+        return False
+    behind = any(copy.state is not CopyState.CURRENT for copy in mirror.copies.values())
+    return behind or (state.ended is not None and state.ended.proof is not Proof.RELEASED)
 
 
 def grantable(ledger: Ledger, state: AppState, command: GiveGrant) -> bool:

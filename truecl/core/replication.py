@@ -166,8 +166,7 @@ class _Verbs:
 
     def _may_meet(self, node: NodeName) -> bool:
         if self._grant is None:
-            current = all(copies.current(self._given.ledger, self._app, each) for each in self._mirror.nodes)
-            if not current or copies.needs_alone(self._given.ledger, self._app, self._state):
+            if copies.needs_alone(self._given.ledger, self._app, self._state):
                 return False
         elif not self._primary(self._grant):
             return False
@@ -246,6 +245,5 @@ def _seen(grant: Grant, node: NodeName, report: ReplicaReport) -> str:
 
 def needs_alone(given: PlanInput, app: AppName, state: AppState, proof: Proof | None) -> bool:
     """`proof`: of the end that goes into the same entry, if any."""
-    if proof is None:
-        return copies.needs_alone(given.ledger, app, state)
-    return app in given.ledger.mirrors and proof is not Proof.RELEASED
+    taken = proof not in (None, Proof.RELEASED)
+    return copies.needs_alone(given.ledger, app, state) or (taken and app in given.ledger.mirrors)

@@ -58,9 +58,13 @@ class Situation:
         self._reported_since.clear()
 
     def report(self, nodes: Nodes) -> None:
-        self.nodes = nodes
-        self._renewed |= dict.fromkeys(node for node in nodes.reports if node not in nodes.expired)
-        self._reported_since = {node: self._reported_since.get(node, self.now) for node in nodes.reports}
+        before, self.nodes = self.nodes.reports, nodes
+        self._renewed |= dict.fromkeys(
+            node for node in nodes.reports if node not in nodes.expired and self._of_this_boot(node)
+        )
+        same = [node for node, (boot, _) in nodes.reports.items() if node in before and before[node][0] == boot]
+        known = {node: self._reported_since[node] for node in same if node in self._reported_since}
+        self._reported_since = {node: known.get(node, self.now) for node in nodes.reports}
 
     def hear(self, view: View) -> None:
         """Of a node that was away, or booted, everything has to be heard anew."""
@@ -86,8 +90,15 @@ class Situation:
         return frozenset(
             node
             for node in self.heard()
-            if node in nodes.reports and node not in (*nodes.expired, *nodes.leaving, *self.going)
+            if self._of_this_boot(node) and node not in (*nodes.expired, *nodes.leaving, *self.going)
         )
+
+    def _of_this_boot(self, node: NodeName) -> bool:
+        """It has reported, and since the boot in which hbd hears it: what lockd holds of a node that just booted may be
+        the last word of the boot before."""
+        boot, _ = self.nodes.reports.get(node, (None, ()))
+        heard = next((each.boot for each in self.view.nodes if each.node == node), boot)
+        return boot is not None and heard in (boot, None)
 
     def awaited(self) -> frozenset[NodeName]:
         """Heard by hbd and about to report, or the other way round: whichever of the two comes first after a boot."""
@@ -95,7 +106,7 @@ class Situation:
         if self.master_since is not None and self.now < self.master_since + REPORT_GRACE:
             awaited.update(node for node in heard if node not in self.nodes.reports)
         for node, since in self._reported_since.items():
-            if node not in heard and self.now < since + REPORT_GRACE:
+            if (node not in heard or not self._of_this_boot(node)) and self.now < since + REPORT_GRACE:
                 awaited.add(node)
         return frozenset(awaited)
 

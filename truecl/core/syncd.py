@@ -24,9 +24,10 @@ import msgspec
 
 from truecl.core.contract import Connected, Done, Event, Joined, Left, Output, Received, Told
 from truecl.core.outbox import Outbox
+from truecl.core.rotation import DrawnRings, DrawRings, KeepRing, KeptRing, Rotation
 from truecl.model.actions import Action
 from truecl.model.config import Configuration
-from truecl.model.ids import CLUSTERD, REQD, NodeName
+from truecl.model.ids import CLUSTERD, HBD, REQD, NodeName
 from truecl.model.report import Progress, Severity
 from truecl.wire.messages import (
     Activate,
@@ -38,13 +39,16 @@ from truecl.wire.messages import (
     Compared,
     Digest,
     Follow,
+    KeysTaken,
     Message,
     NewConfiguration,
     Refused,
     Reply,
+    RotateKeys,
     Stage,
     Staged,
     Subscribe,
+    TakeKeys,
     Version,
 )
 
@@ -56,6 +60,8 @@ MAX_FILES = 1024
 MAX_ACTIONS = 64
 MAX_SUBSCRIBERS = 64
 NAMED_FILES = 5
+ROTATION = 10.0
+"""Seconds after its last word in which another node's rotation of the keys counts as under way."""
 SHORT = 8
 FILE_NAME = re.compile(r"cluster\.yaml|apps/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml")
 
@@ -142,6 +148,9 @@ class Syncd:
         """Who of the commands may change anything."""
         self._following: tuple[int, str] | None = None
         """Number and digest of the version that others were asked for."""
+        self._rotation = Rotation(me, self._out, self._number, lambda message: self._keep_ring(me, message))
+        self._rotates: tuple[NodeName, float] | None = None
+        """Whose rotation of the keys this node takes part in, and until when nobody else's."""
 
     # ---- contract ---------------------------------------------------------------------------------------------------
 
@@ -168,11 +177,17 @@ class Syncd:
             case _:
                 pass
         self._wake(now)
+        self._rotation.wake(now)
         return self._take()
 
     def _take(self) -> Output:
         now = self._comparison
-        return self._out.take(*((now.deadline, now.resend_at) if now is not None else ()))
+        times = (now.deadline, now.resend_at) if now is not None else ()
+        return self._out.take(*times, *self._rotation.wakes())
+
+    def _number(self) -> int:
+        number, self._next = self._next, self._next + 1
+        return number
 
     def _told(self, who: str, message: Any, now: float) -> None:
         match message:
@@ -184,6 +199,8 @@ class Syncd:
                 self._compare(who, message, now)
             case Bring():
                 self._bring(who, message, now)
+            case RotateKeys():
+                self._rotate(who, now)
             case Follow() if who == CLUSTERD:
                 self._follow(message)
             case Refused():
@@ -201,6 +218,10 @@ class Syncd:
                 self._serve(node, message)
             case Version():
                 self._take_version(node, message)
+            case TakeKeys():
+                self._take_keys(node, message, now)
+            case KeysTaken():
+                self._rotation.taken(node, message.number, message.reason, now)
             case Digest():
                 self._answered(node, message.number, message, "", now)
             case Staged() | Activated():
@@ -255,6 +276,10 @@ class Syncd:
                 if result.configuration is not None:
                     self._activated(result.configuration)
                 self._reply(node, Activated(number, digest, result.reason), now)
+            case DrawnRings():
+                self._rotation.drawn(result, now)
+            case KeptRing():
+                self._kept_ring(node, number, result.reason, now)
 
     def _reply(self, node: NodeName, message: Staged | Activated, now: float = 0.0) -> None:
         if node == self.me and self._following is not None and message.number == self._following[0]:
@@ -271,13 +296,48 @@ class Syncd:
         for who in self._subscribers:
             self._out.tell(who, NewConfiguration(configuration))
 
+    # ---- the keys of heartbeats -------------------------------------------------------------------------------------
+
+    def _rotate(self, who: str, now: float) -> None:
+        problem = "" if who in self._acting else "only root changes the keys"
+        if self._rotation.under_way:
+            problem = "the keys are being rotated already"
+        elif self._rotates is not None and now < self._rotates[1]:
+            problem = f"{self._rotates[0]} rotates the keys, or has just done so: try again in {ROTATION:g} s"
+        if problem:
+            self._out.tell(who, Refused(problem))
+            return
+        self._rotation.begin(who, tuple(node.name for node in self.configuration.cluster.nodes))
+        self._asked[self._out.do(DrawRings())] = (self.me, 0, "")
+
+    def _take_keys(self, node: NodeName, message: TakeKeys, now: float) -> None:
+        """One node's rotation at a time: of two, each would take away what the other's nodes seal with."""
+        other = self._rotates is not None and self._rotates[0] != node and now < self._rotates[1]
+        if self._rotation.under_way or other:
+            self._out.send(node, KeysTaken(message.number, "another node rotates the keys at the moment"))
+            return
+        self._rotates = (node, now + ROTATION)
+        self._keep_ring(node, message)
+
+    def _keep_ring(self, node: NodeName, message: TakeKeys) -> None:
+        if len(self._asked) < MAX_ACTIONS:
+            self._asked[self._out.do(KeepRing(message.text))] = (node, message.number, "")
+
+    def _kept_ring(self, node: NodeName, number: int, reason: str, now: float) -> None:
+        if not reason and HBD in self._subscribers:
+            self._out.tell(HBD, NewConfiguration(self.configuration))
+        if node == self.me:
+            self._rotation.taken(node, number, reason, now)
+        else:
+            self._out.send(node, KeysTaken(number, reason))
+
     # ---- behind -----------------------------------------------------------------------------------------------------
 
     def _follow(self, message: Follow) -> None:
         """Asked again and again by clusterd until it is so: an earlier try that came to nothing is forgotten."""
         if self._comparison is not None or message.digest == self.configuration.digest:
             return
-        number, self._next = self._next, self._next + 1
+        number = self._number()
         self._following = (number, message.digest)
         for node in self.configuration.cluster.nodes:
             if node.name != self.me:
@@ -307,7 +367,7 @@ class Syncd:
             wrong = {self.me: "another comparison of configurations is under way; try again"}
             self._tell_end(who, request, self.configuration.digest, wrong)
             return
-        number, self._next = self._next, self._next + 1
+        number = self._number()
         self._comparison = _Comparison(who, request, number, waiting=[self.me], deadline=now + STAGE_TIME)
         self._comparison.resend_at = self._comparison.deadline
         self._asked[self._out.do(GatherFiles())] = (self.me, number, "")

@@ -96,7 +96,13 @@ def ring_text(keys: tuple[tuple[int, bytes], ...]) -> bytes:
 
 
 def parse_ring(content: bytes) -> KeyRing:
-    """Raises ValueError with the line that is wrong; never shows a key."""
+    """Raises ValueError as `ring_keys` does."""
+    keys = ring_keys(content)
+    return KeyRing(dict(keys), keys[0][0])
+
+
+def ring_keys(content: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Ids and keys, the one that seals first. Raises ValueError with the line that is wrong; never shows a key."""
     keys: dict[int, bytes] = {}
     for number, line in enumerate(content.decode("ascii").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -113,7 +119,7 @@ def parse_ring(content: bytes) -> KeyRing:
                 raise ValueError(f"line {number}: expected `ID KEY` with {2 * KEY_BYTES} hexadecimal digits")
     if not keys:
         raise ValueError("there is no key")
-    return KeyRing(keys, next(iter(keys)))
+    return tuple(keys.items())
 
 
 def _content(path: Path, problems: list[str]) -> bytes:

@@ -15,6 +15,7 @@ from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.driver import StorageDriver, StorageKind
 from truecl.drivers.storage.file import FileStorageDriver
 from truecl.drivers.storage.lvm.driver import LvmDriver
+from truecl.drivers.storage.lvm.tool import Lvm
 from truecl.model.config import DiskStorage, FileStorage, LvmStorage
 from truecl.model.ids import NodeName
 from truecl.model.step import ReplicaSpec, ReplicaVolume
@@ -28,7 +29,7 @@ def storage_drivers(runner: Runner, loop: Loop, node: NodeName, boot: str, run: 
     kinds: dict[type, StorageKind] = {
         FileStorage: FileStorageDriver(runner, loop, boot),
         DiskStorage: DiskDriver(runner, loop, run_directory=run / "disks"),
-        LvmStorage: LvmDriver(runner, loop),
+        LvmStorage: LvmDriver(Lvm(runner), loop),
         ReplicaSpec: replica,
         ReplicaVolume: replica,
     }
@@ -38,7 +39,7 @@ def storage_drivers(runner: Runner, loop: Loop, node: NodeName, boot: str, run: 
 
 def worker(runner: Runner, replicas: Replicas) -> Worker:
     """For lha_buildapp."""
-    return Worker(runner, Volumes(runner), Metadata(runner, replicas))
+    return Worker(runner, Volumes(runner, Lvm(runner)), Metadata(runner, replicas))
 
 
 def fence_peer(run: Path) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from truecl.core.rotation import DrawnRings, DrawRings, KeepRing, KeptRing
 from truecl.core.syncd import (
     ActivatedFiles,
     ActivateFiles,
@@ -14,6 +15,7 @@ from truecl.core.syncd import (
     StageFiles,
 )
 from truecl.runtime.process import CannotStart, Daemon
+from truecl.runtime.ring import RingFile
 from truecl.runtime.versions import Versions, give_way
 from truecl.runtime.worker import Worker
 from truecl.service.joint import Joint
@@ -21,6 +23,7 @@ from truecl.service.joint import Joint
 
 def main(daemon: Daemon) -> None:
     versions = Versions(daemon.node, daemon.paths.etc, daemon.home())
+    ring = RingFile(daemon.paths.etc)
     if os.getuid() == 0 and daemon.account is not None:
         try:
             give_way(daemon.paths.etc, daemon.account.gid)
@@ -35,10 +38,10 @@ def main(daemon: Daemon) -> None:
             joint.reconfigure(result.configuration)
         return result
 
-    joint.run(lambda action: worker(_work(versions, action)).addCallback(done), failed)
+    joint.run(lambda action: worker(_work(versions, ring, action)).addCallback(done), failed)
 
 
-def _work(versions: Versions, action: Any) -> Callable[[], Any]:
+def _work(versions: Versions, ring: RingFile, action: Any) -> Callable[[], Any]:
     match action:
         case GatherFiles():
             return versions.gather
@@ -48,10 +51,14 @@ def _work(versions: Versions, action: Any) -> Callable[[], Any]:
             return lambda: versions.activate(digest)
         case FinishActivation():
             return versions.finish
+        case DrawRings():
+            return ring.draw
+        case KeepRing(text=text):
+            return lambda: ring.keep(text)
     raise AssertionError(f"syncd has no driver for {type(action).__name__}")
 
 
-def failed(action: Any, error: BaseException) -> Gathered | StagedFiles | ActivatedFiles:
+def failed(action: Any, error: BaseException) -> Gathered | StagedFiles | ActivatedFiles | DrawnRings | KeptRing:
     """An action that ended in an exception."""
     reason = f"{type(error).__name__}: {error}"
     match action:
@@ -59,5 +66,9 @@ def failed(action: Any, error: BaseException) -> Gathered | StagedFiles | Activa
             return StagedFiles(reason)
         case ActivateFiles() | FinishActivation():
             return ActivatedFiles(None, reason)
+        case DrawRings():
+            return DrawnRings((), reason)
+        case KeepRing():
+            return KeptRing(reason)
         case _:
             return Gathered(None, (reason,))

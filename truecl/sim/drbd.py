@@ -393,7 +393,7 @@ class Resource:
     def _acknowledges(self, half: Half) -> bool:
         if not half.machine.powered or not half.primary or half.suspended:
             return False
-        return half.session is None or half.session.whole
+        return half.attached if half.session is None else half.session.whole
 
     # ---- reports ----------------------------------------------------------------------------------------------------
 

@@ -342,6 +342,15 @@ def flickering(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def parted(faults: Faults) -> Faults:
+    """Nodes lose each other, or the link alone that carries the data; owners stand still, and come back."""
+    return replace(
+        _plain(faults), cuts=0.6, cut_length=3.0, one_link=0.5, one_way=0.2, one_pair=0.3, pauses=0.3, pause_length=4.0,
+        kills=0.3, power_cuts=0.1, off_length=3.0, fence_refuses=0.9, wishes=0.5, service_stops=0.0, driver_hangs=0.0,
+        probe_fails=0.0, driver_fails=min(faults.driver_fails, 0.01),
+    )  # fmt: skip
+
+
 AIMS = (
     gaps,
     elections,

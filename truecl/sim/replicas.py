@@ -102,12 +102,20 @@ class SimulatedReplicas:
             return ReplicaResult(ReplicaReport(app, Role.DOWN), "no such resource")
         if isinstance(action, ReplicaSever):
             if not fails:
-                resource.sever(half)
+                self._sever(resource, half)
             return StepResult(Probe.UNKNOWN if half.suspended else Probe.INACTIVE, "failed" if fails else "")
         reason = "failed" if fails else ""
         if not fails or self._random.random() < 0.3:
             reason = self._change(resource, half, action) or reason
         return ReplicaResult(resource.report(half), reason)
+
+    def _sever(self, resource: Resource, half: Half) -> None:
+        rule = self._cluster.variant.replicas
+        if rule == "resume without detaching" and half.suspended:
+            half.token.over, half.looking = True, False
+            resource.resume_io(half)
+        elif rule != "sever nothing":
+            resource.sever(half)
 
     def _change(self, resource: Resource, half: Half, action: ReplicaAction) -> str:
         match action:
@@ -146,6 +154,8 @@ class SimulatedReplicas:
 
     def _part(self, resource: Resource, half: Half) -> None:
         """By force: no frozen primary is to meet it."""
+        if self._cluster.variant.replicas == "promote without disconnect":
+            return
         half.looking = False
         resource.close(half)
 
@@ -277,7 +287,9 @@ class SimulatedReplicas:
         self._schedule.after(0.01 + 0.1 * self._random.random(), ask, 1)
 
     def _stands(self, half: Half, generation: Generation) -> bool:
-        return not half.token.over and half.token.generation == generation
+        rule = self._cluster.variant.replicas
+        stands = not half.token.over and half.token.generation == generation
+        return stands or rule == "answer for what was given up"
 
     # ---- programs that write ----------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def simulate(
         return run(seed, nodes, deep=deep, trace=trace)
     return run(
         seed, nodes or chosen.nodes, chosen.assemble, chosen.variant, chosen.adjust, bad_day=chosen.bad_day,
-        deep=deep, trace=trace,
+        deep=deep, trace=trace, replicated=chosen.replicated,
     )  # fmt: skip
 
 

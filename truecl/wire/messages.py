@@ -704,8 +704,29 @@ class Version(Message, frozen=True):
     files: dict[str, str]
 
 
+class RotateKeys(Message, frozen=True):
+    """lha_node rotate-key to syncd. Answered with Reply."""
+
+
+class TakeKeys(Message, frozen=True):
+    """The key ring that a node is to have from now on. Secret: it shows nothing of it."""
+
+    number: int
+    text: str
+
+    def __repr__(self) -> str:
+        return f"TakeKeys({self.number}, ...)"
+
+
+class KeysTaken(Message, frozen=True):
+    """`reason`: why not; '': it has them."""
+
+    number: int
+    reason: str = ""
+
+
 class NewConfiguration(Message, frozen=True):
-    """syncd to subscribers."""
+    """syncd to subscribers. To hbd also when there is another key ring."""
 
     configuration: Configuration
 
@@ -929,7 +950,9 @@ MESH: dict[DaemonName, object] = {
         AskWork,
         WorkAnswer,
     ],
-    DaemonName("syncd"): Union[AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version],
+    DaemonName("syncd"): Union[
+        AskDigest, Digest, Stage, Staged, Activate, Activated, AskVersion, Version, TakeKeys, KeysTaken
+    ],
     DaemonName("statd"): Union[NodeStatus, AskStatus, Status, AskLog, LogLines, Notes, AskInputs, Inputs],
 }
 """What may come from the same daemon on another node."""
@@ -940,7 +963,7 @@ LOCAL = Union[
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
     AskWork, WorkAnswer, InstanceProgress, Request, Reply, Form, Dissolve, TakeIn, Dismiss, AskPart, Part, Ready,
-    Compare, Compared, Bring, Follow, NewConfiguration,
+    Compare, Compared, Bring, Follow, NewConfiguration, RotateKeys,
     NodeStatus, AskStanding, Standing, AskStatus, Status, Note, Notes,
     AskLog, LogLines, Decided, AskInputs, Inputs, Refused,
     OrderReplica, AskPeerOutdated, PeerOutdated,
@@ -950,7 +973,16 @@ LOCAL = Union[
 PARENT = Union[Fork, Forked, Living, Exited, End]
 """Between reqd and the warm parent."""
 
-SINCE: dict[type, int] = {OrderReplica: 2, AskPeerOutdated: 2, PeerOutdated: 2, AskWork: 2, WorkAnswer: 2}
+SINCE: dict[type, int] = {
+    TakeKeys: 2,
+    KeysTaken: 2,
+    RotateKeys: 2,
+    OrderReplica: 2,
+    AskPeerOutdated: 2,
+    PeerOutdated: 2,
+    AskWork: 2,
+    WorkAnswer: 2,
+}
 """From which format on there is such a message; what is not here was there from the first."""
 
 

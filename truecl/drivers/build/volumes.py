@@ -8,10 +8,11 @@ import stat
 from pathlib import Path
 
 from truecl.drivers.build.signatures import described, signatures, wipe
-from truecl.drivers.contract import Result, Runner, StepFailed
+from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.storage import block
 from truecl.drivers.storage.lvm import argv, parse
 from truecl.drivers.storage.lvm.parse import LogicalVolume
+from truecl.drivers.storage.lvm.tool import Lvm
 from truecl.model.build import Seen
 from truecl.model.config import AppConfig, Backing, DiskStorage, DrbdStorage, FileStorage, LvmStorage, NoStorage
 
@@ -27,8 +28,8 @@ def backing(app: AppConfig, name: str) -> Backing | None:
 
 
 class Volumes:
-    def __init__(self, runner: Runner, *, sys: Path = Path("/sys"), udev: Path = Path("/run/udev/control")) -> None:
-        self._runner, self._sys, self._udev = runner, sys, udev
+    def __init__(self, runner: Runner, lvm: Lvm, *, sys: Path = Path("/sys")) -> None:
+        self._runner, self._tool, self._sys = runner, lvm, sys
 
     async def look(self, app: AppConfig) -> Seen:
         """All of the application's."""
@@ -118,11 +119,14 @@ class Volumes:
 
     async def _volumes(self, on: LvmStorage) -> tuple[LogicalVolume, ...] | None:
         """Of its group; None: there is no such group. Raises StepFailed."""
-        result = await self._run(argv.look(on.group), _LOOK_TIME)
+        result = await self._tool.run(argv.look(on.group), _LOOK_TIME)
         try:
             if result.ok:
                 return parse.volumes(result.stdout)
-            groups, every = await self._run(argv.groups(), _LOOK_TIME), await self._run(argv.everywhere(), _LOOK_TIME)
+            groups, every = (
+                await self._tool.run(argv.groups(), _LOOK_TIME),
+                await self._tool.run(argv.everywhere(), _LOOK_TIME),
+            )
             known = parse.groups(groups.stdout)
             if groups.ok and on.group not in known and on.physical:
                 return None
@@ -132,7 +136,7 @@ class Volumes:
         raise StepFailed(why)
 
     async def _identity(self, on: LvmStorage) -> str:
-        result = await self._run(argv.identity(on), _LOOK_TIME)
+        result = await self._tool.run(argv.identity(on), _LOOK_TIME)
         return result.stdout.decode(errors="replace").strip() if result.ok else ""
 
     def _size_of_disk(self, device: str) -> int:
@@ -179,14 +183,9 @@ class Volumes:
         return f"made volume group {on.group} on {', '.join(on.physical)}"
 
     async def _lvm(self, command: tuple[str, ...]) -> None:
-        result = await self._run(command, _MAKE_TIME)
+        result = await self._tool.run(command, _MAKE_TIME)
         if not result.ok:
             raise StepFailed(f"{' '.join(command[1:3])}: {result.last_lines() or result.ending()}")
-
-    async def _run(self, command: tuple[str, ...], timeout: float) -> Result:
-        """As the driver of logical volumes does."""
-        environment = {} if self._udev.exists() else {"DM_DISABLE_UDEV": "1"}
-        return await self._runner.run(command, timeout=timeout, environment=environment)
 
 
 def _replicated(app: AppConfig, name: str) -> bool:

@@ -21,6 +21,9 @@ DEVICE = "/dev/ubdb"
 """A node's empty disk."""
 GROUP, VOLUME, SIZE = "vg0", "db", "128M"
 REPLICATION = "link2"
+TIMING = {"detection": "600ms", "election": "1200ms", "lease": "5s", "renewal": "500ms"}
+"""Slower than the defaults: a node's kernel is a process among others and stands still when those have the processor,
+and in it a fence agent takes half a second, for which the lease of the one that goes on alone has to last as well."""
 SERVER = Path(__file__).with_name("server.py")
 USER = "getent passwd postgres >/dev/null || useradd --system --user-group --no-create-home postgres"
 INSTALLED = 'test -n "$(ls -d /usr/lib/postgresql/*/bin/postgres)"'
@@ -49,6 +52,9 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
     from truecl.lab import provision  # brings cryptography, which no other verb needs
 
     provision.configure(nodes, links)
+    for node in nodes:
+        path = node.etc / "cluster.yaml"
+        path.write_text(path.read_text(encoding="utf-8") + yaml.safe_dump({"timing": TIMING}), encoding="utf-8")
     install(nodes)
 
 

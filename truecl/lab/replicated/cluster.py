@@ -133,6 +133,13 @@ class Cluster:
         """By both kernels' word."""
         return all(replica is not None and replica.equal for replica in map(self.replica, self.nodes))
 
+    def minor(self) -> int:
+        """Of the database's device, on every node."""
+        for node in self.nodes:
+            if (replica := self.replica(node)) is not None:
+                return replica.minor
+        raise LabError("no kernel knows the database's device")
+
     def port(self) -> int:
         """The replication's, by the first kernel that knows it."""
         for node in self.nodes:

@@ -67,7 +67,7 @@ class Round:
         cluster.wait("both nodes are up", cluster.whole)
         outcome = Outcome(number, fault, owner)
         prefix = f"r{number}"
-        with ReplicaWatch(self._lab) as watch, self._lab.writer(app.TARGET, prefix) as writer:
+        with ReplicaWatch(self._lab, cluster.minor()) as watch, self._lab.writer(app.TARGET, prefix) as writer:
             try:
                 writer.wait_answer(30.0)
                 time.sleep(fault.delay)

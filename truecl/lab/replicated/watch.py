@@ -45,8 +45,8 @@ class Span:
 class ReplicaWatch:
     """Runs from the start of its `with` block to the end: a sampler in each node, begun again after every boot."""
 
-    def __init__(self, lab: Lab, minor: str = "0") -> None:
-        self._lab, self._minor = lab, minor
+    def __init__(self, lab: Lab, minor: int) -> None:
+        self._lab, self._minor = lab, str(minor)
         self._over = threading.Event()
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._threads: list[threading.Thread] = []

@@ -5,8 +5,8 @@ transaction of its own; the next begins when it is acknowledged. What it prints 
 `answered` are the numbers of the rows that were acknowledged, and an outage is the time between two acknowledgements.
 
 When nothing was acknowledged for `patience` seconds, or the connection broke, another one is begun every `every`
-seconds, whatever became of those before, so that no timeout of TCP's is measured. A row of a connection that was given
-up is neither acknowledged nor known to be lost.
+seconds, so that no timeout of TCP's is measured; but not more than a server can greet. A row of a connection that was
+given up is neither acknowledged nor known to be lost.
 """
 
 import argparse
@@ -26,7 +26,11 @@ CREATE = f"create table if not exists {TABLE} (name text primary key, node text)
 INSERT = "insert into {table} values ('{name}', current_setting('cluster_name')) returning node"
 READ = f"select name from {TABLE}"
 MOST_CONNECTIONS = 10
-"""Open at once: the oldest is given up for another."""
+"""Begun at once: the oldest is given up for another."""
+MOST_MADE = 2
+"""Of them that a server has taken."""
+HOPELESS = 3.0
+"""Seconds of a server's silence after which a connection is given up."""
 
 
 class Session:
@@ -41,6 +45,10 @@ class Session:
         self.sending = greeting(USER, USER)
         self.row = 0
         """The row that it was asked to commit; 0 before the first."""
+        self.made = False
+        """A server has taken it."""
+        self.heard = time.monotonic()
+        """When it was begun, or something came last."""
 
     def ask(self, row: int, sql: str) -> None:
         self.row = row
@@ -69,10 +77,15 @@ class Writer:
                     self._step(key.data)
 
     def _begin(self) -> None:
-        self._next = time.monotonic() + self._options.every
-        self.tally.tries += 1
+        now = time.monotonic()
+        self._next = now + self._options.every
+        for session in [each for each in self._open if each.made and each.heard < now - HOPELESS]:
+            self._close(session)
+        if sum(each.made for each in self._open) >= MOST_MADE:
+            return
         if len(self._open) >= MOST_CONNECTIONS:
             self._close(self._open[0])
+        self.tally.tries += 1
         session = Session(self._options.address, self._options.port)
         self._open.append(session)
         self._selector.register(session.sock, selectors.EVENT_WRITE, session)
@@ -85,6 +98,7 @@ class Writer:
             data = session.sock.recv(65536)
             if not data:
                 raise Refused("the server hung up")
+            session.heard = time.monotonic()
             if session.conversation.feed(data).ready:
                 self._ready(session)
         except BlockingIOError:
@@ -96,6 +110,7 @@ class Writer:
 
     def _send(self, session: Session) -> None:
         session.sending = session.sending[session.sock.send(session.sending) :]
+        session.made = True
         if not session.sending:
             self._selector.modify(session.sock, selectors.EVENT_READ, session)
 

@@ -16,6 +16,7 @@ from truecl.sim.mutants import (
     netd,
     pair,
     raft,
+    replicas,
     reqd,
     watchdog,
 )
@@ -34,4 +35,5 @@ MUTANTS = (
     *watchdog.MUTANTS,
     *clusterd.MUTANTS,
     *netd.MUTANTS,
+    *replicas.MUTANTS,
 )

@@ -54,6 +54,8 @@ class Mutant:
     """Seconds."""
     budget: int = 24
     """Seeds, from 0 on, within which it must be caught."""
+    replicated: bool = False
+    """On days with an application on replicated storage."""
     seen_by: str = ""
     """The test that sees it, where no budget of seeds does."""
 

@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant("grant over a live grant", "SAFETY.md 3", assemble=with_ledger(grant_again),
            adjust=faults.elections, nodes=3, seen_by="tests/core/test_ledger.py"),
     Mutant("end whichever grant is live", "SAFETY.md 3", assemble=with_ledger(end_any),
-           adjust=faults.elections, nodes=3, budget=100),
+           adjust=faults.elections, nodes=3, budget=320),
     Mutant("take storage on 'expired'", "SAFETY.md 3",
            assemble=with_part("orders", _StartsAnything, with_ledger(any_proof)), adjust=faults.unfenced),
 )  # fmt: skip

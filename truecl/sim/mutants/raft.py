@@ -122,7 +122,7 @@ MUTANTS = (
            adjust=faults.unfenced),
     Mutant("forget acknowledged leases at a restart", "SAFETY.md 2", assemble=with_raft(ForgetsAtRestart),
            adjust=faults.crossed,
-           nodes=3),
+           nodes=3, budget=130),
     Mutant("forget acknowledged leases in a new term", "SAFETY.md 2", assemble=with_raft(ForgetsInANewTerm),
            adjust=faults.unfenced),
     Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced,

@@ -9,6 +9,20 @@ DMSETUP = "/usr/sbin/dmsetup"
 _REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 
 
+_NO_REPLICAS = "r|/dev/drbd.*|"
+
+
+def own_filter() -> tuple[str, ...]:
+    """Which devices the operator has LVM look at. Reads no disk; exit code 5 where nothing is said of that."""
+    return (LVM, "lvmconfig", "devices/filter")
+
+
+def sparing(command: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """The command, without a look at DRBD's devices. `own`: the operator's filter, as `parse.patterns` gives it."""
+    patterns = ",".join(f'"{pattern}"' for pattern in (_NO_REPLICAS, *own))
+    return (*command[:2], "--config", f"devices/filter=[{patterns}]", *command[2:])
+
+
 def name(spec: LvmStorage) -> str:
     return f"{spec.group}/{spec.volume}"
 

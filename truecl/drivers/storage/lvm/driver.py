@@ -10,10 +10,11 @@ hang on a disk that is dead; where one fails or hangs on the way down, the mappe
 
 from pathlib import Path
 
-from truecl.drivers.contract import Facts, Loop, Result, Runner, StepFailed, spec_of
+from truecl.drivers.contract import Facts, Loop, StepFailed, spec_of
 from truecl.drivers.storage import block
 from truecl.drivers.storage.lvm import argv, parse
 from truecl.drivers.storage.lvm.mapper import Mapped, mapped
+from truecl.drivers.storage.lvm.tool import Lvm
 from truecl.model.config import LvmStorage
 from truecl.model.step import Instance, Over, Probe, Step
 
@@ -25,20 +26,16 @@ _PAUSE = 0.1
 class LvmDriver:
     def __init__(
         self,
-        runner: Runner,
+        lvm: Lvm,
         loop: Loop,
         *,
         sys: Path = Path("/sys"),
         proc: Path = Path("/proc"),
-        udev: Path = Path("/run/udev/control"),
-        timeout: float = 20.0,
     ) -> None:
-        self._runner = runner
+        self._lvm = lvm
         self._loop = loop
         self._sys = sys
         self._proc = proc
-        self._udev = udev
-        self._timeout = timeout
 
     async def up(self, step: Step, instance: Instance) -> None:
         spec = spec_of(step, LvmStorage)
@@ -119,7 +116,7 @@ class LvmDriver:
             return False
 
     async def _refuse_unfit(self, spec: LvmStorage) -> None:
-        result = await self._run(argv.look(spec.group))
+        result = await self._lvm.run(argv.look(spec.group))
         if not result.ok:
             why = await self._why_no_group(spec) or result.last_lines() or result.ending()
             raise StepFailed(f"{argv.name(spec)}: {why}")
@@ -131,7 +128,7 @@ class LvmDriver:
             raise StepFailed(f"{argv.name(spec)}: {why}")
 
     async def _why_no_group(self, spec: LvmStorage) -> str:
-        groups, every = await self._run(argv.groups()), await self._run(argv.everywhere())
+        groups, every = await self._lvm.run(argv.groups()), await self._lvm.run(argv.everywhere())
         if not groups.ok or not every.ok:
             return ""
         try:
@@ -142,7 +139,7 @@ class LvmDriver:
     # ---- doing ------------------------------------------------------------------------------------------------------
 
     async def _activate(self, spec: LvmStorage) -> Mapped:
-        result = await self._run(argv.activate(spec))
+        result = await self._lvm.run(argv.activate(spec))
         there = self._main(spec)
         if there is None:
             raise StepFailed(f"{argv.name(spec)}: cannot be activated: {result.last_lines() or result.ending()}")
@@ -157,22 +154,17 @@ class LvmDriver:
 
     async def _deactivate(self, spec: LvmStorage) -> str:
         """What LVM said against it."""
-        result = await self._run(argv.deactivate(spec))
+        result = await self._lvm.run(argv.deactivate(spec))
         return "" if result.ok else result.last_lines() or result.ending()
 
     async def _remove(self, spec: LvmStorage, main: Mapped) -> str:
         """Why it is still there; '' if it is not."""
         deadline = self._loop.now() + _LEAVE
         while True:
-            result = await self._run(argv.remove(main.name))
+            result = await self._lvm.run(argv.remove(main.name))
             if self._main(spec) is None:
                 return ""
             if result.stuck or self._loop.now() >= deadline:
                 said = result.last_lines(2) or result.ending()
                 return f"{said}; it is in use: {block.why_busy(self._sys, self._proc, main.device)}"
             await self._loop.sleep(_PAUSE)
-
-    async def _run(self, command: tuple[str, ...]) -> Result:
-        """Without udevd nobody else would make or remove the device nodes, nor answer LVM's question whether it did."""
-        environment = {} if self._udev.exists() else {"DM_DISABLE_UDEV": "1"}
-        return await self._runner.run(command, timeout=self._timeout, environment=environment)

@@ -1,6 +1,7 @@
 """What LVM's reports say, and which volumes may be used after that."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ FIELDS = (
     *("lv_health_status", "pool_lv", "data_percent", "metadata_percent", "origin", "lv_merging", "vg_free"),
 )
 
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _NO_VOLUME = ("thin-pool", "cache-pool", "vdo-pool", "error", "zero")
 """Segment types on which nothing can lie."""
 
@@ -49,6 +51,11 @@ class LogicalVolume(msgspec.Struct, frozen=True):
     def snapshot(self) -> bool:
         """One that lives as long as its origin; a thin volume that began as a snapshot is none."""
         return self.segment == "snapshot" or self.attributes[:1] in ("s", "S")
+
+
+def patterns(output: bytes) -> tuple[str, ...]:
+    """Of `argv.own_filter`: 'filter=["a|/dev/sda|","r|.*|"]', each as it is written there."""
+    return tuple(_QUOTED.findall(output.decode(errors="replace")))
 
 
 def volumes(output: bytes) -> tuple[LogicalVolume, ...]:
