@@ -138,7 +138,7 @@ def new_disk(cluster: Cluster, *command: str) -> None:
     if command:
         subprocess.run([*command, str(image)], check=True, capture_output=True)
     cluster.lab.boot("n2")
-    cluster.wait_up("n2", seconds=60)
+    cluster.wait_up("n2", seconds=150)
 
 
 def test_a_new_disk_gets_a_copy_while_the_application_runs(cluster: Cluster) -> None:
@@ -172,7 +172,7 @@ def test_older_data_is_gone_on_with_at_the_operators_word_alone(cluster: Cluster
     shell(cluster, "n2", "echo other > /srv/db/file; sync")
 
     cluster.lab.boot("n1")
-    cluster.wait_up("n1", at="n2", seconds=60)
+    cluster.wait_up("n1", at="n2", seconds=150)
     until(lambda: "SPLIT BRAIN" in cluster.run("n2", "lha_stat").out, "a split brain is named", 60)
     said = build(cluster, "--resolve", "--keep", "n2", node="n2", typed="db")
     assert "n1 : " in said and "written since the two copies parted" in said
