@@ -1,4 +1,4 @@
-"""The simulated DRBD does what the real one was seen to do (SAFETY.md section 5), and its own checks see what is wrong."""
+"""The simulated DRBD does what the real one was seen to do (SAFETY.md section 5); its own checks see what is wrong."""
 
 from random import Random
 
