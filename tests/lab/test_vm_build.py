@@ -137,6 +137,8 @@ def new_disk(cluster: Cluster, *command: str) -> None:
         file.truncate(SPARE_DISK)
     if command:
         subprocess.run([*command, str(image)], check=True, capture_output=True)
+    until(lambda: "n2    FENCED" in cluster.run("n1", "lha_stat").out, "n1 goes on alone", 60)
+    cluster.wait_app("db", status="UP", seconds=60)
     cluster.lab.boot("n2")
     cluster.wait_up("n2", seconds=150)
 
