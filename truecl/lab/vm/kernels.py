@@ -16,8 +16,8 @@ from truecl.lab.paths import AGENT_GROUP, SCOPE, Paths
 from truecl.lab.vm.packages import Packages, prepare
 
 MEMORY = 384
-"""Megabytes of a node: with 256, daemons and a database had to share what was left with the files that they run from, and
-stood still for ten seconds at a time."""
+"""Megabytes of a node: with 256, the daemons and a database have too little left for the files that they run from, and
+stand still for ten seconds at a time."""
 SPARE_DISK = 512 << 20
 """Bytes of /dev/ubdb, which is empty: for LVM and DRBD."""
 MODULES = ("ipv6", "loop", "softdog")
