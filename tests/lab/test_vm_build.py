@@ -84,7 +84,7 @@ def equal(cluster: Cluster, node: str = "n1") -> None:
 
 def test_nothing_is_made_without_a_word(cluster: Cluster) -> None:
     refused = cluster.start("db", validated=True, code=1).err
-    assert "never validated: lha_buildapp -A db" in refused
+    assert "is not validated: lha_buildapp -A db" in refused
     said = build(cluster, code=1)
     assert "n2 : missing: volume group testvg on /dev/ubdb" in said and "--create makes it" in said
     assert "testvg" not in shell(cluster, "n1", "vgs")
@@ -137,6 +137,8 @@ def new_disk(cluster: Cluster, *command: str) -> None:
         file.truncate(SPARE_DISK)
     if command:
         subprocess.run([*command, str(image)], check=True, capture_output=True)
+    until(lambda: "n2    FENCED" in cluster.run("n1", "lha_stat").out, "n1 goes on alone", 60)
+    cluster.wait_app("db", status="UP", seconds=60)
     cluster.lab.boot("n2")
     cluster.wait_up("n2", seconds=150)
 

@@ -104,6 +104,8 @@ class Faults:
     """Probability that one order to a fence device fails, having cut the power or not."""
     wishes: float = 0.7
     """Rate at which operators ask for something."""
+    builds: float = 0.0
+    """Probability that with a wish they ask for lha_buildapp as well."""
     vouches: float = 0.2
     """Share of operators' wishes that are a word on a node without power, while there is one."""
     fence_late: float = 0.0
@@ -277,6 +279,11 @@ def retimed(faults: Faults) -> Faults:
 def growing(faults: Faults) -> Faults:
     """Nodes come and go all day, while masters do."""
     return replace(faults, memberships=1.5, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.1)
+
+
+def building(faults: Faults) -> Faults:
+    """Operators stop and build all day, while masters and owners are lost."""
+    return replace(faults, builds=0.8, wishes=3.0, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.15)
 
 
 def duels(faults: Faults) -> Faults:
