@@ -23,6 +23,8 @@ from truecl.model.config import DiskStorage, LvmStorage
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
 WATCHDOG = {"use": "required", "timeout": "6s", "watchdog_survives_pause": True}
+TIMING = {"heartbeat": "250ms", "detection": "1500ms", "election": "3s", "lease": "4s", "renewal": "1s"}
+"""Patience with three kernels on a busy machine: no test here is about a node that is taken for dead."""
 MEBIBYTE = 1 << 20
 APPS = {
     "db": {
@@ -81,6 +83,7 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         configuration = yaml.safe_load(path.read_text())
         for entry in configuration["nodes"].values():
             entry["watchdog"] = dict(WATCHDOG)
+        configuration["timing"] = dict(TIMING)
         path.write_text(yaml.safe_dump(configuration, sort_keys=False))
 
 
