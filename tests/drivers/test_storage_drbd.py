@@ -229,7 +229,7 @@ class Drbd:
         self.states = {minor: ["StandAlone", "Secondary", "UpToDate", "r"] for minor in (0, 1)}
         self.orders: list[str] = []
         self.refuse: dict[str, str] = {}
-        self.policy = "resource-and-stonith"
+        self.policy, self.shown = "resource-and-stonith", 2
         self.before: Callable[[str], None] = lambda _: None
         """Called with each order before it is carried out."""
         self.show()
@@ -260,7 +260,7 @@ class Drbd:
     def carry_out(self, argv: tuple[str, ...]) -> str:
         match argv[1:]:
             case ["show", *_]:
-                return f"disk {{\n  fencing {self.policy};\n}}\n" * len(self.states)
+                return f"disk {{\n  fencing {self.policy};\n}}\n" * self.shown
             case ["events2", *_]:
                 state, role, _, _ = next(iter(self.states.values()), ("", "", "", ""))
                 link = {"WFConnection": "Connecting"}.get(state, state)
@@ -418,6 +418,31 @@ def test_what_does_not_freeze_is_not_promoted(bench: Bench, policy: str) -> None
     with pytest.raises(StepFailed, match=policy):
         bench.up(7)
     assert bench.drbd.orders == []
+
+
+def test_a_volume_of_which_no_policy_is_shown_does_not_freeze(bench: Bench) -> None:
+    """The default is not shown."""
+    bench.drbd.shown = 1
+    with pytest.raises(StepFailed, match="dont-care"):
+        bench.up(7)
+
+
+def test_an_end_does_not_wait_for_a_promotion_but_ends_it(bench: Bench) -> None:
+    """Its handler looks at the token, and lets go."""
+    seen: list[bool] = []
+
+    async def until_given_up(argv: tuple[str, ...], *, timeout: float, **_: Any) -> Result:
+        while (noted := bench.token) is None or not noted.over:
+            await bench.real.loop.sleep(0.001)
+        seen.append(True)
+        return Result(argv, 11, None, b"", b"Refusing to be Primary while peer is not outdated", 0.1)
+
+    run = bench.drbd.run
+    bench.drbd.run = lambda argv, **more: (until_given_up if "primary" in argv else run)(argv, **more)  # type: ignore[method-assign,assignment]
+    bench.real.loop.launch("up", bench.driver.up(SPEC, Instance(APP, Generation(7))))
+    bench.real.until(lambda: bench.token is not None)
+    bench.down(7, force=True)
+    assert seen and bench.probe() is Probe.INACTIVE
 
 
 def test_nothing_is_concluded_while_a_tool_that_was_given_up_is_at_work(bench: Bench) -> None:

@@ -43,6 +43,7 @@ class ReplicaDriver:
 
     async def down(self, step: Step, instance: Instance, force: bool) -> None:
         app = spec_of(step, ReplicaSpec).app
+        self._end_answers(instance)
         async with self._kernel.turn(app):
             layout = self._kernel.layout(app)
             if layout is None:
@@ -60,6 +61,7 @@ class ReplicaDriver:
         layout = self._kernel.layout(instance.app)
         if layout is None:
             return
+        self._end_answers(instance)
         async with self._kernel.turn(instance.app):
             self._refuse_older(instance.app, instance)
             await self._fail_what_waits(layout)
@@ -194,6 +196,11 @@ class ReplicaDriver:
     async def _role_without_file(self, app: AppName) -> Role:
         """Somebody else may have made a resource of its name."""
         return Role.DOWN if app not in await self._kernel.resources() else Role.UNKNOWN
+
+    def _end_answers(self, instance: Instance) -> None:
+        """Before anything is waited for: a promotion under way, whose turn it is, ends by it."""
+        if self._primary_for(instance.app) == instance.generation:
+            self._kernel.note(instance.app, None)
 
     def _refuse_older(self, app: AppName, instance: Instance) -> None:
         newest = self._primary_for(app)
