@@ -119,6 +119,8 @@ def test_version_9() -> None:
     frozen = NINE.replace("suspended:no", "suspended:fencing,quorum", 1).replace("connection:Connected", "connection:X")
     seen = parse.events(frozen.replace("eta:7", "eta:nan"))["some-resource"][1000]
     assert (seen.suspended, seen.link, seen.left) == (True, Link.UNKNOWN, 0.0)
+    severed = NINE.replace("role:Primary", "role:Secondary", 1).replace("failures:no", "failures:yes")
+    assert parse.events(severed)["some-resource"][1000].role is Role.UNKNOWN, "while somebody has it open"
 
 
 @given(st.sampled_from(sorted(SCENES)), st.data())
@@ -518,6 +520,15 @@ def test_what_is_open_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(StepFailed, match="something has it open"):
         bench.down(7)
     assert bench.probe() is Probe.ACTIVE
+
+
+def test_what_is_told_to_be_secondary_and_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("truecl.drivers.storage.drbd.driver._BUSY", 0.05)
+    bench.up(7)
+    carried_out = bench.drbd.carry_out
+    monkeypatch.setattr(bench.drbd, "carry_out", lambda argv: "" if argv[1] == "secondary" else carried_out(argv))
+    with pytest.raises(StepFailed, match="it stays what it is"):
+        bench.down(7)
 
 
 def test_without_a_file_only_what_is_not_there_counts_as_gone(bench: Bench) -> None:

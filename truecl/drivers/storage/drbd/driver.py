@@ -154,22 +154,24 @@ class ReplicaDriver:
 
     async def _demote(self, layout: Layout) -> None:
         deadline = self._kernel.loop.now() + _BUSY
-        while True:
-            seen = await self._kernel.seen(layout)
-            if role_of(layout, seen) in (Role.DOWN, Role.SECONDARY):
-                break
-            said = ""
-            try:
-                for command in self._roles("secondary", layout):
-                    await self._kernel.order(command)
-            except StepFailed as failed:
-                said = failed.reason
+        said = ""
+        while role_of(layout, await self._kernel.seen(layout)) not in (Role.DOWN, Role.SECONDARY):
             if said and self._kernel.loop.now() >= deadline:
                 raise StepFailed(f"DRBD resource {layout.resource} cannot be made secondary: {said}")
             if said:
                 await self._kernel.loop.sleep(0.05)
+            said = await self._told_secondary(layout)
         if left := self._kernel.still_at_work(layout):
             raise StepFailed(f"DRBD resource {layout.resource}: {left}")
+
+    async def _told_secondary(self, layout: Layout) -> str:
+        """What DRBD said, for where it did not become so."""
+        try:
+            for command in self._roles("secondary", layout):
+                await self._kernel.order(command)
+        except StepFailed as failed:
+            return failed.reason
+        return "it stays what it is"
 
     async def _fail_what_waits(self, layout: Layout) -> None:
         """The peer goes on, or will: what is written here from now on must never be acknowledged, and what waits must
