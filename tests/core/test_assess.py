@@ -334,7 +334,7 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
 
     build = Build(validation.digest(SHARED), (N1, N2), kept(given))
     assert validation.refusal(SHARED, build, {N1: seen(), N2: seen()}) == ""
-    assert "never validated: lha_buildapp -A db" in validation.refusal(SHARED, None, {})
+    assert "is not validated: lha_buildapp -A db" in validation.refusal(SHARED, None, {})
     changed = replace(SHARED, start_timeout=1.0, autostart=True)
     assert validation.refusal(changed, build, {}) == "", "how long it may take is no matter of its nodes"
     changed = replace(SHARED, filesystems=())

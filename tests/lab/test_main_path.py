@@ -30,7 +30,7 @@ def test_from_form_to_dissolve() -> None:
         cluster.wait_up(at="n3")
 
         refused = cluster.start("web", code=1, validated=True)
-        assert "never validated: lha_buildapp -A web" in refused.err
+        assert "is not validated: lha_buildapp -A web" in refused.err
         built = steps(cluster.build("web", "-V", node="n2"))
         assert "file system data: ext4" in built and "Valid nodes: n1,n2,n3" in built
         assert all(cluster.holds(node, "web", 1, "/srv/web1") == () for node in NODES)

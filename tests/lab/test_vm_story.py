@@ -1,5 +1,5 @@
-"""A database on DRBD on LVM, on two nodes with kernels of their own, while a client commits rows: no acknowledged row is
-ever lost, no two nodes can write at once, and no copy is promoted that lacks something.
+"""A database on DRBD on LVM, on two nodes with kernels of their own, while a client commits rows: no acknowledged row
+is ever lost, no two nodes can write at once, and no copy is promoted that lacks something.
 
 One lab for all; each test leaves both nodes on, the database running and both copies equal. `make faults-vm` draws many
 more such rounds.
@@ -102,11 +102,15 @@ def test_a_node_that_was_away_is_never_promoted_also_after_a_cold_start_in_the_w
     with ReplicaWatch(lab, minor) as watch:
         lab.boot(away)
         time.sleep(LOOKS)
-        refused = lab.exec(away, ["lha_startapp", "-A", app.APP, "-N", away, "-t", "3"], 30.0)
+        alone = lab.exec(away, ["lha_startapp", "-A", app.APP, "-N", away, "-t", "3"], 30.0)
         lab.boot(owner)
-        cluster.wait("the database runs", cluster.owner)
+        cluster.wait("both nodes are up", cluster.whole)
+        stale = lab.exec(owner, ["lha_startapp", "-A", app.APP, "-N", away, "-t", "20"], 60.0)
+        cluster.run(owner, "lha_startapp", "-A", app.APP)
+        cluster.wait("the database answers", cluster.answers)
         cluster.wait("both copies are equal", cluster.equal)
-    assert refused.code != 0, refused
+    assert alone.code != 0 and stale.code == 1, (alone, stale)
+    assert f"the copy of '{app.APP}' on '{away}' is not current" in stale.err
     assert {span.role for span in watch.spans[away]} == {"Secondary"}
     assert cluster.owner() == owner and cluster.agree() == []
     assert app.lost(lab, told) == []

@@ -177,13 +177,16 @@ class BuildOperation:
 
     def _decide(self, situation: Situation, errands: Errands, app: AppConfig) -> list[AnyCommand]:
         given = self._given(situation, app)
-        found = wishes.decide(given, self.request, self._acts) or assess.assess(given)
+        special = wishes.decide(given, self.request, self._acts)
+        found = special or assess.assess(given)
         self.progress += [line for line in found.lines if line not in self._told_lines]
         self._told_lines |= dict.fromkeys(found.lines)
         self.words += [found.word] if found.word else []
         self._acts += bool(found.works or found.commands)
         if found.refusal:
             self.end(1, found.refusal)
+            if special is None and app.name in situation.ledger.builds:
+                return [RecordBuild(app.name, None)]
         elif found.done:
             self.end(0, found.done)
         elif found.question is not None:

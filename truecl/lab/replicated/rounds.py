@@ -31,7 +31,7 @@ commit of the log, on kernels whose forks cost twenty times as much."""
 OVERLAP = 0.05
 """Seconds by which two kernels' looks may seem to overlap."""
 BULK = "create table bulk as select g, md5(g::text) || repeat('x', 1000) as text from generate_series(1, {rows}) g"
-BULK_ROWS = 12000
+BULK_ROWS = 20000
 """Of a kilobyte: what a node that is away misses, so that it has something to catch up with."""
 FOR_IT = 30.0
 
