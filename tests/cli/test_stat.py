@@ -136,7 +136,7 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "app_split": (split(), ["-A", "test1"]),
     "split": (split(), []),
     "app_never_validated": (
-        status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' was never validated: ..."}),
+        status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' is not validated: ..."}),
         ["-A", "test1"],
     ),
     "app_stopped": (status(ledger=Ledger()), ["-A", "test1"]),

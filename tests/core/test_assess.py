@@ -210,6 +210,11 @@ def test_every_build_has_an_identifier_of_its_own() -> None:
     assert all(len(each) == 16 and int(each, 16) & 1 == 0 and int(each, 16) > 4 for each in found)
 
 
+def test_a_node_that_lost_its_disk_is_named_with_what_helps() -> None:
+    ledger = mirrored(COPIED, CURRENT, OUTDATED)
+    assert "--replace n2" in assess(bare(COPIED, ledger, CREATE, seen={N1: seen(), N2: MISSING})).refusal
+
+
 def test_lost_metadata_are_not_made_again_but_for_a_new_disk() -> None:
     ledger = mirrored(COPIED, CURRENT, CURRENT)
     gone = seen(missing={"metadata data": "metadata of DRBD"})
@@ -329,7 +334,7 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
 
     build = Build(validation.digest(SHARED), (N1, N2), kept(given))
     assert validation.refusal(SHARED, build, {N1: seen(), N2: seen()}) == ""
-    assert "never validated: lha_buildapp -A db" in validation.refusal(SHARED, None, {})
+    assert "is not validated: lha_buildapp -A db" in validation.refusal(SHARED, None, {})
     changed = replace(SHARED, start_timeout=1.0, autostart=True)
     assert validation.refusal(changed, build, {}) == "", "how long it may take is no matter of its nodes"
     changed = replace(SHARED, filesystems=())

@@ -135,6 +135,16 @@ def test_a_problem_is_told_and_nothing_is_recorded() -> None:
     assert master.reply is not None and master.reply.code == 1
 
 
+def test_what_is_not_ready_any_more_is_not_validated_any_more() -> None:
+    master = Building()
+    master.builds()
+    assert DB in master.ledger.builds
+    master.command(Request("b2", "build", DB, None, "ann", build=BuildWish()))
+    master.commit()
+    assert kinds(master.answer(but={N2: Seen(problems=("there is no user web",))})) == [RecordBuild, FreeLock]
+    assert DB not in master.ledger.builds
+
+
 def test_a_node_that_is_down_is_not_valid_and_is_told_of() -> None:
     master = Building()
     master.hear(N3)
@@ -226,7 +236,7 @@ def test_a_build_that_nobody_asks_after_ends() -> None:
 def test_a_start_of_what_was_never_validated_is_refused() -> None:
     master = Building()
     assert master.start() == [] and master.reply is not None and master.reply.code == 1
-    assert "never validated: lha_buildapp -A db" in master.said[-1]
+    assert "is not validated: lha_buildapp -A db" in master.said[-1]
 
 
 def test_a_start_after_a_build_looks_at_the_scripts_and_begins() -> None:

@@ -310,7 +310,9 @@ def test_what_the_owner_sees_becomes_marks(
     known: Mirror, owner: ReplicaReport, marks: list[tuple[NodeName, CopyState]]
 ) -> None:
     owner = changed(owner, role=Role.PRIMARY, generation=G, mark=BUILT_AT)
-    assert marked(ledger(RUN, grant(N1, alone=known != BOTH), built=known), owner) == [(*each, BUILT_AT) for each in marks]
+    assert marked(ledger(RUN, grant(N1, alone=known != BOTH), built=known), owner) == [
+        (*each, BUILT_AT) for each in marks
+    ]
 
 
 def test_only_what_was_seen_after_a_mark_clears_it() -> None:

@@ -129,14 +129,20 @@ class Cluster:
     def form(self, *options: str, node: str = "n1", code: int | None = 0) -> Result:
         return self.run(node, "lha_form", *options, code=code)
 
-    def start(self, app: str, *options: str, node: str = "n1", code: int | None = 0) -> Result:
-        return self.run(node, "lha_startapp", "-A", app, *options, code=code)
+    def build(self, app: str, *options: str, node: str = "n1", code: int | None = 0) -> Result:
+        return self.run(node, "lha_buildapp", "-A", app, *options, code=code)
+
+    def start(self, app: str, *options: str, node: str = "n1", code: int | None = 0, validated: bool = False) -> Result:
+        """`validated`: only if lha_buildapp has found it ready. Most tests are about something else."""
+        anyway = () if validated else ("--unvalidated",)
+        return self.run(node, "lha_startapp", "-A", app, *anyway, *options, code=code)
 
     def stop(self, app: str, *options: str, node: str = "n1", code: int | None = 0) -> Result:
         return self.run(node, "lha_stopapp", "-A", app, *options, code=code)
 
-    def move(self, app: str, *options: str, node: str = "n1", code: int | None = 0) -> Result:
-        return self.run(node, "lha_moveapp", "-A", app, *options, code=code)
+    def move(self, app: str, *options: str, node: str = "n1", code: int | None = 0, validated: bool = False) -> Result:
+        anyway = () if validated else ("--unvalidated",)
+        return self.run(node, "lha_moveapp", "-A", app, *anyway, *options, code=code)
 
     def stat(self, node: str = "n1") -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run(node, "lha_stat", "--json").out)

@@ -29,7 +29,12 @@ def test_from_form_to_dissolve() -> None:
         assert "formed already; n1 is its master" in again.out
         cluster.wait_up(at="n3")
 
-        started = steps(cluster.start("web", "-V"))
+        refused = cluster.start("web", code=1, validated=True)
+        assert "is not validated: lha_buildapp -A web" in refused.err
+        built = steps(cluster.build("web", "-V", node="n2"))
+        assert "file system data: ext4" in built and "Valid nodes: n1,n2,n3" in built
+        assert all(cluster.holds(node, "web", 1, "/srv/web1") == () for node in NODES)
+        started = steps(cluster.start("web", "-V", validated=True))
         for step in ("storage activation on node 'n1'", "File Systems mounted: OK=1, FAILED=0.", "Started program web"):
             assert step in started
         assert "Application Started successfully [RC=0]." in started
@@ -47,7 +52,8 @@ def test_from_form_to_dissolve() -> None:
             row = next(each for each in found["apps"] if each["name"] == "web")
             assert (row["status"], row["node"]) == ("UP", "n1")
         told = cluster.run("n2", "lha_stat", "-A", "web").out
-        assert re.search(r"/dev/loop\d+ .* /srv/web1 .* Active", told) and "10.77.1.101" in told, told
+        assert re.search(r"/shared/web1.img .* /srv/web1 .* Active", told) and "10.77.1.101" in told, told
+        assert re.search(r"web +RUNNING +n1 +file1 +Y +n1,n2,n3", told), told
 
         refused = cluster.run("n3", "lha_dissolve", code=1)
         assert "applications are running: web" in refused.err
@@ -92,9 +98,9 @@ def test_move(cluster: Cluster) -> None:
 
 def test_operators_take_turns(cluster: Cluster) -> None:
     """The second is told who holds the lock, waits, and finds the application started, once."""
-    one = cluster.lab.popen("n1", ["lha_startapp", "-A", "slow", "-V"], stdout=-1, stderr=-1)
+    one = cluster.lab.popen("n1", ["lha_startapp", "-A", "slow", "--unvalidated", "-V"], stdout=-1, stderr=-1)
     until(lambda: cluster.programs("n1", "slow"), "the start is under way")
-    other = cluster.lab.popen("n2", ["lha_startapp", "-A", "slow", "-V"], stdout=-1, stderr=-1)
+    other = cluster.lab.popen("n2", ["lha_startapp", "-A", "slow", "--unvalidated", "-V"], stdout=-1, stderr=-1)
     assert other.stdout is not None
     told = next(line for line in other.stdout if "WARN" in line)
     assert "waiting: 'slow' is locked" in told
@@ -109,7 +115,8 @@ def test_operators_take_turns(cluster: Cluster) -> None:
 
 def test_three_operators_start_it_once(cluster: Cluster) -> None:
     processes = [
-        cluster.lab.popen(node, ["lha_startapp", "-A", "light", "--json"], stdout=-1, stderr=-1) for node in NODES
+        cluster.lab.popen(node, ["lha_startapp", "-A", "light", "--unvalidated", "--json"], stdout=-1, stderr=-1)
+        for node in NODES
     ]
     said = [process.communicate(timeout=30)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
@@ -129,7 +136,7 @@ def test_three_operators_start_it_once(cluster: Cluster) -> None:
 def test_start_and_stop_at_once_end_in_one_of_both(cluster: Cluster) -> None:
     cluster.start("light")
     one = cluster.lab.popen("n1", ["lha_stopapp", "-A", "light"], stdout=-1, stderr=-1)
-    other = cluster.lab.popen("n2", ["lha_startapp", "-A", "light"], stdout=-1, stderr=-1)
+    other = cluster.lab.popen("n2", ["lha_startapp", "-A", "light", "--unvalidated"], stdout=-1, stderr=-1)
     said = [process.communicate(timeout=30) for process in (one, other)]
     assert {one.returncode, other.returncode} <= {0, 1}, said
     row = until(lambda: (found := cluster.app("light"))["status"] in ("UP", "DOWN") and found, "it settles")

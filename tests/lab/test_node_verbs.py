@@ -10,6 +10,7 @@ from clusterlib import Cluster, address, light, program, running, shell, until
 
 from truecl import __version__
 from truecl.core.flapping import FIRST_HOLD, FREE_LOSSES
+from truecl.model.ledger import LEVEL
 
 pytestmark = pytest.mark.lab
 
@@ -79,7 +80,7 @@ def test_standby_empties_a_node_and_resume_lets_it_be_used_again(cluster: Cluste
 
 def test_all_nodes_are_of_this_release_and_the_log_at_its_level(cluster: Cluster) -> None:
     found = json.loads(cluster.run("n3", "lha_node", "list", "--json").out)
-    assert found["level"] == 2
+    assert found["level"] == LEVEL
     assert {node["release"] for node in found["nodes"]} == {__version__}
     assert [node["role"] for node in found["nodes"]] == ["voter"] * 3
     assert len({node["boot"] for node in found["nodes"]}) == 3

@@ -3,7 +3,9 @@
 The tests follow one another: each begins with what the one before left.
 """
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from truecl.lab import provision
 from truecl.lab.cluster import Lab
 from truecl.lab.errors import Unavailable
 from truecl.lab.vm import packages
+from truecl.lab.vm.kernels import SPARE_DISK
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
@@ -33,7 +36,6 @@ DB: dict[str, Any] = {
 }
 TIMING = {"heartbeat": "300ms", "detection": "2s", "lease": "4s", "renewal": "1s", "election": "4s"}
 """Two kernels without processors of their own are not to fence each other while this goes on."""
-WIPED = "drbdadm down db; vgchange -an testvg; vgremove -ff -y testvg; pvremove -ff -y /dev/ubdb; wipefs -a /dev/ubdb"
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +83,8 @@ def equal(cluster: Cluster, node: str = "n1") -> None:
 
 
 def test_nothing_is_made_without_a_word(cluster: Cluster) -> None:
-    refused = cluster.start("db", code=1).err
-    assert "never validated: lha_buildapp -A db" in refused
+    refused = cluster.start("db", validated=True, code=1).err
+    assert "is not validated: lha_buildapp -A db" in refused
     said = build(cluster, code=1)
     assert "n2 : missing: volume group testvg on /dev/ubdb" in said and "--create makes it" in said
     assert "testvg" not in shell(cluster, "n1", "vgs")
@@ -98,7 +100,7 @@ def test_all_is_made_from_two_empty_disks(cluster: Cluster) -> None:
 
 
 def test_copies_that_begin_as_equals_are_not_synchronised(cluster: Cluster) -> None:
-    cluster.start("db", "-N", "n1")
+    cluster.start("db", "-N", "n1", validated=True)
     assert " oos:0" in shell(cluster, "n1", "cat /proc/drbd")
     shell(cluster, "n1", "echo kept > /srv/db/file; sync")
 
@@ -117,7 +119,7 @@ def test_a_volume_grows_while_it_is_in_use(cluster: Cluster) -> None:
 
 def test_a_script_that_changed_on_one_node_is_named(cluster: Cluster) -> None:
     script(cluster, "n2", "exec sleep 1000001")
-    refused = cluster.move("db", "-N", "n2", code=1).err
+    refused = cluster.move("db", "-N", "n2", code=1, validated=True).err
     assert f"changed since it was validated: script {SCRIPT} on n2; lha_buildapp -A db" in refused
     assert f"script {SCRIPT} differs: n1 " in build(cluster, code=1)
     script(cluster, "n2", "exec sleep 1000000")
@@ -126,21 +128,35 @@ def test_a_script_that_changed_on_one_node_is_named(cluster: Cluster) -> None:
     cluster.move("db", "-N", "n1")
 
 
-def test_a_new_disk_gets_a_copy(cluster: Cluster) -> None:
-    shell(cluster, "n2", WIPED, code=None)
-    assert "has no metadata of DRBD" in build(cluster, code=1) or "missing" in build(cluster, code=1)
+def new_disk(cluster: Cluster, *command: str) -> None:
+    """n2 gets another disk while its power is off; `command` is given its image."""
+    cluster.lab.kill("n2")
+    node = next(each for each in cluster.lab.description.nodes if each.name == "n2")
+    image = Path(node.directory, "spare.img")
+    with image.open("wb") as file:
+        file.truncate(SPARE_DISK)
+    if command:
+        subprocess.run([*command, str(image)], check=True, capture_output=True)
+    until(lambda: "n2    FENCED" in cluster.run("n1", "lha_stat").out, "n1 goes on alone", 60)
+    cluster.wait_app("db", status="UP", seconds=60)
+    cluster.lab.boot("n2")
+    cluster.wait_up("n2", seconds=150)
+
+
+def test_a_new_disk_gets_a_copy_while_the_application_runs(cluster: Cluster) -> None:
+    new_disk(cluster)
+    assert "n2 has lost its copy: lha_buildapp -A db --replace n2" in build(cluster, code=1)
     build(cluster, "--replace", "n2")
     equal(cluster)
-    cluster.stop("db")
+    assert cluster.app("db")["status"] == "UP"
 
 
 def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) -> None:
-    shell(cluster, "n2", f"{WIPED}; mkfs.ext4 -q -F /dev/ubdb", code=None)
-    assert "lha_buildapp: this is about data" in build(cluster, "--replace", "n2", typed="no", code=1)
+    new_disk(cluster, "mkfs.ext4", "-q", "-F")
+    assert "nothing was done" in build(cluster, "--replace", "n2", typed="no", code=1)
     assert "ext4" in shell(cluster, "n2", "blkid -p /dev/ubdb")
     said = build(cluster, "--replace", "n2", typed="db")
     assert "n2 : volume data: /dev/ubdb: ext4" in said and "which would be lost" in said
-    cluster.start("db", "-N", "n1")
     equal(cluster)
 
 
@@ -158,7 +174,7 @@ def test_older_data_is_gone_on_with_at_the_operators_word_alone(cluster: Cluster
     shell(cluster, "n2", "echo other > /srv/db/file; sync")
 
     cluster.lab.boot("n1")
-    cluster.wait_up("n1", at="n2", seconds=60)
+    cluster.wait_up("n1", at="n2", seconds=150)
     until(lambda: "SPLIT BRAIN" in cluster.run("n2", "lha_stat").out, "a split brain is named", 60)
     said = build(cluster, "--resolve", "--keep", "n2", node="n2", typed="db")
     assert "n1 : " in said and "written since the two copies parted" in said

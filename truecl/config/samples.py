@@ -67,7 +67,7 @@ on_quorum_loss: stop
 #   address_allowance: 100ms      # from the end of the lease until the floating addresses are down
 
 # Ports between the nodes: TCP with TLS, UDP for hbd. These are the defaults.
-# ports: {reqd: 7420, lockd: 7421, syncd: 7422, statd: 7423, clusterd: 7424, hbd: 7425}
+# ports: {reqd: 7420, lockd: 7421, syncd: 7422, statd: 7423, clusterd: 7424, hbd: 7425, drbd: 7789}
 """
 
 _APP = """\

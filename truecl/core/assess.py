@@ -139,6 +139,9 @@ def _volumes(given: Given, helps: str) -> Next | None:
     missing = _missing(given, VOLUME)
     if not missing:
         return None
+    if lost := _lost(given, missing):
+        text = f"{lost} has lost its copy: lha_buildapp -A {given.app.name} --replace {lost}, if it has a new disk"
+        return Next(_listed(missing), text)
     if refused := _not_now(given, missing, helps):
         return refused
     places = {node: {VOLUME + name for name in names} for node, names in missing.items()}
@@ -161,14 +164,27 @@ def _where(given: Given, missing: dict[NodeName, dict[str, str]]) -> dict[NodeNa
     return {node: names for node, names in shared.items() if names}
 
 
-def _not_now(given: Given, missing: dict[NodeName, dict[str, str]], helps: str) -> Next | None:
-    if given.wish.create and not given.running:
+def _lost(given: Given, missing: dict[NodeName, dict[str, str]]) -> NodeName | None:
+    """A node whose volumes are gone, of copies that hold something."""
+    mirror = given.mirror
+    if mirror is None or all(copy.state is CopyState.INCONSISTENT for copy in mirror.copies.values()):
         return None
-    lines = tuple(
+    names = {volume.name for volume in mirror.volumes}
+    return next((node for node, each in missing.items() if names <= each.keys() and len(missing) == 1), None)
+
+
+def _listed(missing: dict[NodeName, dict[str, str]]) -> tuple[Progress, ...]:
+    return tuple(
         Progress(f"{node} : missing: {what}", Severity.ERROR, verbose=False)
         for node, names in missing.items()
         for what in names.values()
     )
+
+
+def _not_now(given: Given, missing: dict[NodeName, dict[str, str]], helps: str) -> Next | None:
+    if given.wish.create and not given.running:
+        return None
+    lines = _listed(missing)
     if given.running:
         stop = f"lha_stopapp -A {given.app.name}"
         return Next(lines, f"what is missing is made only while '{given.app.name}' is stopped: {stop}")

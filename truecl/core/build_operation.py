@@ -25,7 +25,7 @@ from truecl.core.situation import Situation
 from truecl.model.build import Look, Question, Seen, Work
 from truecl.model.config import AppConfig
 from truecl.model.ids import NO_GENERATION, Generation, NodeName
-from truecl.model.ledger import AnyCommand, Build, Format, FreeLock, RecordBuild, TakeLock
+from truecl.model.ledger import AnyCommand, Build, Format, FreeLock, RecordBuild, TakeLock, Wanted
 from truecl.model.report import Phase, Progress, Severity
 from truecl.wire.messages import BuildWish, Request
 
@@ -177,13 +177,16 @@ class BuildOperation:
 
     def _decide(self, situation: Situation, errands: Errands, app: AppConfig) -> list[AnyCommand]:
         given = self._given(situation, app)
-        found = wishes.decide(given, self.request, self._acts) or assess.assess(given)
+        special = wishes.decide(given, self.request, self._acts)
+        found = special or assess.assess(given)
         self.progress += [line for line in found.lines if line not in self._told_lines]
         self._told_lines |= dict.fromkeys(found.lines)
         self.words += [found.word] if found.word else []
         self._acts += bool(found.works or found.commands)
         if found.refusal:
             self.end(1, found.refusal)
+            if special is None and app.name in situation.ledger.builds:
+                return [RecordBuild(app.name, None)]
         elif found.done:
             self.end(0, found.done)
         elif found.question is not None:
@@ -289,7 +292,10 @@ class Validation:
         if app is None or not knows(ledger, RecordBuild):
             self.refusal = ""
             return
-        build = ledger.builds.get(app.name)
+        state, build = app_state(ledger, app.name), ledger.builds.get(app.name)
+        if self.request.verb == "start" and state.wanted is Wanted.RUNNING:
+            self.refusal = ""  # it was started before: to say so does no harm
+            return
         early = validation.refusal(app, build, {})
         if early or build is None or not validation.scripts(build):
             self.refusal = early

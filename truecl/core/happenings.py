@@ -105,6 +105,10 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
         if build != old.builds.get(app):
             text = f"application '{app}' is validated on {', '.join(build.nodes)}"
             yield Happening(LOCKD, Severity.LOG, text, app, new.index)
+    for app in old.builds:
+        if app not in new.builds:
+            text = f"application '{app}' is not validated any more: lha_buildapp found it not ready"
+            yield Happening(LOCKD, Severity.WARN, text, app, new.index)
     yield from _in_nodes(old, new)
     if new.digest not in ("", old.digest):
         yield Happening(LOCKD, Severity.LOG, f"configuration {new.digest[:8]} is in force", None, new.index)

@@ -57,7 +57,7 @@ def refusal(app: AppConfig, build: Build | None, seen: dict[NodeName, Seen]) -> 
     """Why an operator's start is refused; '' if it is not."""
     helps = f"lha_buildapp -A {app.name}"
     if build is None:
-        return f"application '{app.name}' was never validated: {helps} checks its nodes"
+        return f"application '{app.name}' is not validated: {helps} checks its nodes"
     changed = [*(f"'{each}' in its file" for each in changed_parts(app, build)), *changed_scripts(build, seen)]
     if changed:
         return f"application '{app.name}' changed since it was validated: {', '.join(changed)}; {helps} checks it again"

@@ -73,7 +73,8 @@ class Demo(Telling):
         lab = self.lab
         self.say(f"{len(lab.description.nodes)} nodes with two links each; form the cluster")
         self.must(FIRST, "lha_form", "--verbose")
-        self.say("start an application: an ext4 file system on an image, a floating address, a web server")
+        self.say("check and start an application: an ext4 file system on an image, a floating address, a web server")
+        self.must(FIRST, "lha_buildapp", "-A", sample.APP, "-V")
         self.must(FIRST, "lha_startapp", "-A", sample.APP, "-V")
         self.must(FIRST, "lha_stat")
         self.must(FIRST, "lha_stat", "-A", sample.APP)

@@ -19,6 +19,7 @@ from truecl.core.watchdog import SOFTDOG
 from truecl.model.actions import (
     ArmWatchdog,
     AskDevice,
+    BuildWork,
     ConfigurationRead,
     DisarmWatchdog,
     EndTools,
@@ -39,7 +40,9 @@ from truecl.model.actions import (
     StepResult,
     StepUp,
     WatchdogTrouble,
+    WorkDone,
 )
+from truecl.model.build import Seen
 from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, ReplicaSpec, Step
@@ -212,6 +215,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, 0.1, lambda: self._conflict(process.machine, action.address))
             case Announce() | Warn():
                 self._work(process, order.id, 0.0001, Outcome)
+            case BuildWork():
+                self._work(process, order.id, self._time(), lambda: WorkDone(Seen(facts={"volume data": "1"})))
             case _:
                 self._work(process, order.id, 0.002, lambda: self._clerks.work(process.machine, action))
 

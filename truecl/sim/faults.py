@@ -104,6 +104,8 @@ class Faults:
     """Probability that one order to a fence device fails, having cut the power or not."""
     wishes: float = 0.7
     """Rate at which operators ask for something."""
+    builds: float = 0.0
+    """Probability that with a wish they ask for lha_buildapp as well."""
     vouches: float = 0.2
     """Share of operators' wishes that are a word on a node without power, while there is one."""
     fence_late: float = 0.0
@@ -279,6 +281,11 @@ def growing(faults: Faults) -> Faults:
     return replace(faults, memberships=1.5, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.1)
 
 
+def building(faults: Faults) -> Faults:
+    """Operators stop and build all day, while masters and owners are lost."""
+    return replace(faults, builds=0.8, wishes=3.0, at_master=0.6, kills=0.5, cuts=0.3, cut_length=1.5, power_cuts=0.15)
+
+
 def duels(faults: Faults) -> Faults:
     """What two nodes do to each other: cut off for long, fenced, booted at once, and the device's word comes late."""
     return replace(
@@ -349,6 +356,19 @@ def parted(faults: Faults) -> Faults:
         kills=0.3, power_cuts=0.1, off_length=3.0, fence_refuses=0.9, wishes=0.5, service_stops=0.0, driver_hangs=0.0,
         probe_fails=0.0, driver_fails=min(faults.driver_fails, 0.01),
     )  # fmt: skip
+
+
+def cut_off(faults: Faults) -> Faults:
+    """Masters, which own something, are cut off from everything at once."""
+    return replace(
+        parted(faults), cuts=0.5, cut_length=5.0, at_master=0.9, one_link=0.0, one_way=0.0, one_pair=0.0, pauses=0.0,
+        kills=0.0, power_cuts=0.02, wishes=1.5,
+    )  # fmt: skip
+
+
+def deaf(faults: Faults) -> Faults:
+    """The link that carries the data fails while daemons hang."""
+    return replace(parted(faults), cuts=1.5, cut_length=1.5, one_link=1.0, hangs=0.6, pause_length=2.5, pauses=0.0)
 
 
 AIMS = (

@@ -33,7 +33,7 @@ from truecl.sim.drbd import VOLUME
 from truecl.sim.histories import Histories
 from truecl.sim.kernel import INTERFACE, NETWORK
 from truecl.sim.reconfiguration import narrowed
-from truecl.wire.messages import Confirmed, ConfirmOff, Reply, Request
+from truecl.wire.messages import BuildWish, Confirmed, ConfirmOff, Reply, Request
 
 if TYPE_CHECKING:
     from truecl.sim.cluster import Cluster
@@ -198,6 +198,7 @@ class Operators:
         self._on = True
         self._upkeep = Random(f"upkeep {cluster.seed}")
         """Apart, so that days without it stay as they are."""
+        self._builds = Random(f"builds {cluster.seed}")
         self.histories = Histories(cluster)
         self._open: list[Callable[[], None]] = []
         self.answers: dict[int | None, int] = {}
@@ -219,6 +220,8 @@ class Operators:
     def _something(self) -> None:
         if not self._on:
             return
+        if self._builds.random() < self._cluster.faults.builds:
+            self._build()
         verb = self._random.choice(("start", "start", "stop", "move", "move"))
         dark = [name for name, machine in self._cluster.machines.items() if not machine.powered]
         if dark and self._random.random() < self._cluster.faults.vouches:
@@ -276,6 +279,22 @@ class Operators:
         else:
             self._ask(verb, AppName(""), node, keep=self._upkeep.random() < 0.3)
         self._cluster.schedule.after(self._upkeep.expovariate(0.5), self._work_on_nodes)
+
+    def _build(self) -> None:
+        machine = self._cluster.machines[self._builds.choice(self._cluster.names)]
+        app = self._builds.choice(self._cluster.configuration.apps)
+        self._number += 1
+        who = f"command-{self._number}"
+        wish = BuildWish(create=self._builds.random() < 0.5)
+        request = Request(f"{machine.name}-{self._number}", "build", app.name, None, "operator", build=wish)
+
+        def read(message: Any) -> None:
+            if isinstance(message, Reply) and message.code is not None:
+                self._cluster.met(f"lha_buildapp: {'done' if message.code == 0 else 'refused'}")
+                self._cluster.schedule.after(0.0, machine.hang_up, who)
+
+        if machine.command(who, CLUSTERD, request, read):
+            self._cluster.note(who, f"{request}")
 
     def _ask_until_taken(self, verb: str, app: AppName) -> None:
         if self._on and not self._ask(verb, app, None):

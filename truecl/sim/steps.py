@@ -97,6 +97,8 @@ class Steps:
             if step.kind is StepKind.PROGRAM:
                 self._replicas.writes(machine, action.instance, step.name)
         kernel.active[key] = action.instance.generation
+        if step.kind is StepKind.FORMAT:
+            self._cluster.met("lha_buildapp: looked at a file system")
         if step.kind is StepKind.PROGRAM:
             kernel.watched.add(key)
             rate = self._cluster.faults.program_dies

@@ -10,8 +10,8 @@ and counts up from there. (With 2**20 starts of 2**36 datagrams each, two ranges
 random prefix would meet after some 65,000 starts: birthday bound.) Replays are the detector's matter: it takes each
 (sender, boot, sequence) once.
 
-Rotation (`truecl.core.rotation`): `rotate` with a ring that has the new key beside the old one on every node, then again
-with the new one as `current`, then without the old one; within a step the nodes' order does not matter.
+Rotation (`truecl.core.rotation`): `rotate` with a ring that has the new key beside the old one on every node, then
+again with the new one as `current`, then without the old one; within a step the nodes' order does not matter.
 """
 
 from collections.abc import Mapping

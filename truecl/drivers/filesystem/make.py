@@ -66,7 +66,7 @@ def command(wanted: Format, path: str, replicated: bool) -> tuple[str, ...]:
     """What is there was looked at before, so the tools are not to ask. To discard a whole replicated volume first
     would put all of it out of sync with a peer that is away. Raises StepFailed."""
     if wanted.type == "xfs":
-        keep = ("-K",) if replicated else ()
+        keep: tuple[str, ...] = ("-K",) if replicated else ()
         return ("/usr/sbin/mkfs.xfs", "-q", "-f", *keep, "-m", f"uuid={wanted.uuid}", path)
     if wanted.type in ("ext3", "ext4"):
         keep = ("-E", "nodiscard") if replicated else ()

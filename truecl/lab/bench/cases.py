@@ -77,6 +77,7 @@ def application(cluster: Cluster, runs: int) -> Values:
     found, first = Collected(), cluster.nodes[0]
     for _ in range(runs):
         cluster.stopped()
+        cluster.built()
         took, said = cluster.run(first, "lha_startapp", "-A", WEB, "--json")
         drivers = sum(float(each) for line in json.loads(said)["lines"] for each in TOOK.findall(line["text"]))
         found.add("start", took)

@@ -133,6 +133,7 @@ class Cluster:
         self.formed()
         if not self.phase():
             where = ("-N", node) if node is not None else ()
+            self.built()
             self.run(self.nodes[0], "lha_startapp", "-A", WEB, *where)
         self.wait("the application running", lambda: self.phase() == "running")
         owner = self.owner()
@@ -141,6 +142,9 @@ class Cluster:
             self.wait(f"the application on {node}", lambda: self.phase() == "running" and self.owner() == node)
             owner = node
         return owner
+
+    def built(self) -> None:
+        self.run(self.nodes[0], "lha_buildapp", "-A", WEB)
 
     def stopped(self) -> None:
         self.formed()
