@@ -25,7 +25,7 @@ QUICK = (
     "believe any fence",
     "accept one timeout of a watchdog",
     "feed after a lapse",
-    "answer the handler before the log",
+    "promote without disconnect",
     "connect before the old owner is secondary",
 )
 """Caught within a few seeds; test_sweep.py takes all of them."""

@@ -116,7 +116,6 @@ MUTANTS = (
     _mutant(
         "grant what its kernel calls up to date",
         assemble=_master(BelievesTheKernel, with_ledger(grants_any)),
-        budget=80,
     ),
     _mutant(
         "clear a mark by an older word", assemble=_master(ClearsByAnOlderWord), seen_by="tests/core/test_replication.py"
@@ -124,10 +123,10 @@ MUTANTS = (
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
     _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
     _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
-    _mutant("go on as if connected", assemble=with_machine(Together), seen_by="tests/core/test_replicas.py"),
-    _mutant("promote without disconnect", variant=Variant(replicas="promote without disconnect"), budget=130),
+    _mutant("go on as if connected", assemble=with_machine(Together)),
+    _mutant("promote without disconnect", variant=Variant(replicas="promote without disconnect")),
     _mutant("resume without detaching", variant=Variant(replicas="resume without detaching")),
-    _mutant("sever nothing", faults.cut_off, variant=Variant(replicas="sever nothing"), nodes=3, budget=60),
+    _mutant("sever nothing", faults.cut_off, variant=Variant(replicas="sever nothing"), nodes=3),
     _mutant(
         "answer for what was given up",
         variant=Variant(replicas="answer for what was given up"),
