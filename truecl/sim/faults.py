@@ -359,10 +359,10 @@ def parted(faults: Faults) -> Faults:
 
 
 def cut_off(faults: Faults) -> Faults:
-    """Masters, which own something, are cut off from everything at once."""
+    """Nodes, which own something, are cut off from everything, for long."""
     return replace(
-        parted(faults), cuts=0.5, cut_length=5.0, at_master=0.9, one_link=0.0, one_way=0.0, one_pair=0.0, pauses=0.0,
-        kills=0.0, power_cuts=0.02, wishes=1.5,
+        parted(faults), cuts=0.25, cut_length=12.0, at_master=0.5, one_link=0.0, one_way=0.0, one_pair=0.0, pauses=0.0,
+        kills=0.0, power_cuts=0.0, fence_refuses=1.0, vouches=0.0,
     )  # fmt: skip
 
 

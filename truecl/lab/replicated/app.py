@@ -21,7 +21,7 @@ DEVICE = "/dev/ubdb"
 """A node's empty disk."""
 GROUP, VOLUME, SIZE = "vg0", "db", "128M"
 REPLICATION = "link2"
-RATE = "2M"
+RATE = "8M"
 """Slow enough for a resynchronisation to be met in its middle."""
 TIMING = {"detection": "600ms", "election": "1200ms", "lease": "5s", "renewal": "500ms"}
 """Slower than the defaults: a node's kernel is a process among others and stands still when those have the processor,

@@ -123,7 +123,7 @@ MUTANTS = (
     _mutant("go on as if connected", assemble=with_machine(Together)),
     _mutant("promote without disconnect", variant=Variant(replicas="promote without disconnect")),
     _mutant("resume without detaching", variant=Variant(replicas="resume without detaching")),
-    _mutant("sever nothing", variant=Variant(replicas="sever nothing"), budget=60),
+    _mutant("sever nothing", faults.cut_off, variant=Variant(replicas="sever nothing"), nodes=3),
     _mutant(
         "answer for what was given up",
         variant=Variant(replicas="answer for what was given up"),
