@@ -107,7 +107,7 @@ class Replicas:
             await self.kernel.order(argv.adm("connect", layout.resource))
 
     def _refuse_beside_another(self, layout: Layout) -> None:
-        """A tool that was given up holds the resource: what is asked of it now would wait, and be done at another time."""
+        """A tool that was given up holds the resource: what is asked now would wait, and be done at another time."""
         if left := self.kernel.still_at_work(layout):
             raise StepFailed(left)
 
