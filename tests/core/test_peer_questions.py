@@ -4,9 +4,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from truecl.core.contract import Joined, Left, Output, Received, Told
+from truecl.core.contract import Joined, Left, Noted, Output, Received, Told
 from truecl.core.ledger import apply
 from truecl.core.peer_questions import ASK_AGAIN, FORGOTTEN
+from truecl.core.situation import WallClock
 from truecl.model.ids import LOCKD, Generation, Index, Term
 from truecl.model.ledger import (
     AcceptCopy,
@@ -71,6 +72,16 @@ def test_one_that_is_outdated_already_is_marked_again_before_the_answer() -> Non
     assert master.answers() == [] and master.marks() == [MarkCopy(DB, N2, OUTDATED, G, Index(4), 5.0)]
     master.commit()
     assert master.answers() == [4] and master.ledger.mirrors[DB].copies[N2].index > 4
+
+
+def test_a_mark_says_since_when_by_the_wall_clock_where_that_is_known() -> None:
+    master = Asked()
+    master.ask(at=0.0)
+    assert [each.at for each in master.marks()] == [0.0]
+    master = Asked()
+    master.feed(Noted(WallClock(1.7e9)))
+    master.ask(at=0.0)
+    assert [each.at for each in master.marks()] == [1.7e9 + master.now]
 
 
 def test_an_inconsistent_copy_stays_so() -> None:

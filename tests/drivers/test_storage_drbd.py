@@ -119,6 +119,8 @@ def test_version_9() -> None:
     frozen = NINE.replace("suspended:no", "suspended:fencing,quorum", 1).replace("connection:Connected", "connection:X")
     seen = parse.events(frozen.replace("eta:7", "eta:nan"))["some-resource"][1000]
     assert (seen.suspended, seen.link, seen.left) == (True, Link.UNKNOWN, 0.0)
+    severed = NINE.replace("role:Primary", "role:Secondary", 1).replace("failures:no", "failures:yes")
+    assert parse.events(severed)["some-resource"][1000].role is Role.UNKNOWN, "while somebody has it open"
 
 
 @given(st.sampled_from(sorted(SCENES)), st.data())
@@ -229,7 +231,7 @@ class Drbd:
         self.states = {minor: ["StandAlone", "Secondary", "UpToDate", "r"] for minor in (0, 1)}
         self.orders: list[str] = []
         self.refuse: dict[str, str] = {}
-        self.policy = "resource-and-stonith"
+        self.policy, self.shown = "resource-and-stonith", 2
         self.before: Callable[[str], None] = lambda _: None
         """Called with each order before it is carried out."""
         self.show()
@@ -260,7 +262,7 @@ class Drbd:
     def carry_out(self, argv: tuple[str, ...]) -> str:
         match argv[1:]:
             case ["show", *_]:
-                return f"disk {{\n  fencing {self.policy};\n}}\n" * len(self.states)
+                return f"disk {{\n  fencing {self.policy};\n}}\n" * self.shown
             case ["events2", *_]:
                 state, role, _, _ = next(iter(self.states.values()), ("", "", "", ""))
                 link = {"WFConnection": "Connecting"}.get(state, state)
@@ -420,6 +422,31 @@ def test_what_does_not_freeze_is_not_promoted(bench: Bench, policy: str) -> None
     assert bench.drbd.orders == []
 
 
+def test_a_volume_of_which_no_policy_is_shown_does_not_freeze(bench: Bench) -> None:
+    """The default is not shown."""
+    bench.drbd.shown = 1
+    with pytest.raises(StepFailed, match="dont-care"):
+        bench.up(7)
+
+
+def test_an_end_does_not_wait_for_a_promotion_but_ends_it(bench: Bench) -> None:
+    """Its handler looks at the token, and lets go."""
+    seen: list[bool] = []
+
+    async def until_given_up(argv: tuple[str, ...], *, timeout: float, **_: Any) -> Result:
+        while (noted := bench.token) is None or not noted.over:
+            await bench.real.loop.sleep(0.001)
+        seen.append(True)
+        return Result(argv, 11, None, b"", b"Refusing to be Primary while peer is not outdated", 0.1)
+
+    run = bench.drbd.run
+    bench.drbd.run = lambda argv, **more: (until_given_up if "primary" in argv else run)(argv, **more)  # type: ignore[method-assign,assignment]
+    bench.real.loop.launch("up", bench.driver.up(SPEC, Instance(APP, Generation(7))))
+    bench.real.until(lambda: bench.token is not None)
+    bench.down(7, force=True)
+    assert seen and bench.probe() is Probe.INACTIVE
+
+
 def test_nothing_is_concluded_while_a_tool_that_was_given_up_is_at_work(bench: Bench) -> None:
     bench.work("drbdsetup primary 1")
     assert bench.probe() is Probe.UNKNOWN
@@ -493,6 +520,15 @@ def test_what_is_open_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(StepFailed, match="something has it open"):
         bench.down(7)
     assert bench.probe() is Probe.ACTIVE
+
+
+def test_what_is_told_to_be_secondary_and_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("truecl.drivers.storage.drbd.driver._BUSY", 0.05)
+    bench.up(7)
+    carried_out = bench.drbd.carry_out
+    monkeypatch.setattr(bench.drbd, "carry_out", lambda argv: "" if argv[1] == "secondary" else carried_out(argv))
+    with pytest.raises(StepFailed, match="it stays what it is"):
+        bench.down(7)
 
 
 def test_without_a_file_only_what_is_not_there_counts_as_gone(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import yaml
-from clusterlib import Cluster, address, program, until, webapp, write_apps
+from clusterlib import Cluster, until, write_apps
 from driven import Driven, mounted, volume
 from lablib import assert_no_trace, lab_name
 
@@ -37,10 +37,8 @@ APPS = {
             {"type": "ext4", "mount": "/srv/db", "volume": "data"},
             {"type": "ext4", "mount": "/srv/db/log", "volume": "log"},
         ],
-        "addresses": [address(1)],
-        "programs": {"web": {"run": webapp("/srv/db", 1)}},
+        "programs": {"it": {"run": ["/bin/sleep", "infinity"]}},
     },
-    "still": program(run=["/bin/sleep", "infinity"]),
 }
 DISK = "modprobe -a dm-mod dm-snapshot; truncate -s 64M /var/tmp/second; losetup /dev/loop7 /var/tmp/second"
 GROUPS = "vgcreate -qq testvg /dev/ubdb; vgcreate -qq second-vg /dev/loop7"
@@ -353,14 +351,14 @@ def test_an_application_on_two_volumes_of_two_groups(lab: Lab, cluster: Cluster)
 
 def test_an_unmount_that_hangs_ends_in_a_reset_and_the_application_runs_elsewhere(lab: Lab, cluster: Cluster) -> None:
     """The power switch refuses: only the watchdog can have ended it. The device beneath the file system answers no
-    more, so neither its writers nor an unmount ever end."""
+    more, and there is something to write to it: the unmount never ends."""
     cluster.start("db", "-N", "n1")
     for node in cluster.nodes:
         lab.power(node, "refuse")
     before = boots(lab, "n1")
     try:
-        shell(lab, "n1", "dmsetup suspend --nolockfs --noflush testvg-data")
-        shell(lab, "n1", "(dd if=/dev/zero of=/srv/db/stuck bs=64k count=16 conv=fsync >/dev/null 2>&1 &)")
+        dirty = "dd if=/dev/zero of=/srv/db/dirty bs=64k count=16 2>&1"
+        shell(lab, "n1", f"{dirty}; dmsetup suspend --nolockfs --noflush testvg-data")
         lab.cut("n1")
         until(lambda: waiting(lab, "n1", "umount"), "its unmount hangs", 30)
         until(lambda: boots(lab, "n1") > before, "n1 was reset", 60)

@@ -25,6 +25,8 @@ QUICK = (
     "believe any fence",
     "accept one timeout of a watchdog",
     "feed after a lapse",
+    "promote without disconnect",
+    "connect before the old owner is secondary",
 )
 """Caught within a few seeds; test_sweep.py takes all of them."""
 

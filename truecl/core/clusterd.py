@@ -7,11 +7,13 @@ carries the instances' progress to the master, and operators' requests there and
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from truecl.core.account import Account
 from truecl.core.activation import Activation
 from truecl.core.assess import systems
 from truecl.core.cold_start import ColdStart
-from truecl.core.contract import Event, Joined, Left, Output, Received, Told
+from truecl.core.contract import Event, Joined, Left, Noted, Output, Received, Told
 from truecl.core.fencer import Fencer
 from truecl.core.fitness import PlanInput
 from truecl.core.flapping import Flapping
@@ -21,10 +23,10 @@ from truecl.core.outbox import Outbox
 from truecl.core.peer_questions import PeerQuestions
 from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.replication import ReplicaOrder
-from truecl.core.situation import Situation
+from truecl.core.situation import Situation, WallClock
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName, Term
-from truecl.model.ledger import AnyCommand, Configure, Ledger, RaiseLevel
+from truecl.model.ledger import AnyCommand, Configure, GiveGrant, Ledger, MarkCopy, RaiseLevel
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -110,6 +112,8 @@ class Clusterd:
                 self._joined(who, root)
             case Left(who):
                 self._left(who)
+            case Noted(WallClock() as wall):
+                self.situation.wall = wall
             case _:
                 pass
         return self._finish(now)
@@ -309,8 +313,9 @@ class Clusterd:
             self._out.tell(SYNCD, Follow(self.situation.ledger.digest))
 
     def _propose(self, commands: tuple[AnyCommand, ...]) -> int:
-        number = self._next_number()
-        self._out.tell(LOCKD, Propose(number, self.situation.leadership.term, commands))
+        number, date = self._next_number(), self.situation.date
+        dated = tuple(_dated(command, date) for command in commands)
+        self._out.tell(LOCKD, Propose(number, self.situation.leadership.term, dated))
         return number
 
     def _next_number(self) -> int:
@@ -391,6 +396,15 @@ class Clusterd:
         if self._plan.step_down:
             times.append(self._step_down_at)
         return times
+
+
+def _dated(command: AnyCommand, date: float) -> AnyCommand:
+    """What is said of a copy says since when. The wall clock decides nothing, so no plan knows it."""
+    match command:
+        case MarkCopy(at=0.0) | GiveGrant(alone=True, at=0.0):
+            return replace(command, at=date)
+        case _:
+            return command
 
 
 def _message(order: NodeOrder | ReplicaOrder, term: Term, ledger: Ledger) -> Order | OrderReplica:

@@ -43,7 +43,9 @@ def left_behind(ledger: Ledger, index: Index, command: GiveGrant) -> Ledger:
     mirror = ledger.mirrors.get(command.app)
     if mirror is None or not command.alone:
         return ledger
-    copies = {node: _behind(copy, index, 0.0) if node != command.node else copy for node, copy in mirror.copies.items()}
+    copies = {
+        node: copy if node == command.node else _behind(copy, index, command.at) for node, copy in mirror.copies.items()
+    }
     return _with(ledger, command.app, replace(mirror, copies=copies))
 
 

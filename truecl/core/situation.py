@@ -4,6 +4,8 @@ hbd says who is heard, lockd what each node reports and whose lease is over. Nei
 just booted is heard and has an old lease, one whose reqd hangs is heard and renews nothing.
 """
 
+from dataclasses import dataclass
+
 from truecl.model.config import Configuration
 from truecl.model.ids import AppName, BootId, NodeName, Term
 from truecl.model.ledger import Ledger
@@ -17,12 +19,20 @@ REPORT_GRACE = 1.0
 """A new master waits so long for the nodes' first reports before it calls a whole start cold or not."""
 
 
+@dataclass(frozen=True)
+class WallClock:
+    """`contract.Noted`: what the wall clock shows beyond CLOCK_BOOTTIME, seconds. It dates lines for people alone."""
+
+    ahead: float
+
+
 class Situation:
     """Shared by the parts of clusterd, changed by clusterd alone. `now` is set before each event."""
 
     def __init__(self, me: NodeName, configuration: Configuration) -> None:
         self.me, self.configuration = me, configuration
         self.now = 0.0
+        self.wall: WallClock | None = None
         self.ledger = Ledger()
         self.leadership = Leadership(Term(0), None, False)
         self.nodes = Nodes({}, ())
@@ -39,6 +49,11 @@ class Situation:
         """Those of them, and this node, that renewed their lease with this master since then."""
         self._reported_since: dict[NodeName, float] = {}
         """When each node's first report came to this master."""
+
+    @property
+    def date(self) -> float:
+        """Seconds since the epoch; 0: not known."""
+        return self.now + self.wall.ahead if self.wall is not None else 0.0
 
     @property
     def master(self) -> bool:

@@ -251,6 +251,8 @@ class GiveGrant(Command, frozen=True):
     """Where the application has a mirror: a takeover, which marks all other copies outdated. Level 3."""
     build: tuple[Format, ...] = ()
     """As in the grant. Such a one is given only of what is not wanted to run. Level 3."""
+    at: float = 0.0
+    """With `alone`: since when the other copies are outdated, as in `MarkCopy`."""
 
 
 class OrderFence(Command, frozen=True):

@@ -1,8 +1,21 @@
 """clusterd as a process: no journal, no drivers; what it must remember is in the log."""
 
+import time
+
+from truecl.core.contract import Noted
+from truecl.core.situation import WallClock
 from truecl.runtime.process import Daemon
 from truecl.service.joint import Joint
 
+LOOK_EVERY = 600.0
+"""Seconds between two looks at the wall clock, which somebody may set."""
+
 
 def main(daemon: Daemon) -> None:
-    Joint(daemon).run()
+    joint = Joint(daemon)
+
+    def look() -> None:
+        joint.feed(Noted(WallClock(time.time() - daemon.clock.now())))
+        daemon.reactor.callLater(LOOK_EVERY, look)
+
+    joint.run(on_start=look)

@@ -32,6 +32,10 @@ FAULTS = (
     "driver fails", "driver hangs", "tool stuck", "probe fails", "program dies", "address of a stranger",
     "fence refuses", "fence refuses and cuts",
 )  # fmt: skip
+REPLICAS = (
+    "replica frozen", "replica severed", "handler: go on", "handler: no", "synchronisation",
+    "synchronisation broken off", "taken over alone",
+)  # fmt: skip
 
 _PROPOSALS = {
     "not the leader": "not the leader of this term",
@@ -66,7 +70,7 @@ OTHERS = (
     "fence confirmed", "fence failed", "operator served",
     *(f"lha_node {verb}: {end}" for verb in ("add", "remove") for end in ("done", "not done")),
 )  # fmt: skip
-KINDS = (*FAULTS, *PROOFS, *REFUSALS, *OTHERS)
+KINDS = (*FAULTS, *REPLICAS, *PROOFS, *REFUSALS, *OTHERS)
 
 
 class Coverage:

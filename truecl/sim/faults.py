@@ -358,6 +358,19 @@ def parted(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def cut_off(faults: Faults) -> Faults:
+    """Nodes, which own something, are cut off from everything, for long."""
+    return replace(
+        parted(faults), cuts=0.25, cut_length=12.0, at_master=0.5, one_link=0.0, one_way=0.0, one_pair=0.0, pauses=0.0,
+        kills=0.0, power_cuts=0.0, fence_refuses=1.0, vouches=0.0,
+    )  # fmt: skip
+
+
+def deaf(faults: Faults) -> Faults:
+    """The link that carries the data fails while daemons hang."""
+    return replace(parted(faults), cuts=1.5, cut_length=1.5, one_link=1.0, hangs=0.6, pause_length=2.5, pauses=0.0)
+
+
 AIMS = (
     gaps,
     elections,

@@ -148,6 +148,7 @@ class SimulatedReplicas:
             return
         half.token.generation, half.token.over = action.instance.generation, False
         if action.instance.alone:
+            self._cluster.met("taken over alone")
             self._part(resource, half)
         until = self._schedule.now + min(action.timeout, _PROMOTION)
         self._promote(resource, half, action.instance, machine.boot, until, finish)
@@ -267,7 +268,7 @@ class SimulatedReplicas:
                 return
             said.append(code)
             stands = self._schedule.now < until and self._stands(half, generation)
-            self._cluster.met(f"handler answered {code if stands else 1}")
+            self._cluster.met("handler: go on" if stands and code in GO_ON else "handler: no")
             answered(code if stands else 1)
 
         def read(message: Any) -> None:

@@ -21,6 +21,8 @@ DEVICE = "/dev/ubdb"
 """A node's empty disk."""
 GROUP, VOLUME, SIZE = "vg0", "db", "128M"
 REPLICATION = "link2"
+RATE = "8M"
+"""Slow enough for a resynchronisation to be met in its middle."""
 TIMING = {"detection": "600ms", "election": "1200ms", "lease": "5s", "renewal": "500ms"}
 """Slower than the defaults: a node's kernel is a process among others and stands still when those have the processor,
 and in it a fence agent takes half a second, for which the lease of the one that goes on alone has to last as well."""
@@ -38,7 +40,7 @@ def application_yaml(nodes: Sequence[str], autostart: bool = False) -> str:
             "nodes": list(nodes),
             "autostart": autostart,
             "volumes": {"data": {"type": "drbd", "on": volume}},
-            "replication": {"link": REPLICATION},
+            "replication": {"link": REPLICATION, "rate": RATE},
             "filesystems": [{"type": "ext4", "mount": MOUNT}],
             "addresses": [ADDRESS],
             "programs": {"postgres": {"run": run}},

@@ -7,7 +7,7 @@ POWER, PEER_POWER, RETURN = "power cut", "peer's power cut", "power cut in a res
 REPLICATION, HEARTBEAT, CUT = "replication cut", "heartbeats cut", "full cut"
 REQD, PAUSE = "reqd killed", "pause"
 KINDS = (POWER, REPLICATION, HEARTBEAT, CUT, REQD, PAUSE, PEER_POWER, RETURN)
-SHORTEST, LONGEST = 1.0, 8.0
+SHORTEST, LONGEST = 1.0, 5.0
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,13 @@ HEALING = 120.0
 FROZEN = 5.0
 """Seconds for which a primary's I/O may stand still while the replication alone is cut: drbdadm, the handler and a
 commit of the log, on kernels whose forks cost twenty times as much."""
+UNTOUCHED = 4.0
+"""Seconds for which a node that is off stays so: who switches one on again that is just being fenced takes from the
+others the proof that it is off."""
 OVERLAP = 0.05
 """Seconds by which two kernels' looks may seem to overlap."""
 BULK = "create table bulk as select g, md5(g::text) || repeat('x', 1000) as text from generate_series(1, {rows}) g"
-BULK_ROWS = 12000
+BULK_ROWS = 20000
 """Of a kilobyte: what a node that is away misses, so that it has something to catch up with."""
 FOR_IT = 30.0
 
@@ -136,12 +139,15 @@ class Round:
     def _settle(self, writer: Probing) -> None:
         """Switch on what is off and wait until all is well."""
         deadline = time.monotonic() + HEALING
+        off: dict[str, float] = {}
         while not self._well():
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise Violation(f"not well {HEALING:.0f} s after the fault: {self._what_is()}")
             for node in self._cluster.nodes:
-                if self._lab.state(node) == "off":
+                if self._lab.state(node) == "off" and now - off.setdefault(node, now) > UNTOUCHED:
                     self._lab.boot(node)
+                    del off[node]
             time.sleep(0.2)
 
     def _well(self) -> bool:

@@ -15,8 +15,9 @@ from truecl.lab.network import IP, Network, run_batch
 from truecl.lab.paths import AGENT_GROUP, SCOPE, Paths
 from truecl.lab.vm.packages import Packages, prepare
 
-MEMORY = 256
-"""Megabytes of a node."""
+MEMORY = 384
+"""Megabytes of a node: with 256, the daemons and a database have too little left for the files that they run from, and
+stand still for ten seconds at a time."""
 SPARE_DISK = 512 << 20
 """Bytes of /dev/ubdb, which is empty: for LVM and DRBD."""
 MODULES = ("ipv6", "loop", "softdog")

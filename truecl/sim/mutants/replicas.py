@@ -18,6 +18,7 @@ from truecl.model.mirror import CopyState
 from truecl.model.step import Instance
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
+from truecl.sim.faults import Faults
 from truecl.sim.mutants.build import Mutant, instead, production
 from truecl.sim.mutants.instance import with_machine
 from truecl.sim.mutants.ledger import with_ledger
@@ -40,9 +41,13 @@ def _all_current(ledger: Ledger) -> Ledger:
 class BelievesTheKernel(Clusterd):
     """Grants whatever copy is up, and that its kernel would promote."""
 
-    def _input(self) -> PlanInput:
-        given = super()._input()
-        return with_fields(given, ledger=_all_current(given.ledger))
+    def _decide(self, now: float) -> None:
+        planner = cast(Any, replication)
+        kept, planner.behind = planner.behind, lambda *_: ""
+        try:
+            super()._decide(now)
+        finally:
+            planner.behind = kept
 
 
 def grants_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
@@ -103,24 +108,25 @@ def _master(clusterd: Callable[..., Clusterd], others: Assemble = production) ->
     return instead(CLUSTERD, lambda me, configuration, *_: clusterd(me, configuration), others)
 
 
-def _mutant(name: str, **more: Any) -> Mutant:
-    return Mutant(name, "SAFETY.md 5", adjust=faults.parted, replicated=True, **more)
+def _mutant(name: str, adjust: Callable[[Faults], Faults] = faults.parted, **more: Any) -> Mutant:
+    return Mutant(name, "SAFETY.md 5", adjust=adjust, replicated=True, **more)
 
 
 MUTANTS = (
     _mutant("grant what its kernel calls up to date", assemble=_master(BelievesTheKernel, with_ledger(grants_any))),
-    _mutant("clear a mark by an older word", assemble=_master(ClearsByAnOlderWord)),
+    _mutant(
+        "clear a mark by an older word", assemble=_master(ClearsByAnOlderWord), seen_by="tests/core/test_replication.py"
+    ),
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
-    _mutant("answer the handler before the log", assemble=_master(AnswersAtOnce)),
+    _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
     _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
     _mutant("go on as if connected", assemble=with_machine(Together)),
-    *(
-        _mutant(rule, variant=Variant(replicas=rule))
-        for rule in (
-            "promote without disconnect",
-            "resume without detaching",
-            "sever nothing",
-            "answer for what was given up",
-        )
+    _mutant("promote without disconnect", variant=Variant(replicas="promote without disconnect")),
+    _mutant("resume without detaching", variant=Variant(replicas="resume without detaching")),
+    _mutant("sever nothing", faults.cut_off, variant=Variant(replicas="sever nothing"), nodes=3),
+    _mutant(
+        "answer for what was given up",
+        variant=Variant(replicas="answer for what was given up"),
+        seen_by="tests/cli/test_fence_peer.py",
     ),
 )

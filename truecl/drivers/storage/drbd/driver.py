@@ -43,6 +43,7 @@ class ReplicaDriver:
 
     async def down(self, step: Step, instance: Instance, force: bool) -> None:
         app = spec_of(step, ReplicaSpec).app
+        self._end_answers(instance)
         async with self._kernel.turn(app):
             layout = self._kernel.layout(app)
             if layout is None:
@@ -60,6 +61,7 @@ class ReplicaDriver:
         layout = self._kernel.layout(instance.app)
         if layout is None:
             return
+        self._end_answers(instance)
         async with self._kernel.turn(instance.app):
             self._refuse_older(instance.app, instance)
             await self._fail_what_waits(layout)
@@ -152,22 +154,24 @@ class ReplicaDriver:
 
     async def _demote(self, layout: Layout) -> None:
         deadline = self._kernel.loop.now() + _BUSY
-        while True:
-            seen = await self._kernel.seen(layout)
-            if role_of(layout, seen) in (Role.DOWN, Role.SECONDARY):
-                break
-            said = ""
-            try:
-                for command in self._roles("secondary", layout):
-                    await self._kernel.order(command)
-            except StepFailed as failed:
-                said = failed.reason
+        said = ""
+        while role_of(layout, await self._kernel.seen(layout)) not in (Role.DOWN, Role.SECONDARY):
             if said and self._kernel.loop.now() >= deadline:
                 raise StepFailed(f"DRBD resource {layout.resource} cannot be made secondary: {said}")
             if said:
                 await self._kernel.loop.sleep(0.05)
+            said = await self._told_secondary(layout)
         if left := self._kernel.still_at_work(layout):
             raise StepFailed(f"DRBD resource {layout.resource}: {left}")
+
+    async def _told_secondary(self, layout: Layout) -> str:
+        """What DRBD said, for where it did not become so."""
+        try:
+            for command in self._roles("secondary", layout):
+                await self._kernel.order(command)
+        except StepFailed as failed:
+            return failed.reason
+        return "it stays what it is"
 
     async def _fail_what_waits(self, layout: Layout) -> None:
         """The peer goes on, or will: what is written here from now on must never be acknowledged, and what waits must
@@ -194,6 +198,11 @@ class ReplicaDriver:
     async def _role_without_file(self, app: AppName) -> Role:
         """Somebody else may have made a resource of its name."""
         return Role.DOWN if app not in await self._kernel.resources() else Role.UNKNOWN
+
+    def _end_answers(self, instance: Instance) -> None:
+        """Before anything is waited for: a promotion under way, whose turn it is, ends by it."""
+        if self._primary_for(instance.app) == instance.generation:
+            self._kernel.note(instance.app, None)
 
     def _refuse_older(self, app: AppName, instance: Instance) -> None:
         newest = self._primary_for(app)

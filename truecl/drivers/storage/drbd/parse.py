@@ -158,8 +158,10 @@ def _device(device: dict[str, str], rows: list[tuple[str, dict[str, str]]]) -> S
     state = connection.get("connection", "StandAlone")  # a resource that never had a peer
     if state == "Connected":
         state = peer.get("replication", "")
+    # 9, after `secondary --force`: somebody has it open still, and must close it before anything else becomes of it.
+    failing = resource.get("force-io-failures") == "yes"
     return Seen(
-        _ROLES.get(resource.get("role", ""), Role.UNKNOWN),
+        Role.UNKNOWN if failing else _ROLES.get(resource.get("role", ""), Role.UNKNOWN),
         _LINKS.get(state, Link.UNKNOWN),
         _DISKS.get(device.get("disk", ""), Disk.UNKNOWN),
         _DISKS.get(peer.get("peer-disk", ""), Disk.UNKNOWN),

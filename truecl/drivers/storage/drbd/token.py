@@ -9,12 +9,11 @@ file away when it gives up, and the handler looks again immediately before it an
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """`generation`: which instance is primary, or is being made so. `until`: CLOCK_BOOTTIME at which a promotion under
     way is given up; None: it is primary. `over`: it is primary no more."""
 
@@ -51,11 +50,11 @@ def write(run: Path, resource: str, token: Token) -> None:
     target = path(run, resource)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = target.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(token)))
+    fresh.write_text(json.dumps(token._asdict()))
     fresh.replace(target)
 
 
 def end(run: Path, resource: str) -> None:
     """No answer holds from here on. Raises OSError."""
     token = read(run, resource)
-    write(run, resource, replace(token, over=True) if token is not None else Token(0, over=True))
+    write(run, resource, token._replace(over=True) if token is not None else Token(0, over=True))
