@@ -312,6 +312,9 @@ def test_a_new_disk_is_filled_step_by_step_and_never_from_a_stale_copy() -> None
     assert ledger.mirrors[DB].copies[N2].state is INCONSISTENT and ledger.mirrors[DB].copies[N1].state is CURRENT
     last = wish("replace", ledger, N2, seen=empty)
     assert last is not None and isinstance(last.works[N2], Initialise) and last.works[N2].identifier == ""
+    assert wish("replace", ledger, N2, 3) is None, "then all is checked, and recorded"
+    nothing = wish("replace", ledger, N2)
+    assert nothing is not None and "nothing to replace" in nothing.done
     stale = mirrored(COPIED, OUTDATED, CURRENT)
     assert (refused := wish("replace", stale, N2, seen=empty)) is not None and "no other copy" in refused.refusal
 

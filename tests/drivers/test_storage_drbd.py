@@ -583,6 +583,14 @@ def test_a_replica_is_made_from_nothing_and_unmade(bench: Bench) -> None:
     assert not bench.beneath.active and not (bench.run / "drbd/db.res").exists()
 
 
+def test_a_replica_is_left_alone_beside_a_tool_that_was_given_up(bench: Bench) -> None:
+    """A connection that came late would let a frozen primary go on."""
+    bench.work("drbdsetup primary 1")
+    for work in (bench.replicas.up(LAYOUT, True), bench.replicas.connect(LAYOUT), bench.replicas.down(LAYOUT)):
+        assert "still at work" in bench.real.do(work).reason
+    assert bench.drbd.orders == []
+
+
 def test_a_changed_layout_is_taken_down_and_made_anew(bench: Bench) -> None:
     changed = Layout(APP, 7790, LAYOUT.hosts, LAYOUT.volumes)
     assert bench.real.do(bench.replicas.up(changed, False)).reason == ""

@@ -79,7 +79,7 @@ def copies(cluster: Cluster, node: str = "n1") -> dict[str, str]:
 
 
 def equal(cluster: Cluster, node: str = "n1") -> None:
-    until(lambda: set(copies(cluster, node).values()) == {"current"}, "both copies current", 60)
+    until(lambda: set(copies(cluster, node).values()) == {"current"}, "both copies current", 120)
 
 
 def test_nothing_is_made_without_a_word(cluster: Cluster) -> None:
@@ -148,7 +148,7 @@ def test_a_new_disk_gets_a_copy_while_the_application_runs(cluster: Cluster) -> 
     assert "n2 has lost its copy: lha_buildapp -A db --replace n2" in build(cluster, code=1)
     build(cluster, "--replace", "n2")
     equal(cluster)
-    assert cluster.app("db")["status"] == "UP"
+    assert cluster.app("db")["status"] == "UP" and cluster.app("db")["validated"]
 
 
 def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) -> None:

@@ -62,7 +62,7 @@ def decide(given: Given, request: Request, acts: int) -> Next | None:
         return _accept(given, request, node, mirror, made, acts)
     if wish.resolve:
         return _resolve(given, request, node, mirror, made, acts)
-    return _replace(given, node, mirror, made) if wish.replace else None
+    return _replace(given, node, mirror, made, acts) if wish.replace else None
 
 
 # ---- while it runs --------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def _resolve(
     return Next(done=f"Copy of '{keep}' Kept; the other will be synchronised from it [RC=0].")
 
 
-def _replace(given: Given, node: NodeName, mirror: Mirror, made: Layout) -> Next | None:
+def _replace(given: Given, node: NodeName, mirror: Mirror, made: Layout, acts: int) -> Next | None:
     """By what is there, so that it goes on where it stopped: volume, mark in the log, metadata."""
     app, seen, copy = given.app.name, given.seen.get(node), mirror.copies[node]
     if seen is None:
@@ -193,7 +193,7 @@ def _replace(given: Given, node: NodeName, mirror: Mirror, made: Layout) -> Next
         return asked or Next(works={node: Make(volumes, agreed)})
     missing = tuple(name.removeprefix(METADATA) for name in seen.missing if name.startswith(METADATA))
     if not missing:
-        return None if copy.state is not CopyState.INCONSISTENT else Next(done=f"Disk of '{node}' Replaced [RC=0].")
+        return None if acts else Next(done=f"The disk of {node} has all that it needs: nothing to replace [RC=0].")
     others = [each for name, each in mirror.copies.items() if name != node]
     if all(each.state is not CopyState.CURRENT for each in others):
         return Next(refusal=f"no other copy is current, so the one of {node} cannot be made from it")

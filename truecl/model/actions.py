@@ -187,7 +187,7 @@ class WorkDone(msgspec.Struct, frozen=True):
 
 
 class ReplicaChanged(msgspec.Struct, frozen=True):
-    """`contract.Noted`: the kernel's word on a resource, at its own initiative (events2) or by a look every second."""
+    """`contract.Noted`: the kernel's word on a resource, by a look every second."""
 
     report: ReplicaReport
 

@@ -72,6 +72,7 @@ class Replicas:
     # ---- up and down ------------------------------------------------------------------------------------------------
 
     async def _up(self, layout: Layout, connect: bool) -> None:
+        self._refuse_beside_another(layout)
         version = await self.kernel.load()
         resources = await self.kernel.resources()
         self._refuse_taken(layout, resources)
@@ -101,12 +102,17 @@ class Replicas:
             await self.kernel.order(argv.adm(verb, layout.resource))
 
     async def _connect(self, layout: Layout) -> None:
-        if left := self.kernel.still_at_work(layout):
-            raise StepFailed(left)
+        self._refuse_beside_another(layout)
         if link_of(await self.kernel.seen(layout)) is Link.STANDALONE:
             await self.kernel.order(argv.adm("connect", layout.resource))
 
+    def _refuse_beside_another(self, layout: Layout) -> None:
+        """A tool that was given up holds the resource: what is asked now would wait, and be done at another time."""
+        if left := self.kernel.still_at_work(layout):
+            raise StepFailed(left)
+
     async def _down(self, layout: Layout) -> None:
+        self._refuse_beside_another(layout)
         there = (await self.kernel.resources()).get(layout.resource)
         if there is not None:
             if any(each.role is not Role.SECONDARY for each in there.values()):
