@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from truecl.sim.machine import Machine
 
 
+_LONGEST_HANG = 20.0
+"""Seconds after which a tool that hangs is given up, whatever time it has: a day has no more."""
+
+
 class Steps:
     """All nodes'. `work` has an effect after some seconds and answers with what it returns; `time` draws how many."""
 
@@ -39,14 +43,14 @@ class Steps:
         faults, draw = self._cluster.faults, self._random.random
         change = self._up if isinstance(action, StepUp) else self._down
         up = process.decided if isinstance(action, StepUp) else None
-        machine = process.machine
+        machine, timeout = process.machine, min(action.timeout, _LONGEST_HANG)
         key = (action.instance.app, action.step.name)
         if draw() < faults.driver_hangs:
             effect = draw() < 0.5
             self._cluster.met("driver hangs")
             if draw() < 0.5:
                 self._cluster.met("tool stuck")
-                until = self._schedule.now + action.timeout + self._random.expovariate(1.0) * 5.0
+                until = self._schedule.now + timeout + self._random.expovariate(1.0) * 5.0
                 stuck = Stuck(until, key, process)
                 machine.kernel.stuck.append(stuck)
                 self._schedule.at(stuck.until, self._unstick, machine, machine.boot, stuck, action, effect)
@@ -57,7 +61,7 @@ class Steps:
                     change(machine, action)
                 return StepResult(Probe.UNKNOWN, "gave no answer in time")
 
-            self._work(process, number, action.timeout, give_up, True, up)
+            self._work(process, number, timeout, give_up, True, up)
         elif draw() < faults.driver_fails:
             effect = draw() < 0.3
             self._cluster.met("driver fails")
