@@ -5,7 +5,7 @@ to the operator first, who has to agree.
 """
 
 from truecl.core import assignment
-from truecl.core.assess import METADATA, VOLUME, Given, Next, token_of
+from truecl.core.assess import METADATA, VOLUME, Given, Next, sizes, token_of
 from truecl.core.layouts import layout
 from truecl.core.ledger import app_state
 from truecl.core.situation import Situation
@@ -190,7 +190,7 @@ def _replace(given: Given, node: NodeName, mirror: Mirror, made: Layout, acts: i
     volumes = tuple(name.removeprefix(VOLUME) for name in seen.missing if name.startswith(VOLUME))
     if volumes:
         agreed, asked = _agreed(given, node, VOLUME, volumes)
-        return asked or Next(works={node: Make(volumes, agreed)})
+        return asked or Next(works={node: Make(volumes, agreed, sizes(given, volumes))})
     missing = tuple(name.removeprefix(METADATA) for name in seen.missing if name.startswith(METADATA))
     if not missing:
         return None if acts else Next(done=f"The disk of {node} has all that it needs: nothing to replace [RC=0].")
