@@ -140,9 +140,6 @@ def _accept(
         return Next(
             refusal=f"application '{given.app.name}' has an owner, {grant.node}, whose copy is the one that counts"
         )
-    current = mirror.copies[node].state is CopyState.CURRENT
-    if current and acts == 0:
-        return Next(done=f"The copy of {node} is current already: nothing to accept [RC=0].")
     if acts == 0:
         lines = (
             *shown(mirror, given.at),
