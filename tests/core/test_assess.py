@@ -279,9 +279,10 @@ def agreeing(step: Callable[[str], Next | None]) -> Next:
 def test_an_older_copy_is_accepted_by_name_and_only_without_an_owner() -> None:
     ledger = mirrored(COPIED, CURRENT, OUTDATED)
     found = agreeing(lambda token: wish("accept", ledger, N2, agreed=token))
-    assert found.commands == (AcceptCopy(DB, N2, "root", 0.0),) and "root accepts the copy of n2" in found.word
+    assert isinstance(found.works[N2], Adopt) and not found.commands
     then = wish("accept", ledger, N2, 1)
-    assert then is not None and isinstance(then.works[N2], Adopt)
+    assert then is not None and then.commands == (AcceptCopy(DB, N2, "root", 0.0),)
+    assert "root accepts the copy of n2" in then.word
     owned = replace(ledger, apps=RUNNING.apps)
     assert (refused := wish("accept", owned, N2)) is not None and "has an owner" in refused.refusal
 

@@ -136,7 +136,7 @@ def _accept(
     given: Given, request: Request, node: NodeName, mirror: Mirror, made: Layout, acts: int
 ) -> Next | None:  # fmt: skip
     grant = app_state(given.ledger, given.app.name).grant
-    if grant is not None:
+    if grant is not None and acts < 2:
         return Next(
             refusal=f"application '{given.app.name}' has an owner, {grant.node}, whose copy is the one that counts"
         )
@@ -145,12 +145,12 @@ def _accept(
             *shown(mirror, given.at),
             f"the copy of {node} will count as the data: what others have that it has not is lost",
         )
-        question = _asked(given, lines, (f"accept {node}", *_marks(mirror)))
+        # Its kernel first: once the log has the word, the application starts there.
+        return _asked(given, lines, (f"accept {node}", *_marks(mirror))) or Next(works={node: Adopt(made)})
+    if acts == 1:
         text = f"{request.operator} accepts the copy of {node} as the data of '{given.app.name}'"
         command = AcceptCopy(given.app.name, node, request.operator, given.at)
-        return question or Next((Progress(text),), commands=(command,), word=text)
-    if acts == 1:
-        return Next(works={node: Adopt(made)})
+        return Next((Progress(text),), commands=(command,), word=text)
     return Next(done=f"Copy of '{node}' Accepted [RC=0].")
 
 
