@@ -117,7 +117,7 @@ def test_what_is_missing_is_made_only_when_asked_for() -> None:
     given = bare(COPIED, seen={N1: MISSING, N2: seen()})
     assert errors(assess(given)) == ["n1 : missing: logical volume vg/data of 64M"]
     assert "lha_buildapp -A db --create makes it" in assess(given).refusal
-    assert assess(bare(COPIED, wish=CREATE, seen=given.seen)).works == {N1: Make(("data",))}
+    assert assess(bare(COPIED, wish=CREATE, seen=given.seen)).works == {N1: Make(("data",), sizes={"data": 1 << 26})}
 
 
 def test_what_nodes_share_is_made_on_one_of_them() -> None:
@@ -140,7 +140,7 @@ def test_other_data_in_the_way_needs_force_and_the_operators_agreement_to_exactl
     assert question is not None and question.lines == ("n1 : volume data: /dev/sdb: ext4 1234",)
     agreed = replace(CREATE, force=True, agreed=question.token)
     assert assess(bare(COPIED, wish=agreed, seen=looks)).works == {
-        N1: Make(("data",), {"volume data": "/dev/sdb: ext4 1234"})
+        N1: Make(("data",), {"volume data": "/dev/sdb: ext4 1234"}, {"data": 1 << 26})
     }
     changed = {N1: replace(there, data={"volume data": "/dev/sdb: xfs 5678"}), N2: seen()}
     assert assess(bare(COPIED, wish=agreed, seen=changed)).question is not None
@@ -279,9 +279,10 @@ def agreeing(step: Callable[[str], Next | None]) -> Next:
 def test_an_older_copy_is_accepted_by_name_and_only_without_an_owner() -> None:
     ledger = mirrored(COPIED, CURRENT, OUTDATED)
     found = agreeing(lambda token: wish("accept", ledger, N2, agreed=token))
-    assert found.commands == (AcceptCopy(DB, N2, "root", 0.0),) and "root accepts the copy of n2" in found.word
+    assert isinstance(found.works[N2], Adopt) and not found.commands
     then = wish("accept", ledger, N2, 1)
-    assert then is not None and isinstance(then.works[N2], Adopt)
+    assert then is not None and then.commands == (AcceptCopy(DB, N2, "root", 0.0),)
+    assert "root accepts the copy of n2" in then.word
     owned = replace(ledger, apps=RUNNING.apps)
     assert (refused := wish("accept", owned, N2)) is not None and "has an owner" in refused.refusal
 
@@ -304,7 +305,7 @@ def test_one_side_of_a_split_brain_is_thrown_away_after_it_was_shown() -> None:
 def test_a_new_disk_is_filled_step_by_step_and_never_from_a_stale_copy() -> None:
     ledger = mirrored(COPIED, CURRENT, CURRENT)
     first = wish("replace", ledger, N2, seen={N1: seen(), N2: MISSING})
-    assert first is not None and first.works == {N2: Make(("data",))}
+    assert first is not None and first.works == {N2: Make(("data",), sizes={"data": 1 << 26})}, "as large as the other"
     empty = {N1: seen(), N2: seen(missing={"metadata data": "metadata"})}
     marked = wish("replace", ledger, N2, seen=empty)
     assert marked is not None

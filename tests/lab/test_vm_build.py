@@ -162,8 +162,11 @@ def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) 
 
 def test_older_data_is_gone_on_with_at_the_operators_word_alone(cluster: Cluster) -> None:
     """And what comes of it when the newer is back: a split brain, which is named, and ended."""
-    shell(cluster, "n1", "drbdadm disconnect db; echo newer > /srv/db/file; sync")
+    cluster.lab.cut("n2", link=2)
+    until(lambda: copies(cluster)["n2"] == "outdated", "n1 goes on without n2's copy", 60)
+    shell(cluster, "n1", "echo newer > /srv/db/file; sync")
     cluster.lab.kill("n1")
+    cluster.lab.heal()
     cluster.wait_app("db", at="n2", note="--accept-data n2", seconds=60)
     assert "nothing was done" in build(cluster, "--accept-data", "n2", node="n2", typed="yes", code=1)
     said = build(cluster, "--accept-data", "n2", node="n2", typed="db")

@@ -150,7 +150,9 @@ def _volumes(given: Given, helps: str) -> Next | None:
         return in_the_way
     missing = _where(given, missing)
     text = "; ".join(f"{node} : {', '.join(names.values())}" for node, names in missing.items())
-    works: dict[NodeName, Work] = {node: Make(tuple(names), agreed.get(node, {})) for node, names in missing.items()}
+    works: dict[NodeName, Work] = {
+        node: Make(tuple(names), agreed.get(node, {}), sizes(given, tuple(names))) for node, names in missing.items()
+    }
     return Next((Progress(f"Creating {text}"),), works=works)
 
 
@@ -162,6 +164,17 @@ def _where(given: Given, missing: dict[NodeName, dict[str, str]]) -> dict[NodeNa
         for node, names in missing.items()
     }
     return {node: names for node, names in shared.items() if names}
+
+
+def sizes(given: Given, volumes: tuple[str, ...]) -> dict[str, int]:
+    """What nodes have of these, in bytes: the largest."""
+    found: dict[str, int] = {}
+    for seen in given.seen.values():
+        for name in volumes:
+            has = seen.facts.get(VOLUME + name, "")
+            if has.isdigit():
+                found[name] = max(int(has), found.get(name, 0))
+    return found
 
 
 def _lost(given: Given, missing: dict[NodeName, dict[str, str]]) -> NodeName | None:

@@ -85,7 +85,12 @@ def none_current(given: PlanInput, app: AppName, nodes: list[NodeName], why: str
     """None of `nodes` will do. `why`: what keeps those whose copies would."""
     mirror = given.ledger.mirrors[app]
     holders = [node for node in nodes if copies.current(given.ledger, app, node)]
-    older = [node for node in mirror.nodes if node in given.alive and node not in holders and node in nodes]
+    refused = [node for node in holders if broken(given, app, node)]
+    older = [
+        node
+        for node in mirror.nodes
+        if node in given.alive and node in nodes and (node not in holders or node in refused)
+    ]
     text = f"waiting for {', '.join(holders)}, with the current copy: {why}" if holders else "no copy is current"
     helps = f"to go on with older data: lha_buildapp -A {app} --accept-data {older[0]}" if older else ""
     return f"{text}; {helps}" if helps else text

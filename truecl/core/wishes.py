@@ -5,7 +5,7 @@ to the operator first, who has to agree.
 """
 
 from truecl.core import assignment
-from truecl.core.assess import METADATA, VOLUME, Given, Next, token_of
+from truecl.core.assess import METADATA, VOLUME, Given, Next, sizes, token_of
 from truecl.core.layouts import layout
 from truecl.core.ledger import app_state
 from truecl.core.situation import Situation
@@ -136,24 +136,21 @@ def _accept(
     given: Given, request: Request, node: NodeName, mirror: Mirror, made: Layout, acts: int
 ) -> Next | None:  # fmt: skip
     grant = app_state(given.ledger, given.app.name).grant
-    if grant is not None:
+    if grant is not None and acts < 2:
         return Next(
             refusal=f"application '{given.app.name}' has an owner, {grant.node}, whose copy is the one that counts"
         )
-    current = mirror.copies[node].state is CopyState.CURRENT
-    if current and acts == 0:
-        return Next(done=f"The copy of {node} is current already: nothing to accept [RC=0].")
     if acts == 0:
         lines = (
             *shown(mirror, given.at),
             f"the copy of {node} will count as the data: what others have that it has not is lost",
         )
-        question = _asked(given, lines, (f"accept {node}", *_marks(mirror)))
+        # Its kernel first: once the log has the word, the application starts there.
+        return _asked(given, lines, (f"accept {node}", *_marks(mirror))) or Next(works={node: Adopt(made)})
+    if acts == 1:
         text = f"{request.operator} accepts the copy of {node} as the data of '{given.app.name}'"
         command = AcceptCopy(given.app.name, node, request.operator, given.at)
-        return question or Next((Progress(text),), commands=(command,), word=text)
-    if acts == 1:
-        return Next(works={node: Adopt(made)})
+        return Next((Progress(text),), commands=(command,), word=text)
     return Next(done=f"Copy of '{node}' Accepted [RC=0].")
 
 
@@ -190,7 +187,7 @@ def _replace(given: Given, node: NodeName, mirror: Mirror, made: Layout, acts: i
     volumes = tuple(name.removeprefix(VOLUME) for name in seen.missing if name.startswith(VOLUME))
     if volumes:
         agreed, asked = _agreed(given, node, VOLUME, volumes)
-        return asked or Next(works={node: Make(volumes, agreed)})
+        return asked or Next(works={node: Make(volumes, agreed, sizes(given, volumes))})
     missing = tuple(name.removeprefix(METADATA) for name in seen.missing if name.startswith(METADATA))
     if not missing:
         return None if acts else Next(done=f"The disk of {node} has all that it needs: nothing to replace [RC=0].")

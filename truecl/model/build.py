@@ -30,6 +30,8 @@ class Make(msgspec.Struct, frozen=True, tag="make"):
     volumes: tuple[str, ...]
     agreed: dict[str, str] = {}
     """'volume data' to what was found where it is to be made, which the operator agreed to lose."""
+    sizes: dict[str, int] = {}
+    """Bytes that volumes must have at the least, where others have more than the configuration says: they grew."""
 
 
 class Initialise(msgspec.Struct, frozen=True, tag="initialise"):

@@ -40,8 +40,9 @@ class Volumes:
                 seen = joined(seen, await self._look_at(f"volume {volume.name}", on, _replicated(app, volume.name)))
         return seen
 
-    async def make(self, app: AppConfig, name: str, agreed: str) -> str:
-        """What was done, '' for nothing. `agreed`: what may be lost. Raises StepFailed."""
+    async def make(self, app: AppConfig, name: str, agreed: str, least: int = 0) -> str:
+        """What was done, '' for nothing. `agreed`: what may be lost. `least`: bytes, where that is more than the
+        configuration says. Raises StepFailed."""
         on = backing(app, name)
         if not isinstance(on, LvmStorage):
             raise StepFailed(f"volume {name} cannot be made here: only logical volumes are")
@@ -53,8 +54,9 @@ class Volumes:
         if all(each.name != on.volume for each in there):
             if not on.size:
                 raise StepFailed(f"volume {name} has no size in the application's file")
-            await self._lvm(argv.make(on))
-            done.append(f"made logical volume {argv.name(on)} of {parse.shown(on.size)}")
+            size = max(on.size, least)
+            await self._lvm(argv.make(on, size))
+            done.append(f"made logical volume {argv.name(on)} of {parse.shown(size)}")
         await self._lvm(argv.reserve(on))
         await self._lvm(argv.deactivate(on))
         return "; ".join(done) or f"reserved logical volume {argv.name(on)}: nothing but truecl activates it"

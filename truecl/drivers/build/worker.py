@@ -54,9 +54,12 @@ class Worker:
                 return Seen(facts=await self._scripts(app))
             case Look(layout=layout):
                 return await self._look(action, layout)
-            case Make(volumes, agreed):
+            case Make(volumes, agreed, sizes):
                 return await self._each(
-                    [self._volumes.make(app, name, agreed.get(f"volume {name}", "")) for name in volumes]
+                    [
+                        self._volumes.make(app, name, agreed.get(f"volume {name}", ""), sizes.get(name, 0))
+                        for name in volumes
+                    ]
                 )
             case Grow(volume, size):
                 return await self._each([self._volumes.grow(app, volume, size)])

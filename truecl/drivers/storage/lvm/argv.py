@@ -77,9 +77,9 @@ def make_group(spec: LvmStorage) -> tuple[str, ...]:
     return (LVM, "vgcreate", "-qq", "-y", spec.group, *spec.physical)
 
 
-def make(spec: LvmStorage) -> tuple[str, ...]:
+def make(spec: LvmStorage, size: int) -> tuple[str, ...]:
     """What an older volume left in its place is taken away."""
-    return (LVM, "lvcreate", "-qq", "-y", "-Wy", "-Zy", "-L", f"{spec.size}b", "-n", spec.volume, spec.group)
+    return (LVM, "lvcreate", "-qq", "-y", "-Wy", "-Zy", "-L", f"{size}b", "-n", spec.volume, spec.group)
 
 
 def extend(spec: LvmStorage, size: int) -> tuple[str, ...]:
