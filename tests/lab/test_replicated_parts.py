@@ -170,6 +170,8 @@ def proc(cs: str = "Connected", ro: str = "Primary/Secondary", ds: str = "UpToDa
     ("text", "equal", "suspended"),
     [
         (proc(), True, False),
+        (proc(oos=4), False, False),
+        (proc(ds="UpToDate/Outdated"), False, False),
         (proc(cs="WFConnection", ro="Primary/Unknown", ds="UpToDate/DUnknown", flags="s-----"), False, True),
         (proc(cs="SyncSource", ds="UpToDate/Inconsistent"), False, False),
     ],

@@ -57,4 +57,4 @@ def test_old_lists_are_brought_up_to_date_once(tmp_path: Path, tools: Path) -> N
     with pytest.raises(Unavailable):
         packages.prepare(tmp_path / "cache" / "vm")
     said = (tmp_path / "asked").read_text().splitlines()
-    assert [words.split()[-1] for words in said] == ["kmod", "update", "kmod"]
+    assert [words.split()[-1] for words in said] == [packages.TOOLS[-1], "update", packages.TOOLS[-1]]

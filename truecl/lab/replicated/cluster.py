@@ -36,12 +36,8 @@ class Replica:
     @property
     def equal(self) -> bool:
         """Both copies are, by this kernel's word."""
-        return (self.connection, self.disk, self.peer_disk, self.out_of_sync) == (
-            "Connected",
-            "UpToDate",
-            "UpToDate",
-            0,
-        )
+        whole = ("Connected", "UpToDate", "UpToDate", 0)
+        return (self.connection, self.disk, self.peer_disk, self.out_of_sync) == whole
 
 
 class Cluster:
