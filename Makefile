@@ -16,13 +16,14 @@ TEST_PACKAGES := fence-agents tcc
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint bench faults faults-vm soak install clean root packages test-packages vm-packages user
+.PHONY: help setup demo test test-vm test-fast lint bench faults faults-vm soak install clean root packages test-packages vm-packages user
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup      virtual environment, missing Debian packages, user truecl (root)"
 	@echo "make demo       a cluster of four nodes on this machine does its whole job (root)"
-	@echo "make test       all tests (root)"
+	@echo "make test       all tests but those on kernels of their own (root)"
+	@echo "make test-vm    those: storage, DRBD, watchdogs on user-mode Linux (root)"
 	@echo "make vm-packages  what 'lha_lab up --vm' needs: a kernel, LVM, DRBD's tools; unpacked, not installed (root)"
 	@echo "make test-fast  the tests that need neither root, the lab nor minutes"
 	@echo "make lint       ruff, mypy, the layer contract"
@@ -73,7 +74,11 @@ demo: setup
 	@$(RUN)/lha_lab demo
 
 test: setup test-packages
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -m "not vm"
+
+# Nodes with kernels of their own: LVM, DRBD and watchdogs that are real ones.
+test-vm: setup test-packages
+	@$(RUN)/python -m pytest -m vm
 
 test-fast: $(VENV)/.installed
 	@$(RUN)/python -m pytest -m "not root and not lab and not sweep"

@@ -340,11 +340,8 @@ def test_ports_are_distinct() -> None:
             ["4: unknown link 'rong'; did you mean 'ring'?"],
         ),
         (
-            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\nreplication: {rate: 10, verify: 7}",
-            [
-                "4: '10' has no unit; expected a unit: 10M, 10G or 10T, powers of 1024",
-                "4: 'verify' is the text '7'; expected a duration like 12h or 7d",
-            ],
+            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\nreplication: {rate: 10}",
+            ["4: '10' has no unit; expected a unit: 10M, 10G or 10T, powers of 1024"],
         ),
         (
             APP + "volumes: {v: {type: file, image: /a}}\nreplication: {link: ring}",
@@ -398,7 +395,7 @@ volumes:
     on: {type: lvm, group: testvg, volume: test1, size: 128M, physical: [/dev/sdb, /dev/sdc]}
   logs: {type: drbd, on: {type: file, image: /var/lib/images/logs.img}}
 filesystems: [{type: xfs, mount: /srv/db, volume: copied}]
-replication: {link: ring, rate: 100M, verify: 7d}
+replication: {link: ring, rate: 100M}
 """
     configuration, problems = read({"cluster.yaml": CLUSTER, "apps/db.yaml": app})
     assert problems == ()
@@ -411,7 +408,7 @@ replication: {link: ring, rate: 100M, verify: 7d}
         DrbdStorage(on=test1),
         DrbdStorage(on=FileStorage(image="/var/lib/images/logs.img")),
     ]
-    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20, verify=7 * 86400)
+    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20)
 
 
 def test_a_volume_has_one_owner() -> None:

@@ -217,7 +217,6 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
         Replication,
         link=st.sampled_from([link.name for link in cluster.links]),
         rate=SIZES,
-        verify=st.just(0.0) | st.integers(60, 99999).map(float),
     )
     bare = [Volume(name="nothing", storage=NoStorage())] if draw(st.booleans()) else []
     address = Address(

@@ -75,17 +75,6 @@ def test_no_size(text: str) -> None:
         scalars.size(text)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("12h", 43200), ("7d", 604800), ("604800s", 604800)])
-def test_long_duration(text: str, expected: float) -> None:
-    assert scalars.long_duration(text) == expected
-
-
-@pytest.mark.parametrize("text", ["7", "100ms", "30s", "400d", ""])
-def test_no_long_duration(text: str) -> None:
-    with pytest.raises(Unfit):
-        scalars.long_duration(text)
-
-
 @pytest.mark.parametrize("text", ["vg0", "a+b", "data.1", "_x", "A-b"])
 def test_names_of_lvm(text: str) -> None:
     assert scalars.volume_group(text) == scalars.logical_volume(text) == text
@@ -164,7 +153,7 @@ def test_converters_only_ever_say_unfit(text: str) -> None:
         scalars.duration, scalars.integer, scalars.boolean, scalars.node_name, scalars.name, scalars.ip_address,
         scalars.floating_address, scalars.interface, scalars.path, scalars.file_path, scalars.mount_point, scalars.user,
         scalars.variable, scalars.mount_option, scalars.agent, scalars.words, scalars.port,
-        scalars.size, scalars.long_duration, scalars.volume_group, scalars.logical_volume, scalars.block_device,
+        scalars.size, scalars.volume_group, scalars.logical_volume, scalars.block_device,
     ):  # fmt: skip
         try:
             convert(text)

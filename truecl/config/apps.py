@@ -138,7 +138,7 @@ _PROGRAM = Shape(
 
 _REPLICATION = Shape(
     Replication,
-    {"link": text(scalars.name), "rate": text(scalars.size), "verify": text(scalars.long_duration)},
+    {"link": text(scalars.name), "rate": text(scalars.size)},
 )
 
 _APP = Shape(

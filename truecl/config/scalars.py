@@ -8,11 +8,9 @@ import shlex
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_SECONDS = 86400.0
-MAX_DAYS = 366.0
 MAX_SIZE = 1 << 60
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(ms|s|m|h)")
-_LONG_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?\s?([KMGT])(?:i?B)?")
 _SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SECTOR = 512
@@ -68,17 +66,6 @@ def duration_or_zero(text: str) -> float:
     if value > MAX_SECONDS:
         raise Unfit("expected at most 24h")
     return value
-
-
-def long_duration(text: str) -> float:
-    """Seconds, between two things that are done now and then: '12h', '7d', at most a year."""
-    matched = _LONG_DURATION.fullmatch(text)
-    if matched is None:
-        raise Unfit("expected a duration like 12h or 7d")
-    seconds = round(float(matched[1]) * _UNITS[matched[2]], 9)
-    if not 60 <= seconds <= MAX_DAYS * _UNITS["d"]:
-        raise Unfit("expected 1m to 366d")
-    return seconds
 
 
 def size(text: str) -> int:

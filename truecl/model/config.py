@@ -323,8 +323,6 @@ class Replication(Value, frozen=True):
     """Which link carries it; '': the first."""
     rate: int = 0
     """Most bytes a second of a resynchronisation; 0: DRBD's own choice."""
-    verify: float = 0.0
-    """Seconds between two comparisons of the copies, block by block; 0: only when asked for."""
 
 
 class AppConfig(Value, frozen=True):
