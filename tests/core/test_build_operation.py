@@ -86,7 +86,7 @@ class Building(Master):
     def reports(self, phase: Phase, found: str = "1-2", node: NodeName = N1, reason: str = "") -> list[AnyCommand]:
         state = ledgers.app_state(self.ledger, DB)
         generation = state.grant.generation if state.grant is not None else 0
-        facts = {"file system data": found} if found else {}
+        facts = (("file system data", found),) if found else ()
         self.lines[node] = (InstanceReport(DB, generation, phase, bool(reason), reason, facts),)  # type: ignore[arg-type]
         self.orders.clear()
         self.report()

@@ -258,7 +258,7 @@ class BuildOperation:
             return
         report = situation.owners_report(self.request.app)
         if report is not None and report.phase in (Phase.RUNNING, Phase.STOPPING, Phase.CLOSED):
-            self._found = {name.removeprefix(FILESYSTEM): value for name, value in report.facts.items()}
+            self._found = {name.removeprefix(FILESYSTEM): value for name, value in report.facts}
         if report is not None and report.phase is Phase.NEEDS_FENCE:
             self.end(1, f"its storage cannot be taken down again: {report.reason}; lha_stat says what helps")
         elif state.grant is None:

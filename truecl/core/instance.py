@@ -175,7 +175,9 @@ class InstanceMachine:
 
     def report(self) -> InstanceReport:
         reason = self.reason[:MAX_REASON]
-        return InstanceReport(self.config.name, self.generation, self.phase, self.failed, reason, self._found)
+        return InstanceReport(
+            self.config.name, self.generation, self.phase, self.failed, reason, tuple(self._found.items())
+        )
 
     # ---- up ---------------------------------------------------------------------------------------------------------
 

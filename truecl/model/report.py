@@ -28,8 +28,8 @@ class InstanceReport(msgspec.Struct, frozen=True, array_like=True):
     failed: bool = False
     """CLOSED because it could not start or died too often, not because it was told to stop."""
     reason: str = ""
-    facts: dict[str, str] = {}
-    """Of a build's generation: 'file system data' to what is there (`truecl.model.ledger.Format`)."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Of a build's generation: 'file system data', and what is there (`truecl.model.ledger.Format`)."""
 
 
 class WatchdogReport(msgspec.Struct, frozen=True, array_like=True):
