@@ -10,7 +10,7 @@ from truecl.core import assignment, validation
 from truecl.core.assess import Given, Next, assess, identifier_of, kept, token_of, uuid_of
 from truecl.core.ledger import apply
 from truecl.core.wishes import decide
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Seen, Spread
+from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Reconcile, Seen, Spread
 from truecl.model.config import (
     AppConfig,
     ClusterConfig,
@@ -298,6 +298,10 @@ def test_one_side_of_a_split_brain_is_thrown_away_after_it_was_shown() -> None:
     assert any("n2 : 5 blocks" in line for line in question.question.lines)
     then = wish("resolve", ledger, N1, 1, seen=looks)
     assert then is not None and list(then.works) == [N2] and isinstance(then.works[N2], Discard)
+    last = wish("resolve", ledger, N1, 2, seen=looks)
+    assert last is not None and list(last.works) == [N1] and isinstance(last.works[N1], Reconcile), (
+        "or it never connects"
+    )
     running = replace(ledger, apps=RUNNING.apps)
     assert (refused := wish("resolve", running, N2)) is not None and "whose copy is in use" in refused.refusal
 

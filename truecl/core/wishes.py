@@ -9,7 +9,7 @@ from truecl.core.assess import METADATA, VOLUME, Given, Next, sizes, token_of
 from truecl.core.layouts import layout
 from truecl.core.ledger import app_state
 from truecl.core.situation import Situation
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Question, Spread, Verify, Work
+from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Question, Reconcile, Spread, Verify, Work
 from truecl.model.config import AppConfig, DrbdStorage, LvmStorage
 from truecl.model.ids import NodeName
 from truecl.model.ledger import AcceptCopy, SetMirror
@@ -176,6 +176,8 @@ def _resolve(
         return Next((Progress(text),), commands=commands, word=text)
     if acts == 1:
         return Next(works={node: Discard(made) for node in others})
+    if acts == 2:
+        return Next(works={keep: Reconcile(made)})
     return Next(done=f"Copy of '{keep}' Kept; the other will be synchronised from it [RC=0].")
 
 

@@ -72,13 +72,19 @@ class Discard(msgspec.Struct, frozen=True, tag="discard"):
     layout: Layout
 
 
+class Reconcile(msgspec.Struct, frozen=True, tag="reconcile"):
+    """The other copy was thrown away, so this node's replica may look for its peer again after a split brain."""
+
+    layout: Layout
+
+
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
     """Begin to compare the copies, block by block."""
 
     layout: Layout
 
 
-Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Verify]
+Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Reconcile, Verify]
 
 
 class Seen(msgspec.Struct, frozen=True):

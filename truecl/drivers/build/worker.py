@@ -10,7 +10,7 @@ from truecl.drivers.build.volumes import Volumes, joined
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.filesystem import grow
 from truecl.model.actions import BuildWork
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Look, Make, Seen, Spread, Verify
+from truecl.model.build import Adopt, Discard, Grow, Initialise, Look, Make, Reconcile, Seen, Spread, Verify
 from truecl.model.config import AppConfig
 from truecl.model.replica import Layout
 from truecl.model.step import replicated, volume_of
@@ -40,6 +40,7 @@ class ReplicaTools(Protocol):
 
     async def discard(self, layout: Layout) -> str: ...
 
+    async def reconcile(self, layout: Layout) -> str: ...
     async def verify(self, layout: Layout) -> str: ...
 
 
@@ -74,6 +75,8 @@ class Worker:
                 return await self._each([self._replicas.adopt(layout)])
             case Discard(layout):
                 return await self._each([self._replicas.discard(layout)])
+            case Reconcile(layout):
+                return await self._each([self._replicas.reconcile(layout)])
             case Verify(layout):
                 return await self._each([self._replicas.verify(layout)])
 

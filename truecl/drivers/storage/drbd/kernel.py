@@ -79,14 +79,18 @@ class Kernel:
             raise StepFailed(f"DRBD gives no account of itself: {parse.refusal(result)}")
         return parse.events(result.stdout.decode(errors="replace"))
 
+    def forget_split(self, resource: str) -> None:
+        """The copies have met again, or the operator has thrown one of them away."""
+        with suppress(OSError):
+            token.split_path(self.run, resource).unlink(missing_ok=True)
+
     async def report(self, layout: Layout, trouble: str = "") -> ReplicaReport:
         """Raises StepFailed."""
         seen = await self.seen(layout)
         link = link_of(seen)
         split = token.split_path(self.run, layout.resource)
         if link in (Link.CONNECTED, Link.SYNC_SOURCE, Link.SYNC_TARGET):
-            with suppress(OSError):
-                split.unlink(missing_ok=True)
+            self.forget_split(layout.resource)
         volumes = tuple(
             VolumeReport(volume.name, each.disk, each.peer, each.done, each.rate, each.left, each.behind)
             for volume in layout.volumes

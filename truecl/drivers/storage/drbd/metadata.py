@@ -175,7 +175,12 @@ class Metadata:
                     await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
             finally:
                 await self._replicas.release(layout)
+            self._kernel.forget_split(layout.resource)
         return "its copy was thrown away, and will be synchronised anew"
+
+    async def reconcile(self, layout: Layout) -> str:
+        self._kernel.forget_split(layout.resource)
+        return "its copy is kept, and waits for the other one"
 
     async def _down(self, layout: Layout, there: dict[int, Minor]) -> None:
         if any(each.role is not Role.SECONDARY for each in there.values()):
