@@ -136,8 +136,9 @@ def test_garbage_over_tcp(cluster: Cluster, place: str, source: str) -> None:
     for kind in ("tcp", "tls"):
         cluster.run(place, "/usr/bin/python3", "-c", STREAMS, kind, *targets)
     for daemon in TCP:
-        until(lambda daemon=daemon: new_lines(cluster, "n1", daemon, source), f"{daemon} says so")
-        lines = new_lines(cluster, "n1", daemon, source)
+        from_there = f"connection from {source}"
+        until(lambda daemon=daemon, said=from_there: new_lines(cluster, "n1", daemon, said), f"{daemon} says so")
+        lines = new_lines(cluster, "n1", daemon, from_there)
         assert len(lines) <= 3 and all("WARNING" in line for line in lines), lines  # not one for each connection
 
 

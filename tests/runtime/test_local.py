@@ -19,7 +19,7 @@ from truecl.runtime.clock import BootClock, new_reactor
 from truecl.runtime.local import MAX_UNREAD, LocalBus, LocalClient, LocalServer, Rights
 from truecl.runtime.log import Log
 from truecl.wire.codec import Codec
-from truecl.wire.frame import MAX_FRAME, MAX_HELLO
+from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS
 from truecl.wire.messages import LOCAL, Refused, Subscribe
 from truecl.wire.session import LOCAL_HELLO, LocalHello
 
@@ -200,14 +200,10 @@ def test_only_names_of_daemons_can_be_claimed(node: Node) -> None:
 
 def test_versions_that_do_not_meet_are_refused_with_a_reason(node: Node) -> None:
     node.bus(HBD)
+    refusal = f"lha_stat speaks formats 7 to 9, hbd {VERSIONS[0]} to {VERSIONS[1]}: upgrade hbd".encode()
     with raw(node) as connection:
         connection.send(LOCAL_HELLO.encode(LocalHello("lha_stat", "command", 7, 9)))
-        node.until(
-            lambda: (
-                (data := heard(connection)) is not None
-                and b"lha_stat speaks formats 7 to 9, hbd 1 to 1: upgrade hbd" in data
-            )
-        )
+        node.until(lambda: (data := heard(connection)) is not None and refusal in data)
 
 
 @pytest.mark.parametrize(
