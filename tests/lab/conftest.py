@@ -8,6 +8,8 @@ from clusterlib import Cluster, running
 from lablib import Net, lab_name
 
 from truecl.lab.cluster import Lab
+from truecl.lab.errors import Unavailable
+from truecl.lab.vm import packages
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +18,15 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     name = lab_name(Path(request.node.nodeid).stem.replace("test_", "").replace("_", "-"))
     with Lab.up(3, name=name, bare=True, vm=request.config.getoption("--vm")) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def kernels() -> None:
+    """What `Lab.up(vm=True)` needs. Where it cannot be had the test is skipped, loudly."""
+    try:
+        packages.prepare()
+    except Unavailable as problem:
+        pytest.skip(f"NO KERNEL AND NO REAL STORAGE WERE TESTED: {problem}")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from lablib import Net, assert_no_trace, lab_name
 from truecl.lab import cgroups, sample
 from truecl.lab.cluster import Lab
 from truecl.lab.description import LabNode
-from truecl.lab.errors import LabError, Unavailable
+from truecl.lab.errors import LabError
 from truecl.lab.vm import packages
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
@@ -50,11 +50,7 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    try:
-        packages.prepare()
-    except Unavailable as problem:
-        pytest.skip(f"NO KERNEL WAS TESTED: {problem}")
+def lab(kernels: None) -> Iterator[Lab]:
     name = lab_name("vm")
     with Lab.up(3, name=name, provide=provide, vm=True) as made:
         yield made

@@ -15,8 +15,6 @@ from lablib import assert_no_trace, lab_name
 
 from truecl.lab import provision
 from truecl.lab.cluster import Lab
-from truecl.lab.errors import Unavailable
-from truecl.lab.vm import packages
 from truecl.lab.vm.kernels import SPARE_DISK
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
@@ -39,11 +37,7 @@ TIMING = {"heartbeat": "300ms", "detection": "2s", "lease": "4s", "renewal": "1s
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        packages.prepare()
-    except Unavailable as problem:
-        pytest.skip(f"NO KERNEL WAS TESTED: {problem}")
+def cluster(kernels: None) -> Iterator[Cluster]:
     name = lab_name("vmbuild")
     with Lab.up(2, name=name, provide=provision.configure, vm=True) as lab:
         for node in lab.description.nodes:

@@ -13,8 +13,6 @@ from drbdlib import APP, LAYOUT, MOUNT, ON_DISKS, RUN, Hands
 from lablib import assert_no_trace, lab_name
 
 from truecl.lab.cluster import Lab
-from truecl.lab.errors import Unavailable
-from truecl.lab.vm import packages
 from truecl.model.actions import ReplicaConnect, ReplicaDown, ReplicaSever, ReplicaUp
 from truecl.model.ids import Generation
 from truecl.model.replica import Disk, Link, ReplicaReport, Role
@@ -95,11 +93,7 @@ def end_writer(hands: Hands) -> None:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    try:
-        packages.prepare()
-    except Unavailable as problem:
-        pytest.skip(f"NO KERNEL WAS TESTED: {problem}")
+def pair(kernels: None) -> Iterator[Pair]:
     name = lab_name("drbd")
     with Lab.up(2, name=name, bare=True, vm=True) as lab:
         made = Pair(lab, Hands(lab, "n1"), Hands(lab, "n2"))

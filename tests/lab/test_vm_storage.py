@@ -16,8 +16,6 @@ from lablib import assert_no_trace, lab_name
 from truecl.lab import provision
 from truecl.lab.cluster import Lab
 from truecl.lab.description import LabNode
-from truecl.lab.errors import Unavailable
-from truecl.lab.vm import packages
 from truecl.model.config import DiskStorage, LvmStorage
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
@@ -86,11 +84,7 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    try:
-        packages.prepare()
-    except Unavailable as problem:
-        pytest.skip(f"NO KERNEL WAS TESTED: {problem}")
+def lab(kernels: None) -> Iterator[Lab]:
     name = lab_name("vm-storage")
     with Lab.up(3, name=name, provide=provide, vm=True) as made:
         for node in ("n1", "n2", "n3"):

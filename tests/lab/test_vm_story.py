@@ -13,14 +13,13 @@ import pytest
 from lablib import assert_no_trace, lab_name
 
 from truecl.lab.cluster import Lab
-from truecl.lab.errors import LabError, Unavailable
+from truecl.lab.errors import LabError
 from truecl.lab.faults.round import Violation
 from truecl.lab.replicated import app
 from truecl.lab.replicated.cluster import Cluster, acknowledged
 from truecl.lab.replicated.draw import HEARTBEAT, POWER, REPLICATION, Fault
 from truecl.lab.replicated.rounds import Outcome, Round, keep_logs
 from truecl.lab.replicated.watch import ReplicaWatch
-from truecl.lab.vm import packages
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
@@ -29,11 +28,7 @@ LOOKS = 5.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    try:
-        packages.prepare()
-    except Unavailable as problem:
-        pytest.skip(f"NO REAL STORAGE WAS TESTED: {problem}")
+def cluster(kernels: None) -> Iterator[Cluster]:
     name = lab_name("story")
     with Lab.up(2, name=name, provide=app.provide, vm=True) as lab:
         made = Cluster(lab)

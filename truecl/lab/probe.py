@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from typing import Protocol
 
 NODE = r"(?im)^X-Node:[ \t]*(\S+)"
 """Where an answer names the node that gave it: group 1."""
@@ -201,6 +202,27 @@ class Stop(BaseException):
     """A signal asks for the result."""
 
 
+class Telling(Protocol):
+    """What asks until it is stopped, and keeps a tally of the answers."""
+
+    tally: Tally
+
+    def run(self) -> None: ...
+
+
+def tell(client: Telling) -> None:
+    """Have it ask until a signal comes, or until it ends by itself; then say the result."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stop
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with contextlib.suppress(Stop):
+        client.run()
+    say({"result": client.tally.result(time.monotonic())})
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="truecl.lab.probe")
     parser.add_argument("address")
@@ -213,16 +235,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--send", help="text to send instead of an HTTP request")
     parser.add_argument("--expect", default="", help="regular expression that an answer must contain")
     parser.add_argument("--node", default=NODE, help="regular expression whose group 1 is the node's name")
-    client = Client(parser.parse_args(arguments))
-
-    def stop(number: int, frame: object) -> None:
-        raise Stop
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    with contextlib.suppress(Stop):
-        client.run()
-    say({"result": client.tally.result(time.monotonic())})
+    tell(Client(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ given up is neither acknowledged nor known to be lost.
 """
 
 import argparse
-import contextlib
 import selectors
-import signal
 import socket
 import sys
 import time
 
-from truecl.lab.probe import Stop, Tally, say
+from truecl.lab.probe import Tally, say, tell
 from truecl.lab.replicated.protocol import Conversation, Refused, greeting, query
 from truecl.lab.replicated.query import USER
 
@@ -146,16 +144,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--gap", type=float, default=0.25, help="silence that counts as an outage")
     parser.add_argument("--patience", type=float, default=0.3, help="silence after which others are begun")
     parser.add_argument("--every", type=float, default=0.1, help="so often")
-    writer = Writer(parser.parse_args(arguments))
-
-    def stop(number: int, frame: object) -> None:
-        raise Stop
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    with contextlib.suppress(Stop):
-        writer.run()
-    say({"result": writer.tally.result(time.monotonic())})
+    tell(Writer(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":
