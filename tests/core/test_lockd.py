@@ -184,6 +184,18 @@ def test_a_request_that_a_dying_link_swallowed_is_answered_as_soon_as_another_li
     assert answer is not None and answer.number == request.number
 
 
+def test_a_gap_in_the_numbers_gets_a_round_at_once(lockds: Lockds) -> None:
+    """The node's reqd was killed and is there again: what is left of its lease is not to be waited away."""
+    lockds.renew("n2", number=50)
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+    lockds.renew("n2", number=51)
+    assert lockds.answer("n2") is None, "the next heartbeat's round will do"
+    lockds.renew("n2", number=1000)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.number == 1000
+
+
 def test_a_leader_without_a_quorum_answers_nothing(lockds: Lockds) -> None:
     lockds.wait(1.0)
     lockds.cut = {N2, N3}

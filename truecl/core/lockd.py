@@ -302,13 +302,15 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        leases = self._leases_of_term(now)
+        leases, last = self._leases_of_term(now), self._numbers.get(message.node)
         if message.node not in self.raft.membership.nodes or not self._take_report(message, leases, now):
             return
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
-        if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
-            # An order waits for this answer, or those before it were lost; else the next heartbeat's round will do.
+        in_order = last is not None and message.number == last + 1
+        if not in_order or self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
+            # An order waits for this answer; or its reqd has started again, or requests or answers were lost, and its
+            # lease may be nearly over. Otherwise the next heartbeat's round will do.
             self.raft.start_round(now)
 
     def _take_report(self, message: Renew, leases: Leases, now: float) -> bool:
