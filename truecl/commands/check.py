@@ -152,8 +152,8 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
         yield warning(f"there are two nodes: {text}")
         needed = lease_of_survivor(cluster)
         if needed is not None and cluster.on_quorum_loss == "stop":
-            text = f"`timing: {{lease: {shown(needed)}}}`, `on_quorum_loss: freeze`, or a witness (docs/timing.md, law 9)"
             what = "stops its own applications until the other's fence device has answered, and starts them again"
+            text = f"`timing: {{lease: {shown(needed)}}}`, `on_quorum_loss: freeze`, or a witness (timing.md, law 9)"
             yield warning(f"of two nodes, the one that is left {what}; what helps: {text}")
     elif voters % 2 == 0:
         text = f"survive the loss of {(voters - 1) // 2}, as {voters - 1} would; halves of equal size have no majority"
