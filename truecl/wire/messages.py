@@ -135,6 +135,8 @@ class Nodes(Message, frozen=True):
     """The newest level of the log that all its members have said they know."""
     replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
     """In the same word as `reports`, so of the same boot."""
+    unrenewed: tuple[NodeName, ...] = ()
+    """Nodes that get no lease any more until they have closed what they own no longer, or cannot stop."""
 
 
 class Members(Message, frozen=True):
@@ -153,6 +155,16 @@ class Reshape(Message, frozen=True):
     number: int
     term: Term
     membership: Membership
+
+
+class Revoke(Message, frozen=True):
+    """Master's clusterd: `node` cannot stop this generation, so renew it no more, if `term` is still this lockd's own
+    as leader. Its guard then stops all that it has, and where that does not end its watchdog resets it."""
+
+    term: Term
+    node: NodeName
+    app: AppName
+    generation: Generation
 
 
 class Campaign(Message, frozen=True):
@@ -958,7 +970,7 @@ MESH: dict[DaemonName, object] = {
 """What may come from the same daemon on another node."""
 
 LOCAL = Union[
-    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown, ConfirmOff, Confirmed,
+    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Revoke, Campaign, StepDown, ConfirmOff, Confirmed,
     Renew, Renewed,
     Subscribe, View, ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
     Order, OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen,
