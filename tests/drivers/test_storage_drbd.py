@@ -597,6 +597,16 @@ def test_a_changed_layout_is_taken_down_and_made_anew(bench: Bench) -> None:
     assert [order.split()[1] for order in bench.drbd.orders] == ["down", "new-resource", "new-minor", "attach"]
 
 
+def test_what_is_not_of_it_any_more_is_let_go_beneath(bench: Bench) -> None:
+    """A volume that was taken out of the application, while it ran or after its stop."""
+    fewer = Layout(APP, LAYOUT.port, LAYOUT.hosts, LAYOUT.volumes[:1])
+    for leave in (bench.replicas.up(fewer, False), bench.replicas.down(fewer)):
+        bench.kernel.write(LAYOUT, {0: "/dev/vg/data", 1: "/dev/disk/by-id/x"}, (8, 4, 11))
+        bench.beneath.active = {volume.backing for volume in LAYOUT.volumes}
+        assert bench.real.do(leave).reason == ""
+        assert LAYOUT.volumes[1].backing not in bench.beneath.active
+
+
 def test_a_disk_that_failed_is_not_taken_back_while_the_peer_is_there(bench: Bench) -> None:
     bench.drbd.set(state="Connected", disk="Diskless")
     assert "its disk failed" in bench.real.do(bench.replicas.up(LAYOUT, True)).reason

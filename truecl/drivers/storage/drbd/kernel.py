@@ -256,6 +256,11 @@ def diskless(each: Seen) -> bool:
     return each.disk is Disk.DISKLESS
 
 
+def gave_up(each: Seen) -> bool:
+    """Its disk failed. One that was severed stands alone, and its disk is well."""
+    return diskless(each) and each.link is not Link.STANDALONE
+
+
 def _replace(path: Path, text: str) -> None:
     """Whole or not at all; nothing is done where it says so already."""
     with suppress(OSError):
