@@ -46,6 +46,8 @@ def unbuilt(given: PlanInput, app: AppName) -> str:
         return "" if built else f"its replicated storage was never built; lha_buildapp -A {app}"
     if layout_of(given.configuration, given.ledger, app) is None:
         return f"its replicated volumes are not those that were built; lha_buildapp -A {app}"
+    if all(copy.state is CopyState.INCONSISTENT for copy in mirror.copies.values()):
+        return f"its copies hold nothing yet, it was not built to the end; lha_buildapp -A {app} --create"
     return ""
 
 
@@ -55,6 +57,20 @@ def behind(given: PlanInput, app: AppName, node: NodeName) -> str:
     if mirror is None or copies.current(given.ledger, app, node):
         return ""
     return f"its copy is {mirror.copies[node].state.value}" if node in mirror.copies else "it has no copy"
+
+
+def lost_its_disk(given: PlanInput, app: AppName, node: NodeName) -> bool:
+    """Does the owner go on without a disk of its own?"""
+    mirror = given.ledger.mirrors.get(app)
+    return mirror is not None and node in mirror.copies and mirror.copies[node].state is CopyState.INCONSISTENT
+
+
+def on_the_peers_disk(given: PlanInput, app: AppName, node: NodeName) -> str:
+    """What to say of such an owner; '' for any other."""
+    if not lost_its_disk(given, app, node):
+        return ""
+    helps = f"lha_moveapp -A {app}, mend it, then lha_buildapp -A {app} --replace {node}"
+    return f"the disk of {node} failed, it goes on with the other node's: {helps}"
 
 
 def broken(given: PlanInput, app: AppName, node: NodeName) -> str:
