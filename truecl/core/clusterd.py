@@ -245,7 +245,7 @@ class Clusterd:
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
-            self._operations.builds.building(),
+            self._operations.builds.building(), situation.members.membership,
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:

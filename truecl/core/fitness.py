@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
 from truecl.model.ledger import Format, Ledger
+from truecl.model.membership import Membership
 from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 
@@ -39,6 +40,8 @@ class PlanInput:
     """Applications whose replicas were waited for long enough: they start with those that are there."""
     building: tuple[tuple[AppName, tuple[Format, ...]], ...] = ()
     """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
+    membership: Membership = Membership()
+    """Of the log: no decision depends on it, only who may decide after a fault. Without voters: not known."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:
