@@ -74,7 +74,7 @@ demo: setup
 	@$(RUN)/lha_lab demo
 
 test: setup test-packages
-	@$(RUN)/python -m pytest -m "not vm"
+	@tests/all.sh $(RUN)/python
 
 # Nodes with kernels of their own: LVM, DRBD and watchdogs that are real ones.
 test-vm: setup test-packages
@@ -110,5 +110,5 @@ install: root packages user
 	@echo "installed into $(PREFIX); next: lha_init, lha_check, systemctl enable --now truecl"
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .sweep.log
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

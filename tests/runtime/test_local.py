@@ -15,9 +15,11 @@ from turning import turn_until
 from truecl.core.contract import Event, Joined, Left, Told
 from truecl.model.ids import CLUSTERD, HBD, LOCKD, STATD, DaemonName
 from truecl.runtime import client
+from truecl.runtime.channel import MAX_UNREAD
 from truecl.runtime.clock import BootClock, new_reactor
-from truecl.runtime.local import MAX_UNREAD, LocalBus, LocalClient, LocalServer, Rights
+from truecl.runtime.local import LocalBus, LocalClient, LocalServer
 from truecl.runtime.log import Log
+from truecl.runtime.rights import Rights
 from truecl.wire.codec import Codec
 from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS
 from truecl.wire.messages import LOCAL, Refused, Subscribe

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from truecl.core.contract import Event, Told
 from truecl.core.supervisor import PARENT as NAME
 from truecl.runtime.clock import Reactor
-from truecl.runtime.local import credentials_of
 from truecl.runtime.log import Level, Log
+from truecl.runtime.rights import credentials_of
 from truecl.wire.codec import Codec
 from truecl.wire.frame import Framer, ProtocolFault, brief
 from truecl.wire.messages import PARENT

@@ -1,41 +1,31 @@
 """The sockets between the daemons and commands of one node: RUN/DAEMON.sock.
 
-The kernel says who connects (SO_PEERCRED): root and user truecl act, members of group truecl may look, others are
-refused with a reason. Only root and user truecl may be a daemon. After the hello (truecl/wire/session.py) both sides
-send messages of `truecl.wire.messages.LOCAL`, with a command in JSON (truecl/wire/plain.py). The core sees one bus:
-Joined, Left and Told name the other side, whoever of the two dialled. Whoever does not read what it is told is dropped.
+Who has no rights (truecl/runtime/rights.py) is refused with a reason; only root and user truecl may be a daemon. After
+the hello (truecl/wire/session.py) both sides send messages of `truecl.wire.messages.LOCAL`, with a command in JSON
+(truecl/wire/plain.py). The core sees one bus: Joined, Left and Told name the other side, whoever of the two dialled.
 """
 
-import grp
 import os
-import pwd
 import socket
-import struct
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 from twisted.internet import protocol
-from twisted.internet.interfaces import IAddress, IConnector, IPushProducer
+from twisted.internet.interfaces import IAddress, IConnector
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from truecl.core.contract import Event, Joined, Left, Told
 from truecl.model.ids import DAEMONS, DaemonName
+from truecl.runtime.channel import Channel
 from truecl.runtime.clock import Call, Reactor
 from truecl.runtime.log import Level, Log
+from truecl.runtime.rights import Rights, credentials_of
 from truecl.wire.codec import Codec
-from truecl.wire.frame import MAX_FRAME, MAX_HELLO, VERSIONS, Framer, FrameTooLarge, ProtocolFault, brief
+from truecl.wire.frame import VERSIONS, FrameTooLarge, brief
 from truecl.wire.plain import PLAIN
 from truecl.wire.session import LOCAL_HELLO, LocalHello, LocalWelcome, Refusal, SessionRefused, agreed_version, apart
 
-HELLO_TIMEOUT = 5.0
-READ_TIMEOUT = 10.0
-"""Seconds for which the other side may leave a full buffer unread."""
-MAX_UNREAD = 4 << 20
-"""Bytes that may wait for a side that does not read."""
 MAX_CONNECTIONS = 128
 MAX_ACCEPTED = 16
 """At one turn of the reactor."""
@@ -43,198 +33,10 @@ MAX_LOOKING = 32
 """Connections of users that may only look."""
 FIRST_RETRY = 0.02
 LAST_RETRY = 0.5
-SO_PEERGROUPS = 59
-"""Supplementary groups of the other side (socket(7), Linux 4.13)."""
 
 
 def socket_path(run: Path, daemon: DaemonName) -> Path:
     return run / f"{daemon}.sock"
-
-
-@dataclass(frozen=True)
-class Rights:
-    """Who may do what on this node."""
-
-    acting: frozenset[int]
-    """User ids."""
-    looking: int | None
-    """A group's id; None: there is no such group."""
-
-    @classmethod
-    def of_system(cls, user: str = "truecl", group: str = "truecl") -> "Rights":
-        """Root, and `user` and `group` where they exist."""
-        acting = {0}
-        looking = None
-        with suppress(KeyError):
-            acting.add(pwd.getpwnam(user).pw_uid)
-        with suppress(KeyError):
-            looking = grp.getgrnam(group).gr_gid
-        return cls(frozenset(acting), looking)
-
-    def may_act(self, uid: int) -> bool:
-        return uid in self.acting
-
-    def may_look(self, uid: int, groups: frozenset[int]) -> bool:
-        return uid in self.acting or (self.looking is not None and self.looking in groups)
-
-
-def credentials_of(connection: socket.socket) -> tuple[int, int, frozenset[int]]:
-    """The other side's process id, user id and all group ids, as the kernel noted them when it connected."""
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    groups = {gid}
-    try:
-        more = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)
-        groups.update(struct.unpack(f"{len(more) // 4}I", more))
-    except OSError:
-        # More than 256 groups: what the user database says then.
-        with suppress(KeyError):
-            account = pwd.getpwuid(uid)
-            groups.update(os.getgrouplist(account.pw_name, account.pw_gid))
-    return pid, uid, frozenset(groups)
-
-
-class _Transport(Protocol):
-    """What is used of Twisted's Unix transports."""
-
-    def getHandle(self) -> socket.socket: ...
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def registerProducer(self, producer: object, streaming: bool) -> None: ...
-
-
-class _End(Protocol):
-    """Whom a channel belongs to: the server, or a client."""
-
-    def connected(self, channel: "Channel") -> None: ...
-    def greeted(self, channel: "Channel", message: Any) -> None:
-        """Raises ProtocolFault to refuse."""
-
-    def told(self, channel: "Channel", payload: bytes) -> None:
-        """Raises ProtocolFault for what is no message."""
-
-    def closed(self, channel: "Channel", why: str) -> None: ...
-
-
-@implementer(IPushProducer)
-class Channel(protocol.Protocol):
-    """One connection: frames in both directions, bounded in both."""
-
-    def __init__(self, end: _End, reactor: Reactor) -> None:
-        self.who = ""
-        """The other side's name on the bus, once it is open."""
-        self.root = False
-        self.uid = -1
-        self.codec = PLAIN
-        """The other side's language, once it is open."""
-        self._end = end
-        self._reactor = reactor
-        self._framer = Framer(MAX_HELLO)
-        self._deadline: Call | None = None
-        self._paused = False
-        self._unread = 0
-        self._over = False
-        self._gone = False
-
-    @property
-    def raw(self) -> socket.socket:
-        return self._socket.getHandle()
-
-    def open(self, who: str, root: bool, codec: Codec) -> None:
-        """The hello is done."""
-        self.who = who
-        self.root = root
-        self.codec = codec
-        self._framer.limit = MAX_FRAME
-        self._cancel()
-
-    def write(self, frame: bytes) -> None:
-        if self._over:
-            return
-        if self._paused:
-            self._unread += len(frame)
-            if self._unread > MAX_UNREAD:
-                self.drop(f"does not read: {self._unread} bytes wait")
-                return
-        self._socket.write(frame)
-
-    def drop(self, why: str) -> None:
-        """At once. The end's `closed` is called before this returns."""
-        if not self._over:
-            self._finish(why)
-            self._abort()
-
-    def refuse(self, why: str) -> None:
-        """Says why, then closes."""
-        if self._over:
-            return
-        self._finish(why)
-        self._socket.write(LOCAL_HELLO.encode(Refusal(why)))
-        self._socket.loseConnection()
-        self._reactor.callLater(1.0, self._abort)
-
-    # ---- called by Twisted ------------------------------------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        self._deadline = self._reactor.callLater(HELLO_TIMEOUT, self._late, "did not say hello")
-        self._socket.registerProducer(self, True)
-        self._end.connected(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._over:
-            return
-        self._framer.put(data)
-        try:
-            while not self._over and (payload := self._framer.take()) is not None:
-                if self.who:
-                    self._end.told(self, payload)
-                else:
-                    self._end.greeted(self, LOCAL_HELLO.decode(payload))
-        except ProtocolFault as fault:
-            self.refuse(brief(fault))
-
-    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        self._gone = True
-        if not self._over:
-            self._finish("")
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-        if self._deadline is None:
-            self._deadline = self._reactor.callLater(READ_TIMEOUT, self._late, "does not read")
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self._unread = 0
-        if self.who:
-            self._cancel()
-
-    def stopProducing(self) -> None:
-        self._paused = True
-
-    # ---- inside -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _socket(self) -> _Transport:
-        return cast(_Transport, self.transport)
-
-    def _late(self, why: str) -> None:
-        self._deadline = None
-        self.drop(why)
-
-    def _cancel(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _finish(self, why: str) -> None:
-        self._over = True
-        self._cancel()
-        self._end.closed(self, why)
-
-    def _abort(self) -> None:
-        if not self._gone:
-            self._socket.abortConnection()
 
 
 class LocalServer:

@@ -19,9 +19,10 @@ from truecl.runtime.credentials import Credentials
 from truecl.runtime.host import Actions, Bus, Host, NoMesh
 from truecl.runtime.host import Mesh as AnyMesh
 from truecl.runtime.journal import Journal, JournalFault, Owner
-from truecl.runtime.local import LocalBus, LocalClient, LocalServer, Rights
+from truecl.runtime.local import LocalBus, LocalClient, LocalServer
 from truecl.runtime.mesh import AddressTaken, Mesh
 from truecl.runtime.process import CannotStart, Daemon
+from truecl.runtime.rights import Rights
 from truecl.runtime.tls import context_of
 from truecl.wire.codec import Codec
 from truecl.wire.messages import LOCAL, MESH, NewConfiguration, Ready, View
