@@ -297,6 +297,21 @@ def test_a_parent_that_answers_nothing_any_more_is_killed_once() -> None:
     assert parent_looked_at(parent, 31.5) == [Fork(LOCKD)]
 
 
+def test_a_question_that_comes_just_after_a_death_starts_it_and_nothing_else_does() -> None:
+    """The parent takes it for the order that it is otherwise."""
+    parent = greeted()
+    for death in (10.0, 10.1):
+        parent.fork()
+        parent.supervisor.ready(LOCKD, death)
+        parent.die(death)
+    parent.told()
+    parent.fork()
+    parent.supervisor.ready(LOCKD, 10.15)
+    assert parent.supervisor.up() == (LOCKD,)
+    parent.supervisor.wake(10.1 + MAX_BACKOFF)
+    assert parent.supervisor.up() == (LOCKD,), "it is not begun anew, and waited for in vain"
+
+
 def test_a_parent_that_says_anything_lives() -> None:
     parent = greeted()
     for number in range(3 * MAX_UNANSWERED):

@@ -137,7 +137,7 @@ class Supervisor:
             return
         if not child.forked:  # an orphan of an earlier reqd; a child of this one may be unwanted again by now
             child.forked = child.wanted = True
-            child.last = "starting"
+            child.last, child.restart_at = "starting", None
         child.pid, child.outdated = message.pid, message.outdated
 
     def ready(self, daemon: DaemonName, now: float) -> None:
