@@ -125,6 +125,13 @@ def split() -> Status:
     )
 
 
+def not_made_yet() -> Status:
+    """A volume was written into the file while the application runs."""
+    known = split()
+    rows = (*known.volumes[AppName("test1")], VolumeRow("log", "DRBD", "testvg/log1", "/test1/log", "ext3"))
+    return replace(known, volumes={AppName("test1"): rows})
+
+
 CASES: dict[str, tuple[Status, list[str]]] = {
     "announcement": (status(), []),
     "many": (many(), []),
@@ -134,6 +141,7 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "app": (detailed(), ["-A", "test1"]),
     "app_syncing": (syncing(), ["-A", "test1"]),
     "app_split": (split(), ["-A", "test1"]),
+    "app_not_made_yet": (not_made_yet(), ["-A", "test1"]),
     "split": (split(), []),
     "app_never_validated": (
         status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' is not validated: ..."}),

@@ -165,6 +165,8 @@ def _instance(status: Status, name: AppName, state: AppState) -> InstanceStatus 
 
 
 def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> str:
+    if status.master is None and not status.ledger.index:
+        return "UNKNOWN"  # since it started, this node has heard of no master, who says how far the log counts
     if state.grant is None:
         if state.wanted is Wanted.STOPPED:
             return "DOWN"
