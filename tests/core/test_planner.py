@@ -30,7 +30,9 @@ from truecl.model.ledger import (
     EndGrant,
     GiveGrant,
     Ledger,
+    Losses,
     OrderFence,
+    Presence,
     Proof,
     RecordWatchdog,
     SetWanted,
@@ -310,6 +312,20 @@ def test_not_where_it_would_stop_the_others_for_want_of_a_quorum() -> None:
     assert decision.revocations == () and "a reset of n3 would leave no quorum" in dict(decision.notes)[DB]
     assert plan(stuck_on(N3, web)).revocations == (REVOKED,)
     assert plan(stuck_on(N3, lost=(N1,))).revocations == (REVOKED,), "nothing runs elsewhere: nothing is lost by it"
+
+
+def test_not_of_a_node_that_was_lost_too_often_lately() -> None:
+    """All nodes may hang on the same dead disk: they are not reset in turn for ever."""
+
+    def lost_before(count: int, presence: Presence = Presence.BACK) -> PlanInput:
+        known = changed(STUCK_THERE, losses={N3: Losses(count, presence)})
+        return stuck_on(N3, known)
+
+    assert plan(lost_before(1)).revocations == (REVOKED,)
+    decision = plan(lost_before(2))
+    assert decision.revocations == () and "n3 was lost 2 times lately" in decision.notes[0][1]
+    away = plan(lost_before(2, Presence.AWAY))
+    assert away.revocations == (REVOKED,), "as the last master had decided: this loss is that one"
 
 
 def test_what_its_node_released_meanwhile_moves_on_and_nothing_comes_there() -> None:

@@ -144,6 +144,26 @@ def test_a_volume_that_is_full_grows_while_it_is_in_use(cluster: Cluster) -> Non
     assert "larger than that already" in build(cluster, "--grow", "data=64M", code=1)
 
 
+def test_a_volume_grows_on_all_nodes_or_on_none(cluster: Cluster) -> None:
+    shell(cluster, "n2", "lvcreate -qq -y -l 100%FREE -n filler testvg")
+    assert "n2 : lvextend: Insufficient free space" in build(cluster, "--grow", "data=128M", code=1)
+    shell(cluster, "n2", "lvremove -qq -y testvg/filler")
+    for node in ("n1", "n2"):
+        assert shell(cluster, node, "lvs --noheadings --units m -o lv_size testvg/test1").strip() == "96.00m"
+
+
+def test_a_copy_whose_disk_was_made_larger_by_hand_keeps_its_present_metadata(cluster: Cluster) -> None:
+    """Not those that the volume's first size left in its middle."""
+    for node in ("n1", "n2"):
+        shell(cluster, node, "lvextend -qq -L 128M testvg/test1")
+    cluster.stop("db")
+    cluster.start("db", "-N", "n1")
+    equal(cluster)
+    for node in ("n1", "n2"):
+        assert " ds:UpToDate/UpToDate " in shell(cluster, node, "cat /proc/drbd")
+    assert shell(cluster, "n1", "cat /srv/db/file") == "kept\n"
+
+
 def test_a_script_that_changed_on_one_node_is_named(cluster: Cluster) -> None:
     script(cluster, "n2", "exec sleep 1000001")
     refused = cluster.move("db", "-N", "n2", code=1, validated=True).err
@@ -294,6 +314,30 @@ def test_other_data_is_not_touched_unless_the_operator_agrees(cluster: Cluster) 
     said = build(cluster, "--replace", "n2", typed="db")
     assert "n2 : volume data: /dev/ubdb: ext4" in said and "which would be lost" in said
     equal(cluster)
+
+
+OWN: dict[str, Any] = {
+    "nodes": ["n1", "n2"],
+    "volumes": {"data": {"type": "drbd", "on": {"type": "lvm", "group": "testvg", "volume": "own", "size": "16M"}}},
+    "filesystems": [{"type": "ext4", "mount": "/srv/own"}],
+}
+
+
+def test_a_file_system_that_one_node_had_before_is_not_taken_for_that_of_both_copies(cluster: Cluster) -> None:
+    """Nothing of it would ever be sent: the other copy would be called equal, and hold nothing of it."""
+    for node in cluster.lab.description.nodes:
+        (node.etc / "apps" / "own.yaml").write_text(yaml.safe_dump(OWN, sort_keys=False))
+    shell(cluster, "n1", "lha_form --sync; lvcreate -qq -y -L 16M -n own testvg; mkfs.ext4 -q /dev/testvg/own 15M")
+    old = shell(cluster, "n1", "blkid -p -s UUID -o value /dev/testvg/own").strip()
+    assert f"ext4 {old}" in shell(cluster, "n1", "lha_buildapp -A own --create 2>&1", code=1)
+    said = shell(cluster, "n1", "echo own | lha_buildapp -A own --create --force 2>&1")
+    assert f"ext4 {old}, which would be lost" in said
+    cluster.start("own", "-N", "n1", validated=True)
+    assert old not in shell(cluster, "n1", "blkid -p /dev/drbd101")
+    shell(cluster, "n1", "echo kept > /srv/own/file")
+    cluster.move("own", "-N", "n2", validated=True)
+    assert shell(cluster, "n2", "cat /srv/own/file") == "kept\n"
+    cluster.stop("own")
 
 
 def test_older_data_is_gone_on_with_at_the_operators_word_alone(cluster: Cluster) -> None:

@@ -246,7 +246,7 @@ class Clusterd:
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
-            self._operations.builds.building(), frozenset(situation.nodes.unrenewed),
+            self._operations.builds.building(), frozenset(situation.nodes.unrenewed), situation.members.membership,
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:

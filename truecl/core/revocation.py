@@ -1,16 +1,19 @@
 """The end of a node that cannot stop what is to run elsewhere, where no fence device of it works: by its own watchdog.
 
 It is renewed no more (SAFETY.md section 2). So its guard stops the rest, which is released and moves on; its watchdog
-is fed no more and resets it; and then the lease and the watchdog's time prove its end, or the node itself, back. It
-comes to that once a generation at most, for none is started twice.
+is fed no more and resets it; and then the lease and the watchdog's time prove its end, or the node itself, back.
+
+It must not go round in circles, from node to node, where all of them hang on the same dead disk. So it comes to that
+once a generation at most, for none is started twice, and not of a node that was lost too often lately.
 """
 
 from dataclasses import dataclass, field
 
 from truecl.core.fitness import PlanInput, fence_levels
+from truecl.core.flapping import FREE_LOSSES
 from truecl.core.quorum import has_quorum
 from truecl.model.ids import AppName, Generation, NodeName
-from truecl.model.ledger import Grant
+from truecl.model.ledger import Grant, Presence
 from truecl.model.membership import Membership
 
 
@@ -36,6 +39,10 @@ def way_out(given: PlanInput, app: AppName, grant: Grant, trouble: str) -> tuple
         return "", None
     if device is not None:
         trouble = f"{trouble}; the device: {device}"
+    losses = given.ledger.losses.get(node)
+    if losses is not None and losses.count >= FREE_LOSSES and losses.presence is not Presence.AWAY:
+        again = f"{node} was lost {losses.count} times lately, so its watchdog is not left to reset it again"
+        return f"{trouble}; {again}: repair it there, or boot {node}", None
     if not _others_go_on(given, node):
         helps = f"repair it there, or boot {node} when the others may stop for that long"
         return f"{trouble}; a reset of {node} would leave no quorum: {helps}", None

@@ -127,6 +127,7 @@ SINCE: dict[type, int] = {
     PeerOutdated: 2,
     AskWork: 2,
     WorkAnswer: 2,
+    Revoke: 2,
 }
 """From which format on there is such a message; what is not here was there from the first."""
 
