@@ -253,6 +253,16 @@ def test_a_volume_that_was_out_for_a_while_is_not_taken_for_current() -> None:
     assert assess(bare(COPIED, mirrored(COPIED, CURRENT, OUTDATED), seen=parted)).refusal == ""
 
 
+def test_a_volume_is_added_only_while_both_nodes_are_there() -> None:
+    """One that is back may have a stale copy on the node that is away, of which the log knows nothing."""
+    more = replace(LV, volume="log")
+    both = replace(COPIED, volumes=(*COPIED.volumes, Volume(name="log", storage=DrbdStorage(on=more))))
+    ledger = mirrored(COPIED, CURRENT, CURRENT)
+    alone = assess(bare(both, ledger, CREATE, seen={N1: seen()}))
+    assert "n2 must be up for volume log to be added" in alone.refusal and not alone.commands
+    assert assess(bare(both, ledger, CREATE)).commands
+
+
 # ---- file systems ---------------------------------------------------------------------------------------------------
 
 
