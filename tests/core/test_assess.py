@@ -399,6 +399,14 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
     assert validation.refusal(SHARED, build, {N1: seen(), N2: Seen(problems=("hangs",))}) == ""
 
 
+def test_a_key_that_a_later_release_knows_changes_nothing_at_its_default() -> None:
+    """Else an upgrade would find every file changed. This differs where a default was changed."""
+    assert validation.digest(COPIED) == "30f84555da21bcfb15dcad46485ebac455208db03e045302ac32d739cf79f3e5"
+    assert validation.digest(replace(COPIED, replication=replace(COPIED.replication, rate=1))) != validation.digest(
+        COPIED
+    )
+
+
 def test_a_record_is_kept_until_the_next() -> None:
     build = Build("d", (N1,), at=5.0)
     ledger = commit(Ledger(), RecordBuild(DB, build))
