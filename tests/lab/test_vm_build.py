@@ -333,7 +333,7 @@ def test_a_file_system_that_one_node_had_before_is_not_taken_for_that_of_both_co
     said = shell(cluster, "n1", "echo own | lha_buildapp -A own --create --force 2>&1")
     assert f"ext4 {old}, which would be lost" in said
     cluster.start("own", "-N", "n1", validated=True)
-    assert old not in shell(cluster, "n1", "blkid -p /dev/drbd101")
+    assert old not in shell(cluster, "n1", "blkid -p $(findmnt -no SOURCE /srv/own)")
     shell(cluster, "n1", "echo kept > /srv/own/file")
     cluster.move("own", "-N", "n2", validated=True)
     assert shell(cluster, "n2", "cat /srv/own/file") == "kept\n"
