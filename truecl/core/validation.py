@@ -15,11 +15,15 @@ from truecl.model.ledger import Build
 PARTS = ("nodes", "volumes", "filesystems", "addresses", "programs", "replication")
 """Of an application's file: what its nodes must be ready for. Its times and `autostart` are not."""
 _PART = "configuration "
+_SCHEDULE = ("verify", "verify_between")
+"""Of `replication`: when copies are compared, which nothing has to be ready for."""
 
 
 def parts(app: AppConfig) -> dict[str, str]:
     """Each part's own digest, as facts."""
     encoded = {name: msgspec.json.encode(getattr(app, name), order="deterministic") for name in PARTS}
+    replication = msgspec.structs.asdict(app.replication)
+    encoded["replication"] = msgspec.json.encode({key: replication[key] for key in replication if key not in _SCHEDULE})
     return {_PART + name: hashlib.sha256(value).hexdigest()[:16] for name, value in encoded.items()}
 
 

@@ -325,6 +325,11 @@ class Replication(Value, frozen=True):
     """Most bytes a second of a resynchronisation; 0: DRBD's own choice."""
     disk_failure: Literal["stay", "move"] = "stay"
     """What an owner does whose own disk failed: it can go on with the other node's."""
+    verify: float = 0.0
+    """Seconds after which the copies are compared again, block by block; 0: only when an operator asks."""
+    verify_between: tuple[int, int] | None = None
+    """Minutes of the day, by the master's local time, between which that may begin. From the later to the earlier one:
+    over midnight."""
 
 
 class AppConfig(Value, frozen=True):
