@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from realhost import RealHost
 
 from truecl.drivers.contract import Facts, Result, StepFailed
-from truecl.drivers.storage.drbd import argv, parse, resource, token
+from truecl.drivers.storage.drbd import argv, metadata, parse, resource, token
 from truecl.drivers.storage.drbd.driver import BUSY, SETTLE, ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel, link_of, role_of
+from truecl.drivers.storage.drbd.metadata import Metadata
 from truecl.drivers.storage.drbd.parse import Seen
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.drbd.token import Token
@@ -612,6 +613,52 @@ def test_a_disk_that_failed_is_not_taken_back_while_the_peer_is_there(bench: Ben
     assert "its disk failed" in bench.real.do(bench.replicas.up(LAYOUT, True)).reason
     bench.drbd.set(state="StandAlone")  # severed: the disk is well
     assert bench.real.do(bench.replicas.up(LAYOUT, True)).report.disk is UP
+
+
+def compared(bench: Bench, ends: str, behind: int = 0) -> dict[str, int] | None:
+    """`ends`: the connection's state after the order."""
+
+    def after(order: str) -> None:
+        if order == "drbdadm verify db":
+            bench.drbd.set(state=ends)
+            text = (bench.path / "proc" / "drbd").read_text()
+            (bench.path / "proc" / "drbd").write_text(text.replace(" r-----", f" r-----\n    oos:{behind}", 1))
+            bench.drbd.show = lambda: None  # type: ignore[method-assign]
+
+    bench.drbd.set(state="Connected")
+    bench.drbd.before = after
+    return bench.real.do(Metadata(cast(Any, bench.drbd), bench.replicas).verify(LAYOUT))
+
+
+def test_what_a_short_comparison_found_is_its_answer(bench: Bench) -> None:
+    assert compared(bench, "Connected", 8) == {"data": 8192}
+
+
+def test_a_comparison_that_takes_longer_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "_AT_ONCE", 0.05)
+    assert compared(bench, "VerifyS") is None
+
+
+def test_a_comparison_whose_connection_was_lost_is_none(bench: Bench) -> None:
+    with pytest.raises(StepFailed, match="connection was lost"):
+        compared(bench, "WFConnection")
+
+
+def test_only_a_connected_secondary_with_a_difference_leaves_to_be_mended(bench: Bench) -> None:
+    tools = Metadata(cast(Any, bench.drbd), bench.replicas)
+    for role, state, said in (
+        ("Primary", "Connected", "only a secondary"),
+        ("Secondary", "SyncTarget", "only a secondary"),
+        ("Secondary", "Connected", "no comparison found a difference"),
+    ):
+        bench.drbd.set(state=state, role=role)
+        with pytest.raises(StepFailed, match=said):
+            bench.real.do(tools.resync(LAYOUT))
+    assert bench.drbd.orders == []
+    text = (bench.path / "proc" / "drbd").read_text()
+    (bench.path / "proc" / "drbd").write_text(text.replace(" r-----", " r-----\n    oos:4", 1))
+    assert bench.real.do(tools.resync(LAYOUT)) == "4096 bytes that differ will be copied from the owner"
+    assert bench.drbd.orders == ["drbdadm disconnect db"], "without force: its own disk is outdated first"
 
 
 def test_a_split_is_reported_while_it_stands_alone(bench: Bench) -> None:

@@ -107,7 +107,7 @@ def differences(app: Row) -> Iterator[str]:
         found = [f"{-(-each['behind'] // 1024)} KiB of {each['name']}" for each in _reports(copy) if each["behind"]]
         name = app["name"]
         yield (
-            f"{name}: the copies differ: {', '.join(found)}; to copy that again from where it runs: "
+            f"WARN {name}: the copies differ: {', '.join(found)}; to copy that again from where it runs: "
             f"lha_buildapp -A {name} --resync"
         )
 

@@ -1,6 +1,6 @@
-"""The master's schedule for comparing copies (`replication: verify`), and what comes of each comparison, whoever began it.
+"""The master's schedule for comparing copies (`replication: verify`), and what comes of each, whoever began it.
 
-DRBD compares, block by block, while the application runs; the owner's node is asked to begin (`truecl.model.build.Verify`).
+DRBD compares, block by block, while the application runs; the owner's node is asked to begin (`model.build.Verify`).
 When the last one ended, and what it found, stands in the log (`Ledger.verified`), so the next is due by that whoever is
 master then. What is under way is known by the owner's reports alone: a new master finds it there.
 
@@ -116,9 +116,9 @@ class Verification:
         """What an operator began, or an earlier master."""
         for app in self._situation.ledger.mirrors:
             grant, report = self._grant(app), self._owners(app)
-            if grant is not None and report is not None and report.link is Link.VERIFYING:
-                if app not in self._under_way:
-                    self._under_way[app] = _Comparison(grant.node, grant.generation, self._marks(app), seen=True)
+            if app in self._under_way or grant is None or report is None or report.link is not Link.VERIFYING:
+                continue
+            self._under_way[app] = _Comparison(grant.node, grant.generation, self._marks(app), seen=True)
 
     def _look(self, app: AppName, comparison: _Comparison) -> None:
         """What became of it."""
@@ -162,9 +162,8 @@ class Verification:
         self._failed[app] = attempts, self._situation.now + pause
         scheduled = self._interval(app) > 0
         again = f"; tried again in {pause:g} s" if scheduled else f"; lha_buildapp -A {app} --verify begins again"
-        self._tell(
-            app, Severity.WARN, f"the comparison of the copies of application '{app}' was broken off: {why}{again}"
-        )
+        text = f"the comparison of the copies of application '{app}' was broken off: {why}{again}"
+        self._tell(app, Severity.WARN, text)
 
     # ---- which one is next ------------------------------------------------------------------------------------------
 
@@ -187,7 +186,7 @@ class Verification:
     def _due_in(self, app: AppName) -> float:
         """Seconds; none or less: it is due."""
         situation, interval = self._situation, self._interval(app)
-        if not interval or not situation.date:
+        if not interval or not situation.date or app in self._found:
             return float("inf")
         wait = max(0.0, self._failed.get(app, (0, 0.0))[1] - situation.now)
         last, date = self._last(app), situation.date

@@ -89,7 +89,7 @@ def _verify(given: Given, made: Layout, acts: int) -> Next:
 
 
 def _resync(given: Given, mirror: Mirror, made: Layout, acts: int) -> Next:
-    """The other node leaves the owner in good order; that they meet again is the planner's work, as after any parting."""
+    """The other node leaves the owner in good order; that they meet again is the planner's work, as ever."""
     app, owner = given.app.name, _owner(given)
     if acts:
         return Next(done=f"What differs is being copied from '{owner}': lha_stat -A {app} shows it [RC=0].")

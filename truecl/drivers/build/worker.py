@@ -122,9 +122,8 @@ class Worker:
         if differing is None:
             return Seen(done=("comparing the copies, block by block",))
         text = ", ".join(f"{size} bytes of volume {name} differ" for name, size in differing.items())
-        return Seen(
-            done=(f"the copies were compared: {text or 'they are equal'}",), facts=verified_fact(app.name, differing)
-        )
+        done = f"the copies were compared: {text or 'they are equal'}"
+        return Seen(done=(done,), facts=verified_fact(app.name, differing))
 
     # ---- looks ------------------------------------------------------------------------------------------------------
 
