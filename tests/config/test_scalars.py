@@ -25,7 +25,7 @@ def test_no_duration(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10s", 10), ("90m", 5400), ("12h", 43200), ("7d", 604800), ("4w", 2419200), ("1.5 d", 129600)],,
+    [("10s", 10), ("90m", 5400), ("12h", 43200), ("7d", 604800), ("4w", 2419200), ("1.5 d", 129600)],
 )
 def test_period(text: str, seconds: float) -> None:
     assert scalars.period(text) == seconds
