@@ -316,8 +316,10 @@ class Volume(Value, frozen=True):
     storage: Storage
 
 
-class Replication(Value, frozen=True):
+class Replication(Value, frozen=True, omit_defaults=True):
     """How the volumes of type drbd are kept equal."""
+
+    # Defaults are left out of what a node records, so that a release without the newer keys reads it where none is used.
 
     link: LinkName = LinkName("")
     """Which link carries it; '': the first."""
