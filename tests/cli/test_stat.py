@@ -146,6 +146,13 @@ def unequal(size: int = 8192) -> Status:
     return replace(known, ledger=replace(known.ledger, verified={AppName("test1"): verified}))
 
 
+def not_made_yet() -> Status:
+    """A volume was written into the file while the application runs."""
+    known = split()
+    rows = (*known.volumes[AppName("test1")], VolumeRow("log", "DRBD", "testvg/log1", "/test1/log", "ext3"))
+    return replace(known, volumes={AppName("test1"): rows})
+
+
 CASES: dict[str, tuple[Status, list[str]]] = {
     "announcement": (status(), []),
     "many": (many(), []),
@@ -155,6 +162,7 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "app": (detailed(), ["-A", "test1"]),
     "app_syncing": (syncing(), ["-A", "test1"]),
     "app_split": (split(), ["-A", "test1"]),
+    "app_not_made_yet": (not_made_yet(), ["-A", "test1"]),
     "split": (split(), []),
     "app_verifying": (verifying(), ["-A", "test1"]),
     "app_unequal": (unequal(), ["-A", "test1"]),

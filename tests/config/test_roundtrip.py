@@ -220,7 +220,7 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
         link=st.sampled_from([link.name for link in cluster.links]),
         rate=SIZES,
         disk_failure=st.sampled_from(("stay", "move")),
-        verify=st.integers(10, 10_000_000).map(float),
+        verify=st.integers(10, 999_999).map(float),
         verify_between=st.none() | st.tuples(st.integers(0, 719), st.integers(720, 1439)),
     )
     bare = [Volume(name="nothing", storage=NoStorage())] if draw(st.booleans()) else []

@@ -17,7 +17,7 @@ def volumes(app: Row, width: int | None) -> str:
 
 def _volume(app: Row, volume: Row) -> tuple[str, ...]:
     mounted = _step(app, f"file system {volume['mount']}") if volume["mount"] else None
-    beneath = _step(app, f"volume {volume['name']}") or _step(app, f"replica {app['name']}")
+    beneath = _step(app, f"volume {volume['name']}") or _replica(app, volume["name"])
     facts = (mounted or beneath or {}).get("facts", {})
     size = facts.get("size", "")
     return (
@@ -27,6 +27,12 @@ def _volume(app: Row, volume: Row) -> tuple[str, ...]:
         str(int(size) // 1024) if size.isdigit() else NONE,
         ",".join(_words(app, volume, mounted or beneath)),
     )
+
+
+def _replica(app: Row, name: str) -> Row | None:
+    """Its step, unless the kernels do not know the volume: it may be in the file and not be made yet."""
+    known = [report["name"] for copy in app["copies"] for report in _reports(copy)]
+    return _step(app, f"replica {app['name']}") if name in known or not known else None
 
 
 def _step(app: Row, name: str) -> Row | None:

@@ -123,7 +123,7 @@ def _volumes(group: str) -> tuple[LogicalVolume, ...] | str:
         return f"LVM gives no answer within {LVM_TIME:g} s; is a disk dead?"
     except ValueError as error:
         return str(error)
-    return last_lines(said.stderr, 1)
+    return last_lines(said.stderr, 2)
 
 
 def _fence_agent(name: str) -> Metadata | str:

@@ -319,7 +319,7 @@ class Volume(Value, frozen=True):
 class Replication(Value, frozen=True, omit_defaults=True):
     """How the volumes of type drbd are kept equal."""
 
-    # Defaults are left out of what a node records, so that a release without the newer keys reads it where none is used.
+    # Without its defaults in what a node records, a release that lacks the newer keys reads that where none is used.
 
     link: LinkName = LinkName("")
     """Which link carries it; '': the first."""

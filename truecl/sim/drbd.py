@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from truecl.model.actions import ReplicaChanged
-from truecl.model.ids import NO_GENERATION, REQD, AppName, Generation, LinkName, NodeName
+from truecl.model.ids import NO_GENERATION, AppName, Generation, LinkName, NodeName
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.sim.cluster import Violation
 
@@ -185,7 +184,6 @@ class Resource:
             self._cluster.met("replica frozen")
             half.suspended = True
             self._ask(half)
-        self._changed(half)
 
     def _interrupt(self, session: Session) -> None:
         if session.source is not None:
@@ -210,7 +208,6 @@ class Resource:
         if apart or (target is not None and target.primary):
             for half in both:
                 half.looking, half.split = False, apart
-                self._changed(half)
             return
         session = Session(both, self._schedule.now)
         one.session = two.session = session
@@ -225,7 +222,6 @@ class Resource:
             half.was_primary = half.primary
             if source is None:
                 half.outdated, half.proven = False, True
-            self._changed(half)
 
     # ---- synchronisation --------------------------------------------------------------------------------------------
 
@@ -247,8 +243,6 @@ class Resource:
         target.current, target.history = source.current, list(source.history)
         source.bitmap = target.bitmap = 0
         target.consistent, target.outdated, target.proven = True, False, True
-        self._changed(source)
-        self._changed(target)
 
     # ---- comparison -------------------------------------------------------------------------------------------------
 
@@ -258,8 +252,8 @@ class Resource:
         if session is None or not session.whole or session.source is not None or session.comparing:
             return "copies are compared only while they are connected and equal"
         session.comparing = True
-        self._schedule.after(0.2 + self._random.expovariate(0.5), self._compared, session)
-        self._tell_both(session)
+        # One that is shorter would be its order's answer.
+        self._schedule.after(2.0 + self._random.expovariate(0.5), self._compared, session)
         return ""
 
     def _compared(self, session: Session) -> None:
@@ -270,7 +264,6 @@ class Resource:
             return
         session.comparing, session.differing = False, self._random.choice((0, 0, 4096, 12288))
         self._cluster.met("copies compared")
-        self._tell_both(session)
         if session.differing:
             self._schedule.after(5.0 * self._random.random(), self._bring, session)
 
@@ -281,12 +274,7 @@ class Resource:
                 self._cluster.met("secondary left in good order")
                 self._leave(half)
                 half.looking, half.proven = False, False
-                self._changed(half)
                 return
-
-    def _tell_both(self, session: Session) -> None:
-        for half in session.halves:
-            self._changed(half)
 
     # ---- writes -----------------------------------------------------------------------------------------------------
 
@@ -340,7 +328,6 @@ class Resource:
         self._parted(half)
         self._thaw(half, set(half.pending))
         self._look_at_primaries()
-        self._changed(half)
 
     def _parted(self, half: Half) -> None:
         half.alone_known = half.proven = True
@@ -387,7 +374,6 @@ class Resource:
         half.proven = True
         self._whole(half, "is promoted")
         self._look_at_primaries()
-        self._changed(half)
 
     def promote_without_peer(self, half: Half) -> None:
         """Its handler has answered."""
@@ -397,17 +383,14 @@ class Resource:
     def demote(self, half: Half) -> None:
         half.primary = half.was_primary = False
         half.token.over = True
-        self._changed(half)
 
     def up(self, half: Half) -> None:
         half.present = half.attached = True
-        self._changed(half)
 
     def down(self, half: Half) -> None:
         """In good order."""
         self._leave(half)
         half.present = half.attached = half.looking = half.suspended = half.proven = half.split = False
-        self._changed(half)
 
     def _leave(self, half: Half) -> None:
         """A secondary that leaves its primary in good order knows that it is outdated from then on, and the primary
@@ -422,7 +405,6 @@ class Resource:
                 half.outdated = True
                 self._parted(primary)
                 self._acknowledge(primary, set(primary.pending))
-            self._changed(primary)
         else:
             self.close(half)
 
@@ -457,15 +439,6 @@ class Resource:
         differing = session.differing if session is not None else 0
         volumes = (VolumeReport(VOLUME, half.disk, peer, behind=differing),)
         return ReplicaReport(self.app, role, _link(half), half.suspended, volumes, half.split)
-
-    def _changed(self, half: Half) -> None:
-        """Its kernel's events reach reqd a little later."""
-        if half.machine.powered:
-            self._schedule.after(0.002 + 0.05 * self._random.random(), self._tell, half, half.machine.boot)
-
-    def _tell(self, half: Half, boot: str) -> None:
-        if half.machine.powered and half.machine.boot == boot:
-            half.machine.noted(REQD, ReplicaChanged(self.report(half)))
 
 
 def _link(half: Half) -> Link:

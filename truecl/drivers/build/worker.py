@@ -14,6 +14,7 @@ from truecl.model.build import (
     Adopt,
     Discard,
     Grow,
+    GrowStage,
     Initialise,
     Look,
     Make,
@@ -49,6 +50,10 @@ class ReplicaTools(Protocol):
         written, so it need not be sent."""
         ...
 
+    async def note_size(self, app: AppConfig, volume: str) -> None:
+        """Have its tools know where the metadata are, now that the volume has grown."""
+        ...
+
     async def adopt(self, layout: Layout) -> str: ...
 
     async def discard(self, layout: Layout) -> str: ...
@@ -80,8 +85,10 @@ class Worker:
                         for name in volumes
                     ]
                 )
-            case Grow(volume, size):
-                return await self._each([self._volumes.grow(app, volume, size)])
+            case Grow(volume, size, GrowStage.NOTE):
+                return await self._each([self._note(app, volume)])
+            case Grow(volume, size, stage):
+                return await self._each([self._volumes.grow(app, volume, size, stage is GrowStage.TRY)])
             case Spread(volume, layout):
                 return await self._each([self._spread(app, volume, layout)])
             case Initialise() as work:
@@ -109,7 +116,7 @@ class Worker:
                 work.close()
                 continue
             try:
-                done.append(await work)
+                done += [said] if (said := await work) else []
             except StepFailed as failed:
                 problems = (failed.reason,)
         return Seen(problems=problems, done=tuple(done))
@@ -156,6 +163,10 @@ class Worker:
             return b""
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
+
+    async def _note(self, app: AppConfig, volume: str) -> str:
+        await self._replicas.note_size(app, volume)
+        return ""
 
     async def _spread(self, app: AppConfig, volume: str, layout: Layout | None) -> str:
         filesystem = next((each for each in app.filesystems if volume_of(app, each) == volume), None)

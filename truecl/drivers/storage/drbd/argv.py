@@ -65,6 +65,12 @@ def resize(resource: str, number: int, clean: bool) -> Argv:
     return ADM, *(("--", "--assume-clean") if clean else ()), "resize", f"{resource}/{number}"
 
 
+def note_size(minor: int) -> Argv:
+    """Have the tools note how large the disk beneath is: at its end are the metadata. Nothing is resized. (drbdadm
+    resize does that on its own node alone.)"""
+    return SETUP, "check-resize", str(minor)
+
+
 def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:
     """drbdmeta on a volume whose resource is down; `node`: whose part of the metadata, on DRBD 9. It asks nothing: what
     is there was looked at before."""
