@@ -43,7 +43,7 @@ from truecl.model.actions import (
     WatchdogTrouble,
     WorkDone,
 )
-from truecl.model.build import Seen
+from truecl.model.build import Seen, Verify
 from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, ReplicaSpec, Step
@@ -219,6 +219,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, 0.1, lambda: self._conflict(process.machine, action.address))
             case Announce() | Warn():
                 self._work(process, order.id, 0.0001, Outcome)
+            case BuildWork(work=Verify()):
+                self._work(process, order.id, self._time(), lambda: self.replicas.compare(process.machine, action))
             case BuildWork():
                 self._work(process, order.id, self._time(), lambda: WorkDone(Seen(facts={"volume data": "1"})))
             case _:
