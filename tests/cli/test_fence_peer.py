@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ from truecl.cli import fence_peer
 from truecl.cli.fence_peer import judge
 from truecl.drivers.storage.drbd import token
 from truecl.drivers.storage.drbd.token import Token
+from truecl.service.storage import fence_peer as command
 from truecl.wire.frame import Framer, frame
 from truecl.wire.messages import AskPeerOutdated, PeerOutdated
 from truecl.wire.plain import PLAIN
@@ -65,9 +67,7 @@ def said(ask: AskPeerOutdated, code: int, **other: Any) -> PeerOutdated:
     return PeerOutdated(**({"id": ask.id, "code": code, "reason": "because", "generation": ask.generation} | other))
 
 
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence_peer, "_AGAIN", 0.02)
+AGAIN = 0.02
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def clusterd(tmp_path: Path) -> Iterator[Clusterd]:
 
 
 def answer(run: Path, frozen: Callable[[], bool] = lambda: True, now: float = NOW) -> int:
-    code, why = judge(run, "db", frozen, lambda: now)
+    code, why = judge(run, "db", frozen, lambda: now, AGAIN)
     assert why
     return code
 
@@ -109,7 +109,7 @@ def test_without_an_instance_nobody_is_asked(tmp_path: Path, clusterd: Clusterd)
     for noted in (Token(7, over=True), Token(7, until=NOW)):
         token.write(tmp_path, "db", noted)
         assert answer(tmp_path) == 1
-    token.path(tmp_path, "db").write_text("{")
+    Path(token.path(tmp_path, "db")).write_text("{")
     assert answer(tmp_path) == 1 and clusterd.asked == []
 
 
@@ -162,7 +162,7 @@ def test_a_promotion_waits_no_longer_than_it_was_given(tmp_path: Path, clusterd:
     token.write(tmp_path, "db", PROMOTING)
     clusterd.answer = lambda ask: []
     times = iter([NOW, *[NOW] * 3, *[100.0] * 9])
-    assert judge(tmp_path, "db", lambda: True, lambda: next(times))[0] == 1
+    assert judge(tmp_path, "db", lambda: True, lambda: next(times), AGAIN)[0] == 1
 
 
 def test_no_clusterd(tmp_path: Path) -> None:
@@ -194,4 +194,31 @@ def test_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("DRBD_RESOURCE", "db")
     monkeypatch.setenv("TRUECL_RUN", str(tmp_path))
     assert fence_peer.main(["fence-peer"]) == 1
-    assert fence_peer.main(["split-brain"]) == 0 and token.split_path(tmp_path, "db").exists()
+    assert fence_peer.main(["split-brain"]) == 0 and Path(token.split_path(tmp_path, "db")).exists()
+
+
+def called(run: Path, words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As the kernel has it done: drbdadm hands the command to a shell, with little in its environment."""
+    argv = ["/bin/sh", "-c", f"{command(run)} {words}"]
+    return subprocess.run(argv, env={"PATH": "/sbin:/bin", **environment}, capture_output=True, text=True)
+
+
+def test_the_command_line_that_drbd_is_given(tmp_path: Path, clusterd: Clusterd) -> None:
+    run = tmp_path / "it's run"
+    run.symlink_to(tmp_path)
+    token.write(run, "db", PROMOTING._replace(until=token.boottime() + 30))
+    clusterd.answer = lambda ask: [said(ask, 7)]
+    assert called(run, "fence-peer", DRBD_RESOURCE="db").returncode == 7
+    assert "DRBD calls this itself" in called(run, "fence-peer").stderr
+    assert called(run, "split-brain", DRBD_RESOURCE="db").returncode == 0
+    assert Path(token.split_path(tmp_path, "db")).exists()
+
+
+def test_it_starts_without_what_is_slow_to_import(tmp_path: Path) -> None:
+    """A primary stands still meanwhile. A list says that without a clock."""
+    listing = command(tmp_path).replace("sys.exit(main())", "print(*sys.modules)")
+    argv = ["/bin/sh", "-c", listing]
+    loaded = subprocess.run(argv, env={}, capture_output=True, text=True, check=True).stdout.split()
+    slow = ("msgspec", "twisted", "site", "runpy", "pathlib", "dataclasses", "inspect", "subprocess", "argparse",
+            "tempfile", "threading", "urllib", "shutil", "logging")  # fmt: skip
+    assert "truecl.cli.fence_peer" in loaded and [name for name in slow if name in loaded] == []

@@ -395,7 +395,7 @@ volumes:
     on: {type: lvm, group: testvg, volume: test1, size: 128M, physical: [/dev/sdb, /dev/sdc]}
   logs: {type: drbd, on: {type: file, image: /var/lib/images/logs.img}}
 filesystems: [{type: xfs, mount: /srv/db, volume: copied}]
-replication: {link: ring, rate: 100M}
+replication: {link: ring, rate: 100M, disk_failure: move}
 """
     configuration, problems = read({"cluster.yaml": CLUSTER, "apps/db.yaml": app})
     assert problems == ()
@@ -408,7 +408,7 @@ replication: {link: ring, rate: 100M}
         DrbdStorage(on=test1),
         DrbdStorage(on=FileStorage(image="/var/lib/images/logs.img")),
     ]
-    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20)
+    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20, disk_failure="move")
 
 
 def test_a_volume_has_one_owner() -> None:

@@ -217,6 +217,7 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
         Replication,
         link=st.sampled_from([link.name for link in cluster.links]),
         rate=SIZES,
+        disk_failure=st.sampled_from(("stay", "move")),
     )
     bare = [Volume(name="nothing", storage=NoStorage())] if draw(st.booleans()) else []
     address = Address(

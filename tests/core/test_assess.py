@@ -222,6 +222,17 @@ def test_lost_metadata_are_not_made_again_but_for_a_new_disk() -> None:
     assert not found.works and "--replace n2" in found.refusal
 
 
+def test_a_volume_that_was_out_for_a_while_is_not_taken_for_current() -> None:
+    """The log has one word for all volumes of a copy."""
+    ledger = mirrored(COPIED, CURRENT, CURRENT)
+    there = bare(COPIED)
+    primary, parted = with_metadata(there, "B" * 16, "B" * 15 + "A"), with_metadata(there, "A" * 16, "C" * 16)
+    assert assess(bare(COPIED, ledger, seen=primary)).refusal == "", "the last bit only says that it was primary"
+    said = assess(bare(COPIED, ledger, CREATE, seen=parted)).refusal
+    assert "the copies of volume data differ" in said and "--resolve --keep" in said
+    assert assess(bare(COPIED, mirrored(COPIED, CURRENT, OUTDATED), seen=parted)).refusal == ""
+
+
 # ---- file systems ---------------------------------------------------------------------------------------------------
 
 

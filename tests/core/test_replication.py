@@ -9,7 +9,7 @@ from truecl.core.fitness import PlanInput
 from truecl.core.layouts import layout_of
 from truecl.core.ledger import apply
 from truecl.core.planner import Plan, plan
-from truecl.model.config import DrbdStorage, LinkName, LvmStorage, Replication, Volume
+from truecl.model.config import AppConfig, DrbdStorage, LinkName, LvmStorage, Replication, Volume
 from truecl.model.ids import BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     AnyCommand,
@@ -89,6 +89,40 @@ def after(state: Ledger, *commands: AnyCommand) -> Ledger:
     for command in commands:
         state = apply(state, Index(state.index + 1), Term(1), Batch((command,)))
     return state
+
+
+# ---- an owner that goes on over the network -------------------------------------------------------------------------
+
+
+def without_disk(config: AppConfig, n2: CopyState = CURRENT, lost: tuple[NodeName, ...] = ()) -> Plan:
+    state = ledger(RUN, grant(N1), built=mirror(n2=n2))
+    state = after(state, MarkCopy(DB, N1, INCONSISTENT, G, BUILT_AT))
+    found = given(state, seen(Role.PRIMARY, disk=Disk.DISKLESS, generation=G), seen(), lost, {N1: line(Phase.RUNNING)})
+    return plan(replace(found, configuration=changed(CONFIGURATION, apps=(config,))))
+
+
+def test_an_owner_whose_disk_failed_stays_and_says_what_helps() -> None:
+    decision = without_disk(APP)
+    assert decision.orders == ()
+    ((_, note),) = decision.notes
+    assert note.startswith("the disk of n1 failed") and note.endswith("lha_buildapp -A db --replace n1")
+
+
+def test_it_moves_if_configured_so_and_the_other_copy_will_do() -> None:
+    moves = changed(APP, replication=Replication(disk_failure="move"))
+    (order,) = without_disk(moves).orders
+    assert (order.node, order.verb, order.reason) == (N1, "stop", "the disk of n1 failed")
+    assert without_disk(moves, lost=(N2,)).orders == ()
+    assert without_disk(moves, n2=OUTDATED).orders == ()
+
+
+def test_an_application_that_runs_with_other_volumes_than_its_file_says_so() -> None:
+    more = Volume(name="log", storage=DrbdStorage(on=LvmStorage(group="vg", volume="log")))
+    found = given(ledger(RUN, grant(N1)), seen(Role.PRIMARY, generation=G), seen(), lines={N1: line(Phase.RUNNING)})
+    config = changed(CONFIGURATION, apps=(changed(APP, volumes=(*APP.volumes, more)),))
+    ((_, note),) = plan(replace(found, configuration=config)).notes
+    assert note.startswith("it runs as it was built, and no other node can take it over")
+    assert plan(found).notes == ()
 
 
 # ---- a start --------------------------------------------------------------------------------------------------------

@@ -133,8 +133,10 @@ def test_which_tools_an_application_needs() -> None:
 class Tools:
     """A runner that says what was recorded; what it was asked to do is in `ran`."""
 
-    def __init__(self, **scenes: str) -> None:
+    def __init__(self, busy: str = "", **scenes: str) -> None:
+        """`busy`: what is said where a volume is to be deactivated."""
         self.ran: list[tuple[str, ...]] = []
+        self._busy = busy
         self._scenes = {"lvs": "whole", "vgs": "groups", "everywhere": "everywhere"} | scenes
 
     async def run(self, command: tuple[str, ...], **options: Any) -> Result:
@@ -147,6 +149,8 @@ class Tools:
             return self._said(command, "everywhere")
         if command[1] in self._scenes and command[2] in ("-a", "--reportformat"):
             return self._said(command, self._scenes[command[1]])
+        if self._busy and command[1:3] == ("lvchange", "-an"):
+            return Result(command, 5, None, b"", self._busy.encode(), 0.0)
         return Result(command, 0, None, b"", b"", 0.0)
 
     def _said(self, command: tuple[str, ...], scene: str) -> Result:
@@ -198,9 +202,17 @@ def test_a_group_is_made_only_of_named_devices() -> None:
 def test_a_volume_is_made_marked_and_left_inactive() -> None:
     tools = Tools()
     assert "made logical volume pair/new of 8M" in done(logical(tools).make(on_lvm("new", size=8 << 20), "data", ""))
-    made, marked, left = tools.words()[-3:]
+    made, left, marked = tools.words()[-3:]
     assert made.startswith("lvcreate") and "-L 8388608b -n new pair" in made
     assert marked.startswith("lvchange -qq -ky --setautoactivation n") and left == "lvchange -an pair/new"
+
+
+def test_a_volume_that_somebody_has_is_not_marked() -> None:
+    """The mark would keep it from him after the next boot."""
+    tools = Tools(busy="is used by another device")
+    with pytest.raises(StepFailed, match="used by another device"):
+        done(logical(tools).make(on_lvm("lin", size=8 << 20), "data", ""))
+    assert not any("-ky" in words for words in tools.words())
 
 
 def test_a_volume_that_grew_elsewhere_is_made_as_large() -> None:

@@ -18,7 +18,7 @@ from realhost import RealHost
 
 from truecl.drivers.contract import Facts, Result, StepFailed
 from truecl.drivers.storage.drbd import argv, parse, resource, token
-from truecl.drivers.storage.drbd.driver import ReplicaDriver
+from truecl.drivers.storage.drbd.driver import BUSY, SETTLE, ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel, link_of, role_of
 from truecl.drivers.storage.drbd.parse import Seen
 from truecl.drivers.storage.drbd.replicas import Replicas
@@ -319,7 +319,7 @@ class Beneath:
 
 
 class Bench:
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, settle: float = SETTLE, busy: float = BUSY) -> None:
         self.real = RealHost()
         for name in ("proc", "run", "etc"):
             (tmp_path / name).mkdir()
@@ -331,7 +331,7 @@ class Bench:
             cast(Any, self.drbd), self.real.loop, NodeName("n1"), self.run, "/x/handler",
             proc=tmp_path / "proc", etc=tmp_path / "etc", adm=self.adm,
         )  # fmt: skip
-        self.driver = ReplicaDriver(self.kernel)
+        self.driver = ReplicaDriver(self.kernel, settle, busy)
         self.beneath = Beneath()
         self.replicas = Replicas(self.kernel, self.driver, self.beneath)
         self.kernel.write(LAYOUT, {0: "/dev/vg/data", 1: "/dev/disk/by-id/x"}, (8, 4, 11))
@@ -496,8 +496,8 @@ def test_what_is_frozen_is_severed_in_this_order(bench: Bench) -> None:
     assert bench.probe() is Probe.INACTIVE
 
 
-def test_io_is_not_resumed_before_every_disk_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("truecl.drivers.storage.drbd.driver._SETTLE", 0.05)
+def test_io_is_not_resumed_before_every_disk_is_gone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, settle=0.05)
     bench.up(7)
     bench.drbd.set(state="WFConnection", flag="s")
     bench.drbd.refuse["detach"] = "device hangs"
@@ -513,8 +513,8 @@ def test_what_is_not_frozen_is_not_severed(bench: Bench) -> None:
     assert bench.drbd.orders == []
 
 
-def test_what_is_open_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("truecl.drivers.storage.drbd.driver._BUSY", 0.05)
+def test_what_is_open_is_named(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, busy=0.05)
     bench.up(7)
     bench.drbd.refuse["secondary"] = "0: State change failed: (-12) Device is held open by someone"
     with pytest.raises(StepFailed, match="something has it open"):
@@ -522,8 +522,8 @@ def test_what_is_open_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     assert bench.probe() is Probe.ACTIVE
 
 
-def test_what_is_told_to_be_secondary_and_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("truecl.drivers.storage.drbd.driver._BUSY", 0.05)
+def test_what_is_told_to_be_secondary_and_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, busy=0.05)
     bench.up(7)
     carried_out = bench.drbd.carry_out
     monkeypatch.setattr(bench.drbd, "carry_out", lambda argv: "" if argv[1] == "secondary" else carried_out(argv))
@@ -597,6 +597,16 @@ def test_a_changed_layout_is_taken_down_and_made_anew(bench: Bench) -> None:
     assert [order.split()[1] for order in bench.drbd.orders] == ["down", "new-resource", "new-minor", "attach"]
 
 
+def test_what_is_not_of_it_any_more_is_let_go_beneath(bench: Bench) -> None:
+    """A volume that was taken out of the application, while it ran or after its stop."""
+    fewer = Layout(APP, LAYOUT.port, LAYOUT.hosts, LAYOUT.volumes[:1])
+    for leave in (bench.replicas.up(fewer, False), bench.replicas.down(fewer)):
+        bench.kernel.write(LAYOUT, {0: "/dev/vg/data", 1: "/dev/disk/by-id/x"}, (8, 4, 11))
+        bench.beneath.active = {volume.backing for volume in LAYOUT.volumes}
+        assert bench.real.do(leave).reason == ""
+        assert LAYOUT.volumes[1].backing not in bench.beneath.active
+
+
 def test_a_disk_that_failed_is_not_taken_back_while_the_peer_is_there(bench: Bench) -> None:
     bench.drbd.set(state="Connected", disk="Diskless")
     assert "its disk failed" in bench.real.do(bench.replicas.up(LAYOUT, True)).reason
@@ -605,7 +615,7 @@ def test_a_disk_that_failed_is_not_taken_back_while_the_peer_is_there(bench: Ben
 
 
 def test_a_split_is_reported_while_it_stands_alone(bench: Bench) -> None:
-    token.split_path(bench.run, APP).touch()
+    token.note_split(bench.run, APP)
     assert bench.real.do(bench.replicas.look(APP)).report.split
     bench.drbd.set(state="WFConnection")
     assert not bench.real.do(bench.replicas.look(APP)).report.split

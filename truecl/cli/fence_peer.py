@@ -12,7 +12,7 @@ peer the question is asked until there is one, or the peer is back, or the insta
 kernel does not call again. Whatever the answer, it holds only if the token (which instance, until when) still stands at
 the very end.
 
-Plain Python, quick to import. It changes nothing of DRBD, whose resource is locked meanwhile.
+Plain Python, quick to import: a primary stands still meanwhile. It changes nothing of DRBD, whose resource is locked meanwhile.
 """
 
 import os
@@ -22,10 +22,9 @@ import syslog
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from truecl.drivers.storage.drbd import token
-from truecl.drivers.storage.drbd.token import Token, boottime
+from truecl.drivers.storage.drbd.token import Directory, Token, boottime
 from truecl.model.ids import CLUSTERD
 from truecl.runtime.client import RUN, Conversation, NoAnswer, NoDaemon, NotAllowed
 
@@ -35,34 +34,33 @@ NO = 1
 _LOOK = 2.0
 """Seconds for a look at DRBD 9."""
 _MINOR = re.compile(r"^ *(\d+): cs:\w+ ro:\S+ ds:\S+ +(?:[ABC] )?([rs])", re.MULTILINE)
-_AGAIN = 0.5
+AGAIN = 0.5
 """Seconds between two questions, and between two looks at the token while one waits for its answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     resource = os.environ.get("DRBD_RESOURCE", "")
-    run = Path(os.environ.get("TRUECL_RUN", RUN))
+    run = os.environ.get("TRUECL_RUN", RUN)
     if words == ["split-brain"] and resource:
-        return split_brain(run, resource)
+        token.note_split(run, resource)
+        return 0
     if words != ["fence-peer"] or not resource:
         print("lha_fence_peer: DRBD calls this itself, with DRBD_RESOURCE set", file=sys.stderr)
         return NO
     syslog.openlog("lha_fence_peer", syslog.LOG_PID, syslog.LOG_DAEMON)
-    code, why = judge(run, resource, lambda: is_frozen(Path("/proc/drbd"), resource))
+    code, why = judge(run, resource, lambda: is_frozen("/proc/drbd", resource))
     syslog.syslog(syslog.LOG_NOTICE, f"{resource}: answers {code}: {why}")
     return code
 
 
-def split_brain(run: Path, resource: str) -> int:
-    """Note it for the driver to report."""
-    path = token.split_path(run, resource)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch()
-    return 0
-
-
-def judge(run: Path, resource: str, frozen: Callable[[], bool], now: Callable[[], float] = boottime) -> tuple[int, str]:
+def judge(
+    run: Directory,
+    resource: str,
+    frozen: Callable[[], bool],
+    now: Callable[[], float] = boottime,
+    again: float = AGAIN,
+) -> tuple[int, str]:
     """The exit code, and why."""
     began = token.read(run, resource)
     if began is None or not began.stands(now()):
@@ -79,17 +77,17 @@ def judge(run: Path, resource: str, frozen: Callable[[], bool], now: Callable[[]
 
     code, why = NO, "nothing waits for an answer"
     while wanted():
-        code, why = _asked(run, resource, began.generation, wanted)
+        code, why = _asked(run, resource, began.generation, wanted, again)
         there = standing()
         if code in GO_ON or there is None or there.until is not None:
             break
         code = NO
-        time.sleep(_AGAIN)
+        time.sleep(again)
     # The last thing before the answer: what was given up meanwhile must not succeed.
     return (code, why) if standing() is not None else (NO, "it was given up meanwhile")
 
 
-def _asked(run: Path, resource: str, generation: int, wanted: Callable[[], bool]) -> tuple[int, str]:
+def _asked(run: Directory, resource: str, generation: int, wanted: Callable[[], bool], again: float) -> tuple[int, str]:
     """clusterd's answer, or 1 and why there is none."""
     name = f"fence-peer-{os.getpid()}"
     id = f"{resource}-{os.getpid()}-{boottime():.3f}"
@@ -98,7 +96,7 @@ def _asked(run: Path, resource: str, generation: int, wanted: Callable[[], bool]
             conversation.send(["AskPeerOutdated", id, resource, generation, time.time()])
             while wanted():
                 with suppress(NoAnswer):
-                    answer = conversation.receive(_AGAIN)
+                    answer = conversation.receive(again)
                     match answer:
                         case ["PeerOutdated", str(asked), int(code), str(why), int(named), *_] if asked == id:
                             return _permitted(code, named == generation), why
@@ -109,9 +107,10 @@ def _asked(run: Path, resource: str, generation: int, wanted: Callable[[], bool]
     return NO, "there was no answer in time"
 
 
-def is_frozen(proc: Path, resource: str) -> bool:
-    """Is its I/O suspended? Yes where that cannot be told."""
-    text = proc.read_text()
+def is_frozen(proc: Directory, resource: str) -> bool:
+    """Is its I/O suspended? Yes where that cannot be told. Raises OSError without /proc/drbd."""
+    with open(proc, encoding="utf-8") as file:
+        text = file.read()
     if not text.startswith("version: 8."):
         return _is_frozen_9(resource)
     minors = os.environ.get("DRBD_MINOR", "").split()

@@ -11,6 +11,7 @@ from truecl.config.typed import (
     Shape,
     Source,
     arguments,
+    choice,
     distinct,
     entries,
     items,
@@ -138,7 +139,7 @@ _PROGRAM = Shape(
 
 _REPLICATION = Shape(
     Replication,
-    {"link": text(scalars.name), "rate": text(scalars.size)},
+    {"link": text(scalars.name), "rate": text(scalars.size), "disk_failure": choice(("stay", "move"))},
 )
 
 _APP = Shape(

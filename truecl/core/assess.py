@@ -259,6 +259,10 @@ def _metadata(given: Given, helps: str) -> Next | None:
         return None
     if all(copy.state is CopyState.INCONSISTENT for copy in mirror.copies.values()):
         return _initialise(given, mirror, helps)
+    if strange := _parted(given, mirror):
+        text = f"the copies of volume {', '.join(strange)} differ, though the log calls both current"
+        why = f"was it out of '{given.app.name}' for a while?"
+        return Next(refusal=f"{text} ({why}): {helps} --resolve --keep NODE, of the one that has what counts")
     missing = _missing(given, METADATA)
     if not missing:
         return None
@@ -266,11 +270,23 @@ def _metadata(given: Given, helps: str) -> Next | None:
     whole = any(len(names) == len(mirror.volumes) for names in missing.values())
     if not everywhere or whole:
         node = next(iter(missing))
-        new = f"{helps} --replace {node}, if its disk was replaced"
-        return Next(refusal=f"{node} has no metadata of DRBD for {', '.join(missing[node])}: {new}")
+        new = f"{helps} --replace {node}, if its disk was replaced or repaired"
+        return Next(refusal=f"{node} has not {', '.join(missing[node].values())}: {new}")
     if any(copy.state is not CopyState.CURRENT for copy in mirror.copies.values()):
         return Next(refusal="a volume is added only while both copies are current: lha_stat -A shows them")
     return _not_now(given, missing, helps) or _write_metadata(given, mirror, missing, identifier_of(given, mirror, 1))
+
+
+def _parted(given: Given, mirror: Mirror) -> list[str]:
+    """Volumes whose copies, by their own metadata, are of different generations although the log calls both current: it
+    knows nothing of what became of a volume that was taken out and is back. The lowest bit says only 'primary'."""
+    nodes = [node for node, copy in mirror.copies.items() if copy.state is CopyState.CURRENT and node in given.seen]
+    found = []
+    for volume in mirror.volumes:
+        identifiers = [given.seen[node].identifiers.get(volume.name, "") for node in nodes]
+        if len({int(each, 16) & ~1 for each in identifiers if each}) > 1:
+            found.append(volume.name)
+    return found
 
 
 def _initialise(given: Given, mirror: Mirror, helps: str) -> Next | None:

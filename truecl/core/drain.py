@@ -1,12 +1,15 @@
-"""What moves away from nodes on standby: one application of a node at a time, each once another node will do for it.
+"""What moves away by itself: from nodes on standby, one application of a node at a time, each once another node will do
+for it; and what goes on without a disk of its own, if it is configured so.
 
 One after another, so that the nodes that take them over are not swamped, and what goes wrong goes wrong once. What no
 other node will do for stays where it is and runs: the operator asked for an empty node, not for an outage.
 """
 
+from collections.abc import Iterator
+
 from truecl.core.fitness import PlanInput, report_of, unfit
 from truecl.core.ledger import app_state, granted_to
-from truecl.core.replication import behind
+from truecl.core.replication import behind, lost_its_disk
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
 from truecl.model.report import Phase
@@ -24,7 +27,17 @@ def drain(given: PlanInput) -> tuple[tuple[AppName, ...], tuple[AppName, ...]]:
         stays += [app for app in runs if app not in movable]
         if not _under_way(given, node):
             leaving += movable[:1]
-    return tuple(leaving), tuple(stays)
+    return (*leaving, *_without_disk(given)), tuple(stays)
+
+
+def _without_disk(given: PlanInput) -> Iterator[AppName]:
+    for config in given.configuration.apps:
+        state = app_state(given.ledger, config.name)
+        if config.replication.disk_failure != "move" or state.grant is None or not _runs_on(state):
+            continue
+        node = state.grant.node
+        if lost_its_disk(given, config.name, node) and _has_another(given, config.name, node):
+            yield config.name
 
 
 def _runs_on(state: AppState) -> bool:

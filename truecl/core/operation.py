@@ -137,7 +137,7 @@ class Operation:
         if state.wanted is Wanted.STOPPED:
             self.end(1, f"somebody stopped '{app}' again")
         elif failed and state.grant is None:  # with a grant still to be ended, its failure is not yet in the ledger
-            reasons = "; ".join(f"{each.node}: {each.reason}" for each in state.failures)
+            reasons = "; ".join(f"{each.node}: {each.reason}" for each in state.failures) or "lha_stat shows why"
             self.end(1, f"application '{app}' could not be started on any of its nodes: {reasons}")
         elif state.grant is not None and report is not None and report.phase is Phase.RUNNING and not state.move:
             if verb == "move" and state.grant.node != self.request.node:

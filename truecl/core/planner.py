@@ -186,6 +186,10 @@ def _owner_has_it(draft: _Draft, app: AppName, state: AppState, grant: Grant, re
         draft.note(app, f"lha_buildapp is at work on {grant.node}")
     elif _should_leave(draft, app, state) and report.phase is not Phase.STOPPING:
         _order(draft, grant, app, "stop", state)
+    elif state.wanted is Wanted.RUNNING and (problem := replication.unbuilt(draft.given, app)):
+        draft.note(app, f"it runs as it was built, and no other node can take it over: {problem}")
+    elif state.wanted is Wanted.RUNNING and (note := replication.on_the_peers_disk(draft.given, app, grant.node)):
+        draft.note(app, note)
 
 
 def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState) -> None:
@@ -198,7 +202,9 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
     elif state.wanted is Wanted.STOPPED:
         reason = "it is not wanted any more"
     else:
-        reason = f"it is to move to {state.preferred}" if state.move else f"{grant.node} is on standby"
+        away = f"the disk of {grant.node} failed" if grant.node not in draft.given.ledger.standby else ""
+        away = away or f"{grant.node} is on standby"
+        reason = f"it is to move to {state.preferred}" if state.move else away
     draft.orders.append(
         NodeOrder(
             grant.node,

@@ -57,6 +57,20 @@ def behind(given: PlanInput, app: AppName, node: NodeName) -> str:
     return f"its copy is {mirror.copies[node].state.value}" if node in mirror.copies else "it has no copy"
 
 
+def lost_its_disk(given: PlanInput, app: AppName, node: NodeName) -> bool:
+    """Does the owner go on without a disk of its own?"""
+    mirror = given.ledger.mirrors.get(app)
+    return mirror is not None and node in mirror.copies and mirror.copies[node].state is CopyState.INCONSISTENT
+
+
+def on_the_peers_disk(given: PlanInput, app: AppName, node: NodeName) -> str:
+    """What to say of such an owner; '' for any other."""
+    if not lost_its_disk(given, app, node):
+        return ""
+    helps = f"lha_moveapp -A {app}, mend it, then lha_buildapp -A {app} --replace {node}"
+    return f"the disk of {node} failed, it goes on with the other node's: {helps}"
+
+
 def broken(given: PlanInput, app: AppName, node: NodeName) -> str:
     """Why its kernel would not promote it; '' if it would, or that is not known yet."""
     report = replica_of(given, node, app)

@@ -323,6 +323,8 @@ class Replication(Value, frozen=True):
     """Which link carries it; '': the first."""
     rate: int = 0
     """Most bytes a second of a resynchronisation; 0: DRBD's own choice."""
+    disk_failure: Literal["stay", "move"] = "stay"
+    """What an owner does whose own disk failed: it can go on with the other node's."""
 
 
 class AppConfig(Value, frozen=True):

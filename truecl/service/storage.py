@@ -43,9 +43,12 @@ def worker(runner: Runner, replicas: Replicas) -> Worker:
     return Worker(runner, Volumes(runner, Lvm(runner)), Metadata(runner, replicas))
 
 
+_HANDLER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from truecl.cli.fence_peer import main; sys.exit(main())"
+"""Not as a module or a script: `-m` brings runpy, which takes as long as all the rest, and a script is compiled anew."""
+
+
 def fence_peer(run: Path) -> str:
     """What DRBD is to call: the kernel gives it no environment, and drbdadm hands it to a shell. Without `site`, which
-    takes longer than all the rest of it."""
+    takes as long as all the rest too."""
     root = Path(truecl.__file__).parents[1]
-    python = f"{quote(sys.executable)} -sSP -m truecl.cli.fence_peer"
-    return f"TRUECL_RUN={quote(str(run))} PYTHONPATH={quote(str(root))} {python}"
+    return f"TRUECL_RUN={quote(str(run))} {quote(sys.executable)} -I -S -c {quote(_HANDLER)} {quote(str(root))}"

@@ -18,6 +18,8 @@ from truecl.model.config import AppConfig, Backing, DiskStorage, DrbdStorage, Fi
 
 _LOOK_TIME = 20.0
 _MAKE_TIME = 120.0
+PHYSICAL = "LVM2_member"
+"""libblkid's name of a physical volume."""
 
 
 def backing(app: AppConfig, name: str) -> Backing | None:
@@ -28,8 +30,8 @@ def backing(app: AppConfig, name: str) -> Backing | None:
 
 
 class Volumes:
-    def __init__(self, runner: Runner, lvm: Lvm, *, sys: Path = Path("/sys")) -> None:
-        self._runner, self._tool, self._sys = runner, lvm, sys
+    def __init__(self, runner: Runner, lvm: Lvm, *, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> None:
+        self._runner, self._tool, self._sys, self._proc = runner, lvm, sys, proc
 
     async def look(self, app: AppConfig) -> Seen:
         """All of the application's."""
@@ -57,8 +59,8 @@ class Volumes:
             size = max(on.size, least)
             await self._lvm(argv.make(on, size))
             done.append(f"made logical volume {argv.name(on)} of {parse.shown(size)}")
+        await self._lvm(argv.deactivate(on))  # which fails for one that somebody else has
         await self._lvm(argv.reserve(on))
-        await self._lvm(argv.deactivate(on))
         return "; ".join(done) or f"reserved logical volume {argv.name(on)}: nothing but truecl activates it"
 
     async def grow(self, app: AppConfig, name: str, size: int) -> str:
@@ -111,13 +113,36 @@ class Volumes:
     async def _look_at_devices(self, name: str, on: LvmStorage) -> Seen:
         if not on.physical:
             raise StepFailed(f"there is no volume group {on.group}, and no `physical:` devices to make it of")
-        found = []
         for device in on.physical:
-            self._size_of_disk(device)
-            if there := await signatures(self._runner, device):
-                found.append(f"{device}: {described(there)}")
+            self._refuse_used(device)
+        found = await self._found_on(on.physical)
         what = f"volume group {on.group} on {', '.join(on.physical)}, logical volume {argv.name(on)}"
-        return Seen(missing={name: what}, data={name: "; ".join(found)} if found else {})
+        return Seen(missing={name: what}, data={name: found} if found else {})
+
+    async def _found_on(self, devices: tuple[str, ...]) -> str:
+        """What stands on them, in words that are the same at the next look; '' for nothing. Raises StepFailed."""
+        found = []
+        for device in devices:
+            there = await signatures(self._runner, device)
+            whose = await self._whose(device) if any(each.type == PHYSICAL for each in there) else ""
+            if there:
+                found.append(f"{device}: {described(there)}{whose}")
+        return "; ".join(found)
+
+    async def _whose(self, device: str) -> str:
+        """The rest of such a group may lie on other disks: it would be lost as well."""
+        result = await self._tool.run(argv.held(device), _LOOK_TIME)
+        try:
+            group, volumes = parse.held(result.stdout)
+        except ValueError:
+            return ""
+        return f" of volume group {group} ({', '.join(volumes) or 'no volumes'})" if group else ""
+
+    def _refuse_used(self, device: str) -> None:
+        name = self._kernels_name(device)
+        users = list(block.users(self._sys, self._proc, name))
+        if users:
+            raise StepFailed(f"{device} is in use: {'; '.join(users)}")
 
     async def _volumes(self, on: LvmStorage) -> tuple[LogicalVolume, ...] | None:
         """Of its group; None: there is no such group. Raises StepFailed."""
@@ -142,6 +167,9 @@ class Volumes:
         return result.stdout.decode(errors="replace").strip() if result.ok else ""
 
     def _size_of_disk(self, device: str) -> int:
+        return block.size(self._sys, self._kernels_name(device))
+
+    def _kernels_name(self, device: str) -> str:
         try:
             status = Path(device).stat()
         except OSError as error:
@@ -150,7 +178,7 @@ class Volumes:
             raise StepFailed(f"{device} is no disk")
         known = self._sys / "dev" / "block" / f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         try:
-            return block.size(self._sys, known.readlink().name)
+            return known.readlink().name
         except OSError:
             raise StepFailed(f"disk {device} has no device behind its name") from None
 
@@ -172,14 +200,12 @@ class Volumes:
     # ---- making -----------------------------------------------------------------------------------------------------
 
     async def _make_group(self, on: LvmStorage, agreed: str) -> str:
-        there = [(device, await signatures(self._runner, device)) for device in on.physical]
-        found = "; ".join(f"{device}: {described(each)}" for device, each in there if each)
+        found = await self._found_on(on.physical)
         if found and found != agreed:
             raise StepFailed(f"there is {found}: not what was agreed to be lost")
-        for device, each in there:
-            if each:
-                await wipe(self._runner, device)
         for device in on.physical:
+            if found:
+                await wipe(self._runner, device)
             await self._lvm(argv.make_physical(device))
         await self._lvm(argv.make_group(on))
         return f"made volume group {on.group} on {', '.join(on.physical)}"

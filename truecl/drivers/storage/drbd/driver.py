@@ -16,15 +16,15 @@ PROMOTION = 10.0
 """Seconds in which a promotion succeeds, or is given up. The kernel calls the handler up to four times in it."""
 AFTER = 2.0
 """Seconds longer that the promoting tool is waited for: the handler ends first."""
-_SETTLE = 3.0
+SETTLE = 3.0
 """Seconds for what DRBD does at once, or never: to stand alone, to give a disk up."""
-_BUSY = 2.0
+BUSY = 2.0
 """Seconds for which `secondary` is tried again while something has the device open: a look by udev, a dying process."""
 
 
 class ReplicaDriver:
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, settle: float = SETTLE, busy: float = BUSY) -> None:
+        self._kernel, self._settle, self._busy = kernel, settle, busy
 
     async def up(self, step: Step, instance: Instance) -> None:
         app = spec_of(step, ReplicaSpec).app
@@ -131,7 +131,7 @@ class ReplicaDriver:
         if link_of(await self._kernel.seen(layout)) is Link.STANDALONE:
             return
         await self._kernel.order(argv.adm("disconnect", layout.resource, "--force"))
-        if not await self._kernel.until(layout, _SETTLE, lambda each: each.link is Link.STANDALONE):
+        if not await self._kernel.until(layout, self._settle, lambda each: each.link is Link.STANDALONE):
             raise StepFailed(f"DRBD resource {layout.resource} does not let go of its peer")
 
     async def _promote(self, layout: Layout, instance: Instance) -> None:
@@ -153,7 +153,7 @@ class ReplicaDriver:
     # ---- down -------------------------------------------------------------------------------------------------------
 
     async def _demote(self, layout: Layout) -> None:
-        deadline = self._kernel.loop.now() + _BUSY
+        deadline = self._kernel.loop.now() + self._busy
         said = ""
         while role_of(layout, await self._kernel.seen(layout)) not in (Role.DOWN, Role.SECONDARY):
             if said and self._kernel.loop.now() >= deadline:
@@ -186,11 +186,13 @@ class ReplicaDriver:
             await self._kernel.order(argv.force_secondary(app))
             return
         await self._kernel.ask(argv.adm("detach", app, "--force"))
-        if not await self._kernel.until(layout, _SETTLE, lambda each: diskless(each) and each.link is Link.STANDALONE):
+        if not await self._kernel.until(
+            layout, self._settle, lambda each: diskless(each) and each.link is Link.STANDALONE
+        ):
             raise StepFailed(f"DRBD resource {app}: frozen, and its disk does not let go")
         for command in argv.resume(volume.minor for volume in layout.volumes):
             await self._kernel.order(command)
-        if not await self._kernel.until(layout, _SETTLE, lambda each: not each.suspended):
+        if not await self._kernel.until(layout, self._settle, lambda each: not each.suspended):
             raise StepFailed(f"DRBD resource {app} stays frozen")
 
     # ---- what there is ----------------------------------------------------------------------------------------------

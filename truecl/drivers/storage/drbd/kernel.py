@@ -82,13 +82,13 @@ class Kernel:
     def forget_split(self, resource: str) -> None:
         """The copies have met again, or the operator has thrown one of them away."""
         with suppress(OSError):
-            token.split_path(self.run, resource).unlink(missing_ok=True)
+            Path(token.split_path(self.run, resource)).unlink(missing_ok=True)
 
     async def report(self, layout: Layout, trouble: str = "") -> ReplicaReport:
         """Raises StepFailed."""
         seen = await self.seen(layout)
         link = link_of(seen)
-        split = token.split_path(self.run, layout.resource)
+        split = Path(token.split_path(self.run, layout.resource))
         if link in (Link.CONNECTED, Link.SYNC_SOURCE, Link.SYNC_TARGET):
             self.forget_split(layout.resource)
         volumes = tuple(
@@ -147,7 +147,7 @@ class Kernel:
         """Raises StepFailed."""
         try:
             for path in (self._file(app), token.path(self.run, app), token.split_path(self.run, app)):
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise StepFailed(f"cannot remove {error.filename}: {error.strerror}") from None
 
@@ -254,6 +254,11 @@ def link_of(seen: dict[int, Seen]) -> Link:
 
 def diskless(each: Seen) -> bool:
     return each.disk is Disk.DISKLESS
+
+
+def gave_up(each: Seen) -> bool:
+    """Its disk failed. One that was severed stands alone, and its disk is well."""
+    return diskless(each) and each.link is not Link.STANDALONE
 
 
 def _replace(path: Path, text: str) -> None:

@@ -6,11 +6,12 @@ ever forced to be primary.
 """
 
 import re
+from contextlib import suppress
 
 from truecl.drivers.build.signatures import described, signatures
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.storage.drbd import argv, parse
-from truecl.drivers.storage.drbd.kernel import diskless, link_of
+from truecl.drivers.storage.drbd.kernel import diskless, gave_up, link_of
 from truecl.drivers.storage.drbd.parse import Seen as Minor
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.model.build import Initialise, Seen
@@ -35,12 +36,15 @@ class Metadata:
 
     async def look(self, layout: Layout) -> Seen:
         async with self._kernel.turn(layout.resource):
+            await self._replicas.leave_former(layout)
             there = await self._kernel.seen(layout)
-            if any(not diskless(each) for each in there.values()):
+            failed = [each for each in layout.volumes if each.minor in there and gave_up(there[each.minor])]
+            if any(not diskless(each) for each in there.values()) and not failed:
                 return Seen(apart=_apart(there))  # attached: DRBD itself took them for good
             disks = await self._replicas.prepare(layout)
             try:
-                seen = [await self._look_at(volume, disks[volume.number]) for volume in layout.volumes]
+                look = self._look_at_failed if failed else self._look_at
+                seen = [await look(volume, disks[volume.number]) for volume in failed or layout.volumes]
             finally:
                 if not there:
                     await self._replicas.release(layout)
@@ -59,6 +63,15 @@ class Metadata:
             data={name: found} if found else {},
             identifiers={volume.name: identifier} if identifier else {},
         )
+
+    async def _look_at_failed(self, volume: LayoutVolume, path: str) -> Seen:
+        """What is there can be seen when it was repaired, or another one is in its place."""
+        found = ""
+        with suppress(StepFailed):
+            found = (await self._look_at(volume, path)).data.get(f"metadata {volume.name}", "")
+        name = f"metadata {volume.name}"
+        what = f"a disk that works under volume {volume.name}: it failed, and was given up"
+        return Seen(missing={name: what}, data={name: found} if found else {})
 
     async def _found(self, path: str, identifier: str) -> str:
         """What stands there, in words that are the same at the next look. A copy that holds nothing is nothing."""
@@ -85,6 +98,9 @@ class Metadata:
         layout = work.layout
         async with self._kernel.turn(layout.resource):
             there = await self._kernel.seen(layout)
+            if any(gave_up(each) for each in there.values()):
+                await self._down(layout, there)
+                there = {}
             if any(not diskless(each) for each in there.values()):
                 raise StepFailed(f"DRBD resource {layout.resource} is up: its metadata are in use")
             disks = await self._replicas.prepare(layout)

@@ -64,25 +64,40 @@ class Replicas:
         await self._make(layout, nine=version[0] >= 9)
 
     async def release(self, layout: Layout) -> None:
-        """The opposite, where the resource itself is not there. Raises StepFailed."""
-        for volume in reversed(layout.volumes):
+        """The opposite, where the resource is not there, and of volumes that it had before, too. Raises StepFailed."""
+        known = self.kernel.layout(layout.resource)
+        former = [each for each in known.volumes if each not in layout.volumes] if known is not None else []
+        for volume in reversed([*layout.volumes, *former]):
             await self._beneath.down(_step(volume), _owner(layout), False)
         self.kernel.remove(layout.resource)
+
+    async def leave_former(self, layout: Layout) -> None:
+        """Take down what was made for another layout, with what lies beneath; a primary is left as it is. Raises
+        StepFailed."""
+        known = self.kernel.layout(layout.resource)
+        if known is None or known == layout:
+            return
+        there = await self.kernel.seen(known)
+        if any(each.role is not Role.SECONDARY for each in there.values()):
+            return
+        self._refuse_beside_another(known)
+        if there:
+            await self.kernel.order(argv.adm("down", layout.resource))
+        await self.release(known)
 
     # ---- up and down ------------------------------------------------------------------------------------------------
 
     async def _up(self, layout: Layout, connect: bool) -> None:
         self._refuse_beside_another(layout)
         version = await self.kernel.load()
+        await self.leave_former(layout)
         resources = await self.kernel.resources()
         self._refuse_taken(layout, resources)
         there = resources.get(layout.resource)
-        known = self.kernel.layout(layout.resource)
-        if there is not None and known is None:
+        if there is not None and self.kernel.layout(layout.resource) is None:
             raise StepFailed(_FOREIGN)
         primary = there is not None and any(each.role is Role.PRIMARY for each in there.values())
-        minors = {volume.minor for volume in layout.volumes}
-        if there is not None and not primary and (set(there) != minors or known != layout):
+        if there is not None and not primary and set(there) != {volume.minor for volume in layout.volumes}:
             await self.kernel.order(argv.adm("down", layout.resource))
             there = None
         if not primary:

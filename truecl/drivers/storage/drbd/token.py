@@ -1,5 +1,5 @@
 """What the fence-peer handler may answer for: a small file between reqd's driver and the handler, which the kernel
-starts. Quick to import: the handler is waited for.
+starts. Quick to import (no pathlib): the handler is waited for.
 
 A promotion that was given up must not succeed later (seen: a `drbdadm primary` that was killed became primary two
 minutes later, when its handler answered). So the driver names the generation and the time before it promotes, takes the
@@ -7,10 +7,12 @@ file away when it gives up, and the handler looks again immediately before it an
 """
 
 import json
+import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
+
+Directory = str | os.PathLike[str]
 
 
 class Token(NamedTuple):
@@ -29,32 +31,40 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def path(run: Path, resource: str) -> Path:
-    return run / "drbd" / f"{resource}.token"
+def path(run: Directory, resource: str) -> str:
+    return f"{os.fspath(run)}/drbd/{resource}.token"
 
 
-def split_path(run: Path, resource: str) -> Path:
+def split_path(run: Directory, resource: str) -> str:
     """There since DRBD found that both copies were written without the other."""
-    return run / "drbd" / f"{resource}.split"
+    return f"{os.fspath(run)}/drbd/{resource}.split"
 
 
-def read(run: Path, resource: str) -> Token | None:
+def read(run: Directory, resource: str) -> Token | None:
     """None: there is none that can be read."""
-    with suppress(OSError, ValueError, TypeError):
-        return Token(**json.loads(path(run, resource).read_text()))
+    with suppress(OSError, ValueError, TypeError), open(path(run, resource), encoding="utf-8") as file:
+        return Token(**json.load(file))
     return None
 
 
-def write(run: Path, resource: str, token: Token) -> None:
+def write(run: Directory, resource: str, token: Token) -> None:
     """Whole or not at all. It need not outlive a power cut. Raises OSError."""
     target = path(run, resource)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = target.with_suffix(".new")
-    fresh.write_text(json.dumps(token._asdict()))
-    fresh.replace(target)
+    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    fresh = f"{os.fspath(run)}/drbd/{resource}.new"
+    with open(fresh, "w", encoding="utf-8") as file:
+        json.dump(token._asdict(), file)
+    os.replace(fresh, target)
 
 
-def end(run: Path, resource: str) -> None:
+def note_split(run: Directory, resource: str) -> None:
+    """For the driver to report. Raises OSError."""
+    target = split_path(run, resource)
+    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    open(target, "w").close()
+
+
+def end(run: Directory, resource: str) -> None:
     """No answer holds from here on. Raises OSError."""
     token = read(run, resource)
     write(run, resource, token._replace(over=True) if token is not None else Token(0, over=True))

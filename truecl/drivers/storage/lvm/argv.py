@@ -42,6 +42,11 @@ def everywhere() -> tuple[str, ...]:
     return (LVM, "lvs", *_REPORT, "-o", ",".join(FIELDS))
 
 
+def held(device: str) -> tuple[str, ...]:
+    """Whose physical volume a device is, and what lies on it: a row for each piece of a volume."""
+    return (LVM, "pvs", *_REPORT, "-o", "vg_name,lv_name", device)
+
+
 def activate(spec: LvmStorage) -> tuple[str, ...]:
     """-K: in spite of the flag that keeps everybody else from it."""
     return (LVM, "lvchange", "-K", "-aey", name(spec))

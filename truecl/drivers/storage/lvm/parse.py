@@ -68,6 +68,13 @@ def groups(output: bytes) -> dict[str, bool]:
     return {str(row.get("vg_name", "")): bool(row.get("vg_exported")) for row in _rows(output, "vg")}
 
 
+def held(output: bytes) -> tuple[str, tuple[str, ...]]:
+    """Of `argv.held`: the group, '' for none, and its volumes that lie there. Raises ValueError."""
+    rows = _rows(output, "pv")
+    group = next((str(row["vg_name"]) for row in rows if row.get("vg_name")), "")
+    return group, tuple(sorted({str(row["lv_name"]).strip("[]") for row in rows if row.get("lv_name")}))
+
+
 def refusal(spec: LvmStorage, found: tuple[LogicalVolume, ...]) -> str:
     """Why the volume may not be activated; '' if it may be. `found` are all volumes of its group."""
     own = next((each for each in found if each.name == spec.volume), None)
