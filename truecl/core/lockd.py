@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core import levels
+from truecl.core import levels, proofs
 from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
@@ -21,6 +21,7 @@ from truecl.core.pair import Pair
 from truecl.core.quorum import may_lead
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.log import RETAINED_ENTRIES
+from truecl.core.reports import Reports
 from truecl.model.config import Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -36,10 +37,9 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
-from truecl.model.replica import ReplicaReport
-from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
+from truecl.model.report import EventRecord, Severity
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -64,10 +64,7 @@ from truecl.wire.messages import (
 
 COMPACT_EVERY = 1000
 """Applied entries between two snapshots."""
-MAX_OLD_BOOTS = 16
 _BATCH = msgspec.msgpack.Decoder(Batch)
-
-Report = tuple[BootId, tuple[InstanceReport, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +119,9 @@ class Lockd:
         self._leases_term = Term(0)
         self._settling = (Term(0), Index(0))
         """The `Configure` whose older timings this leader has proposed to forget."""
-        self._reports: dict[NodeName, Report] = {}
-        self._numbers: dict[NodeName, int] = {}
-        self._boots: dict[NodeName, BootId] = {}
-        """Of each node's latest request."""
+        self._reports = Reports()
         self._heard: dict[NodeName, BootId] = {}
         """The nodes that hbd hears, and their boots."""
-        self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
-        self._leaving: dict[NodeName, bool] = {}
-        self._watchdogs: dict[NodeName, WatchdogReport] = {}
-        self._replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
-        self._levels: dict[NodeName, int] = {}
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -287,41 +276,20 @@ class Lockd:
                 self._early[message.node] = message
             return
         leases = self._leases_of_term(now)
-        if message.node not in self.raft.membership.nodes or not self._take_report(message, leases, now):
+        node = message.node
+        if node not in self.raft.membership.nodes:
+            return
+        if not self._reports.take(message, lambda last: self._another_boot_counts(node, last, leases, now)):
             return
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
-        if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
+        if self._named.get(node) != ledgers.named_to(self.ledger, node):
             self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
 
-    def _take_report(self, message: Renew, leases: Leases, now: float) -> bool:
-        """False for what is older than the latest of this node: an earlier boot, or a smaller number; and for another
-        boot that comes too soon."""
-        node, boot = message.node, message.boot
-        last = self._boots.get(node, boot)
-        if boot in self._old_boots.get(node, ()):
-            return False
-        if boot != last:
-            if self._heard.get(node) == last:
-                return False  # late, of a boot before that; or hbd will hear of the new one in a moment
-            if now < self._free_from(node, leases):
-                return False
-            self._old_boots[node] = (*self._old_boots.get(node, ()), last)[-MAX_OLD_BOOTS:]
-            self._numbers[node] = 0
-        if message.number <= self._numbers.get(node, 0):
-            return False
-        self._numbers[node] = message.number
-        self._boots[node] = boot
-        if self._reports.get(node) != (boot, message.instances):
-            self._reports[node] = (boot, message.instances)
-        self._leaving[node] = message.leaving
-        self._levels[node] = message.level
-        self._replicas[node] = message.replicas
-        if message.watchdog is not None:
-            self._watchdogs[node] = message.watchdog
-        else:
-            self._watchdogs.pop(node, None)
-        return True
+    def _another_boot_counts(self, node: NodeName, last: BootId, leases: Leases, now: float) -> bool:
+        if self._heard.get(node) == last:
+            return False  # late, of a boot before that; or hbd will hear of the new one in a moment
+        return now >= self._free_from(node, leases)
 
     def _free_from(self, node: NodeName, leases: Leases) -> float:
         """When the word of another boot of the node counts. A copy of it with its addresses silences it, and looks like
@@ -397,43 +365,20 @@ class Lockd:
             return problem
         if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
             return f"{command.node} is no member of the cluster"
-        if not isinstance(command, EndGrant):
-            return ""
-        grant = ledgers.app_state(self.ledger, command.app).grant
-        if grant is None or grant.generation != command.generation:
-            return f"generation {command.generation} of '{command.app}' is not its live grant"
-        if command.proof not in grant.proofs:
-            return f"generation {grant.generation} of '{command.app}' was not started for proof '{command.proof}'"
-        match command.proof:
-            case Proof.RELEASED:
-                _, lines = self._reports.get(grant.node, (BootId(""), ()))
-                closed = any(
-                    line.app == command.app and line.generation == grant.generation and line.phase is Phase.CLOSED
-                    for line in lines
-                )
-                return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
-            case Proof.FENCED | Proof.VOUCHED:
-                proven = ledgers.fence_proof(self.ledger, grant.node, grant.generation) is command.proof
-                text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
-                return "" if proven else text
-            case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
-                return "" if over else f"the lease of {grant.node} may still hold"
-            case Proof.EXPIRED_WATCHDOG:
-                if not ledgers.watchdog_proves(self.ledger, grant):
-                    return f"the log knows of no watchdog of {grant.node} that counts for it"
-                over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
-                return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
+        if isinstance(command, EndGrant):
+            return proofs.missing(command, self.ledger, self._reports, self._leases_of_term(now), now)
+        return ""
 
     def _common_level(self) -> int:
         """By what the members said to this leader."""
-        return levels.common(self._levels, self.raft.membership.nodes, self._level)
+        return levels.common(self._reports.levels, self.raft.membership.nodes, self._level)
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
         self._witness_hands_over(now)
-        order_at = self.pair.tend(now, self._leaving.get(self.raft.other) if self.raft.other is not None else None)
+        other = self.raft.other
+        order_at = self.pair.tend(now, self._reports.leaving.get(other) if other is not None else None)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -508,12 +453,7 @@ class Lockd:
             self._tell_all(leadership)
         self._tell_members()
         if leadership.ready:
-            self._forget_strangers()
-            leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(
-                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._lapsed(now), self._common_level(), dict(self._replicas),
-            )  # fmt: skip
+            nodes = self._nodes_now(now)
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -528,62 +468,35 @@ class Lockd:
             self._members = members
             self._tell_all(members)
 
-    def _forget_strangers(self) -> None:
-        """What nodes said that are members no more."""
-        for node in [node for node in self._reports if node not in self.raft.membership.nodes]:
-            del self._reports[node]
-            self._leaving.pop(node, None)
-            self._watchdogs.pop(node, None)
-            self._replicas.pop(node, None)
+    def _nodes_now(self, now: float) -> Nodes:
+        members, leases, said = self.raft.membership.nodes, self._leases_of_term(now), self._reports
+        said.keep(members)
+        return Nodes(
+            dict(said.tables),
+            proofs.expired(members, leases, now),
+            tuple(node for node, leaves in sorted(said.leaving.items()) if leaves),
+            dict(said.watchdogs),
+            proofs.reset(self.ledger, leases, now),
+            proofs.lapsed(self.ledger, leases, now),
+            self._common_level(),
+            dict(said.replicas),
+        )
 
     def _forget_tenure(self) -> None:
-        """What was true while this node led: by the next time the nodes may have said other things to others."""
+        """What was true while this node led."""
         self._leases = None
         self._named.clear()
         self._early.clear()
-        self._reports.clear()
-        self._leaving.clear()
-        self._watchdogs.clear()
-        self._replicas.clear()
-        self._levels.clear()
+        self._reports.forget()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
             self._out.tell(who, message)
 
-    def _expired(self, now: float) -> tuple[NodeName, ...]:
-        leases = self._leases_of_term(now)
-        return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
-
-    def _grants(self) -> tuple[Grant, ...]:
-        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
-
-    def _leased(self) -> tuple[Grant, ...]:
-        """Live grants that the end of a lease ends."""
-        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
-
-    def _lapsed(self, now: float) -> tuple[Generation, ...]:
-        leases, grants = self._leases_of_term(now), self._leased()
-        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
-
-    def _guarded(self) -> tuple[Grant, ...]:
-        """Live grants that a watchdog's reset would end."""
-        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
-
-    def _reset(self, now: float) -> tuple[Generation, ...]:
-        leases, grants = self._leases_of_term(now), self._guarded()
-        return tuple(each.generation for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
-
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:
             return None
-        leases = self._leases_of_term(now)
-        times = [leases.surely_over(node) for node in self.raft.membership.nodes]
-        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
-        times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
-        if len(self.ledger.timings) > 1:
-            times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
-        return min((time for time in times if now < time < math.inf), default=None)
+        return proofs.next_change(self.raft.membership.nodes, self.ledger, self._leases_of_term(now), now)
 
     def _compact(self) -> None:
         if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:
