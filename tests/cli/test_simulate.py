@@ -12,10 +12,10 @@ from tests.cli.told import SILENT, TESTDATA, Told, golden
 from truecl.cli.simulate import main
 from truecl.core.account import as_text, bare, from_text, packed
 from truecl.core.fitness import PlanInput
-from truecl.core.forecast import NodeFails, forecast
-from truecl.model.ids import AppName, NodeName, Term
+from truecl.core.forecast import LinkFails, NodeFails, decided, forecast
+from truecl.model.ids import AppName, LinkName, NodeName, Term
 from truecl.model.ledger import LeaseTiming, Proof, Watchdog
-from truecl.model.report import WatchdogReport
+from truecl.model.report import Phase, WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -93,6 +93,39 @@ def test_a_watchdog_that_counts_proves_when_its_time_is_over() -> None:
         then = {each.app: each.then for each in found.places}
         reset = [each.at for each in found.steps if each.what == "n1 was surely reset by its watchdog"]
         assert (then[AppName("db")], reset) == (("n2", [pytest.approx(32.55)]) if counts else ("", []))
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_becomes_of_a_node_that_cannot_stop_and_of_what_else_runs_there(counts: bool) -> None:
+    given, n1 = saved(DEVICELESS), NodeName("n1")
+    boot, lines = given.reports[n1]
+    known, state = Watchdog(boot, 10.0, counts), given.ledger.apps[AppName("db")]
+    assert state.grant is not None
+    if counts:
+        grant = changed(state.grant, proofs=(*state.grant.proofs, Proof.EXPIRED_WATCHDOG), watchdog=10.0)
+        state = changed(state, grant=grant)
+    ledger = changed(given.ledger, apps={**given.ledger.apps, AppName("db"): state}, watchdogs={n1: known})
+    stuck = tuple(changed(each, phase=Phase.NEEDS_FENCE) if each.app == "db" else each for each in lines)
+    given = replace(
+        given, me=NodeName("n2"), ledger=ledger, reports={**given.reports, n1: (boot, stuck)},
+        watchdogs={n1: WatchdogReport(True, 10.0, counts)},
+    )  # fmt: skip
+    given = from_text(as_text(given))
+    found = forecast(given, LinkFails(LinkName("link1")))
+    said = [(each.what, round(each.at, 2)) for each in found.steps]
+    assert ("n1 gets no lease any more, so that its watchdog resets it", 0.0) in said
+    assert ("'web' is stopped on n1 by the node itself", 1.0) in said
+    then = {each.app: each.then for each in found.places}
+    assert then[AppName("web")] == "n2"
+    if counts:
+        assert ("n1 was surely reset by its watchdog", 32.55) in said and then[AppName("db")] == "n2"
+    else:
+        assert (
+            "it moves when that is back, or on lha_fence n1 --confirm"
+            in {each.app: each.why for each in found.not_done}[AppName("db")]
+        )
+    steps, _ = decided(given)
+    assert [each.what for each in steps] == ["renew n1 no more"]
 
 
 def test_time_is_reckoned_with_the_longest_lease_that_may_still_hold_by_the_log() -> None:

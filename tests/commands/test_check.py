@@ -178,6 +178,24 @@ def test_one_link_no_fence_two_nodes(etc: pathlib.Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("", ["lease: 21s"]),
+        ("timing: {lease: 21s}\n", []),
+        ("on_quorum_loss: freeze\n", []),
+        ("timing: {lease: 750ms}\n", ["lease: 21s"]),
+    ],
+)
+def test_a_survivor_of_two_that_would_stop_its_own(etc: pathlib.Path, more: str, says: list[str]) -> None:
+    nodes = "".join(f"  n{n}: {{lan: 10.0.0.{n}, ring: 10.1.0.{n}, fence: {{agent: fence_x}}}}\n" for n in (1, 2))
+    (etc / "cluster.yaml").write_text(f"cluster: demo\nlinks: [lan, ring]\nnodes:\n{nodes}{more}")
+    asked = machine(agents={"fence_x": Metadata((), ("off", "status"))})
+    first, *others = warnings(run(etc, asked))
+    assert first.startswith("there are two nodes")
+    assert len(others) == len(says) and all(said in other for said, other in zip(says, others, strict=True)), others
+
+
 def test_an_even_number_of_voters(etc: pathlib.Path) -> None:
     with (etc / "cluster.yaml").open("a") as file:
         file.write("  n4: {lan: 10.0.0.4, ring: 10.1.0.4, fence: {agent: fence_x, parameters: {ipaddr: 10.2.0.4}}}\n")

@@ -3,14 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from truecl.core.contract import Done, Noted, Told
+from truecl.core.contract import Done, Told
 from truecl.core.instance import RETRY_AFTER
-from truecl.core.replicas import LOOK_EVERY, LOOK_SELDOM
+from truecl.core.replicas import LOOK_EVERY, LOOK_OFTEN, LOOK_SELDOM, SETTLING
 from truecl.core.replicas import RETRY_AFTER as ORDER_RETRY
 from truecl.model.actions import (
     Action,
     KillGroup,
-    ReplicaChanged,
     ReplicaConnect,
     ReplicaDown,
     ReplicaLook,
@@ -102,22 +101,35 @@ def test_a_node_looks_at_its_replicas_when_reqd_starts_and_says_what_is_there() 
     assert bench.request.replicas == (seen(),), "at once: it is news"
 
 
-def test_it_looks_each_second_seldom_at_one_that_is_down_and_at_once_when_the_kernel_says_so() -> None:
+def test_it_looks_each_second_and_seldom_at_one_that_is_down() -> None:
     bench = Bench()
     bench.wait(LOOK_EVERY)
     assert not bench.of(ReplicaLook)
-    bench.feed(Noted(ReplicaChanged(PRIMARY)))
-    assert bench.of(ReplicaLook), "what the event says may be old: it is only a hint"
-    bench.feed(Noted(ReplicaChanged(PRIMARY)))
-    assert len(bench.of(ReplicaLook)) == 1
-    bench.finish(ReplicaLook, seen())
-    assert bench.of(ReplicaLook), "it happened after that look began, perhaps"
-    bench.finish(ReplicaLook)
-    assert bench.report() == seen()
+    bench.wait(LOOK_SELDOM - LOOK_EVERY)
+    bench.look(PRIMARY)
     bench.wait(LOOK_EVERY)
-    bench.look(DOWN)
-    bench.wait(LOOK_SELDOM)
     assert bench.of(ReplicaLook)
+    bench.look(DOWN)
+    bench.wait(LOOK_EVERY)
+    assert not bench.of(ReplicaLook)
+
+
+def test_it_looks_often_at_one_that_was_told_to_connect_until_it_has_met_its_peer() -> None:
+    """A start waits for that."""
+    bench = Bench()
+    bench.up(0, seen(link=Link.CONNECTING))
+    bench.wait(LOOK_OFTEN)
+    bench.look()
+    bench.wait(LOOK_OFTEN)
+    bench.look(seen())
+    bench.wait(LOOK_OFTEN)
+    assert not bench.of(ReplicaLook)
+    bench.wait(LOOK_EVERY)
+    bench.look(seen(link=Link.CONNECTING))
+    bench.wait(SETTLING)
+    bench.look()
+    bench.wait(LOOK_OFTEN)
+    assert not bench.of(ReplicaLook), "it may be away for days"
 
 
 def test_the_master_hears_what_happened_and_statd_how_a_synchronisation_goes_on() -> None:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from truecl.lab.probing import Probing, writing
 from truecl.lab.replicated import cluster, query, sampler, watch
 from truecl.lab.replicated.campaign import table
-from truecl.lab.replicated.draw import KINDS, draw
+from truecl.lab.replicated.draw import CUT, HEARTBEAT, KINDS, PAUSE, POWER, REPLICATION, Fault, draw
 from truecl.lab.replicated.protocol import END, Conversation, Refused
-from truecl.lab.replicated.rounds import Outcome
+from truecl.lab.replicated.rounds import ANSWERED, ENDED, EXCLUDED, Outcome, longest_freeze
 from truecl.lab.replicated.watch import ReplicaWatch
 
 # ---- PostgreSQL's protocol -------------------------------------------------------------------------------------------
@@ -86,6 +86,7 @@ class Server(threading.Thread):
         self.port = self.listener.getsockname()[1]
         self.mode = "answer"
         self.committed: list[str] = []
+        self.answered_at = time.monotonic()
 
     def run(self) -> None:
         while True:
@@ -106,6 +107,7 @@ class Server(threading.Thread):
                     return
                 self.committed.append(question.split(b"'")[1].decode())
                 connection.sendall(INSERTED)
+                self.answered_at = time.monotonic()
 
 
 @pytest.fixture
@@ -134,14 +136,16 @@ def test_what_the_writer_notes_is_what_was_committed_and_an_outage_is_seen(
         while len(server.committed) < 20:
             time.sleep(0.01)
         server.mode = mode
-        time.sleep(0.6)
+        while time.monotonic() < server.answered_at + 0.5:
+            time.sleep(0.01)
         before, server.mode = len(server.committed), "answer"
         while len(server.committed) < before + 20:
             time.sleep(0.01)
     told = cluster.acknowledged("row", probing.result.answered)
     assert told <= set(server.committed) and len(server.committed) - len(told) <= 1
     assert len(set(probing.result.answered)) == len(probing.result.answered) == probing.result.answers
-    assert 0.5 < probing.result.longest < longest and len(probing.result.outages) == 1
+    outages = [outage for outage in probing.result.outages if outage.length > 0.5]
+    assert len(outages) == 1 and outages[0].length < longest
 
 
 def test_one_question(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +246,22 @@ def test_rounds_are_drawn_by_seed_and_number_and_go_through_all_kinds() -> None:
     assert len({tuple(fault.kind for fault in lap) for lap in laps}) > 1
     assert draw(7, 5) == draw(7, 5) != draw(8, 5)
     assert {fault.refuse for lap in laps for fault in lap if fault.kind == KINDS[0]} == {False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "refuse", "most"),
+    [
+        (REPLICATION, False, ANSWERED),
+        (HEARTBEAT, False, ANSWERED + EXCLUDED),
+        (CUT, False, ANSWERED + EXCLUDED),
+        (POWER, False, ANSWERED + EXCLUDED),
+        (HEARTBEAT, True, ENDED),
+        (CUT, True, ENDED),
+        (PAUSE, True, 3.0 + ENDED),
+    ],
+)
+def test_a_freeze_of_every_kind_has_an_end(kind: str, refuse: bool, most: float) -> None:
+    assert longest_freeze(Fault(kind, 3.0, 1.0, refuse, silent=False)) == most
 
 
 def test_the_table_has_a_line_for_every_kind_that_was_played() -> None:

@@ -12,7 +12,8 @@ peer the question is asked until there is one, or the peer is back, or the insta
 kernel does not call again. Whatever the answer, it holds only if the token (which instance, until when) still stands at
 the very end.
 
-Plain Python, quick to import: a primary stands still meanwhile. It changes nothing of DRBD, whose resource is locked meanwhile.
+Plain Python, quick to import: a primary stands still meanwhile. It changes nothing of DRBD, whose resource is locked
+until it has answered.
 """
 
 import os

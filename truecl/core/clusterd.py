@@ -50,6 +50,7 @@ from truecl.wire.messages import (
     Refused,
     Reply,
     Request,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -245,7 +246,7 @@ class Clusterd:
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
-            self._operations.builds.building(),
+            self._operations.builds.building(), frozenset(situation.nodes.unrenewed),
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
@@ -273,6 +274,8 @@ class Clusterd:
             self._give_orders(now)
             self._activation.tell(self._plan.replicas)
         self._fencer.carry_out(self._plan.fences)
+        for each in self._plan.revocations:
+            self._out.tell(LOCKD, Revoke(self.situation.leadership.term, each.node, each.app, each.generation))
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())

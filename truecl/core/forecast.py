@@ -15,6 +15,7 @@ from truecl.core.fitness import PlanInput
 from truecl.core.leases import expired_after, reset_after
 from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.quorum import has_quorum
+from truecl.core.revocation import Revocation
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Index, LinkName, NodeName, Term
 from truecl.model.ledger import (
@@ -308,6 +309,9 @@ class _Model:
         elif found.orders:
             for order in found.orders:
                 self._carry_out(order)
+        elif found.revocations:
+            for revocation in found.revocations:
+                self._revoke(revocation)
         elif found.step_down:
             return self._hand_over()
         else:
@@ -329,6 +333,21 @@ class _Model:
         boot, lines = self._given.reports.get(node, (BootId(""), ()))
         others = tuple(each for each in lines if each.app != line.app)
         self._given = replace(self._given, reports={**self._given.reports, node: (boot, (*others, line))})
+
+    def _revoke(self, revocation: Revocation) -> None:
+        """What it can stop it has stopped when its lease is over; the rest is left to its watchdog."""
+        given, node = self._given, revocation.node
+        self._step(f"{node} gets no lease any more, so that its watchdog resets it", revocation.reason)
+        self._at += max(each.lease for each in self._timings)
+        stuck = {line.app for line in given.reports[node][1] if line.phase is Phase.NEEDS_FENCE}
+        for app, generation in ledgers.granted_to(given.ledger, node):
+            if app not in stuck:
+                self._step(f"'{app}' is stopped on {node} by the node itself", "its lease ends")
+                self._report(node, InstanceReport(app, generation, Phase.CLOSED))
+        given = self._given
+        self._given = replace(
+            given, alive=given.alive - {node}, lost=given.lost | {node}, unrenewed=given.unrenewed | {node}
+        )
 
     def _hand_over(self) -> bool:
         given = self._given
@@ -446,6 +465,7 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
             (before.alive, after.alive, "{} is alive", "{} is not alive any more"),
             (before.awaited, after.awaited, "{} is about to report", "{} has reported"),
             (before.lost, after.lost, "{} is lost", "{} is not lost any more"),
+            (before.unrenewed, after.unrenewed, "{} gets no lease any more", "{} may get a lease again"),
         )
         for text, nodes in ((came, new - old), (went, old - new))
         for node in sorted(nodes)
@@ -476,6 +496,7 @@ def decided(given: PlanInput) -> tuple[tuple[Step, ...], tuple[NotDone, ...]]:
               for each in found.orders]  # fmt: skip
     steps += [Step(f"ask the fence device of {node} for 'off'", f"order {index} is written, and not confirmed yet")
               for node, index in found.fences]  # fmt: skip
+    steps += [Step(f"renew {each.node} no more", each.reason) for each in found.revocations]
     if found.step_down:
         steps.append(Step("hand over to another master", f"{given.me} must be fenced, and cannot do that itself"))
     return tuple(steps), tuple(NotDone(app, why) for app, why in found.notes)

@@ -39,7 +39,7 @@ from truecl.model.ids import (
 )
 from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
-from truecl.model.report import EventRecord, Severity
+from truecl.model.report import EventRecord, Phase, Severity
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -57,6 +57,7 @@ from truecl.wire.messages import (
     Renew,
     Renewed,
     Reshape,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -122,6 +123,8 @@ class Lockd:
         self._reports = Reports()
         self._heard: dict[NodeName, BootId] = {}
         """The nodes that hbd hears, and their boots."""
+        self._outlived: dict[tuple[NodeName, Generation], None] = {}
+        """Those of which their node is heard after the time in which its watchdog must have reset it."""
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -188,6 +191,8 @@ class Lockd:
                 self._out.tell(CLUSTERD, self._propose(message, now))
             case Reshape() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._reshape(message, now))
+            case Revoke() if who == CLUSTERD:
+                self._revoke(message, now)
             case NewConfiguration() if who == SYNCD:
                 self._cluster = self.pair.cluster = message.configuration.cluster
             case Subscribe():
@@ -326,6 +331,20 @@ class Lockd:
             else:
                 self._out.send(request.node, answer)
 
+    def _revoke(self, message: Revoke, now: float) -> None:
+        """Only of who says itself that it cannot stop this very generation, which is its own; and never of this node,
+        whose lockd leads."""
+        node, app, generation = message.node, message.app, message.generation
+        if not self.raft.ready or message.term != self.raft.term or node == self.me:
+            return
+        grant, report = ledgers.app_state(self.ledger, app).grant, self._reports.of(node, app, generation)
+        owns = grant is not None and (grant.node, grant.generation) == (node, generation)
+        leases = self._leases_of_term(now)
+        if owns and report is not None and report.phase is Phase.NEEDS_FENCE and node not in leases.unrenewed:
+            leases.revoke(node, app, generation)
+            text = f"application '{app}' cannot be stopped on {node}: its lease is renewed no more, for its watchdog"
+            self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text, app)))
+
     # ---- proposals --------------------------------------------------------------------------------------------------
 
     def _propose(self, message: Propose, now: float) -> Proposed:
@@ -365,9 +384,10 @@ class Lockd:
             return problem
         if isinstance(command, GiveGrant) and command.node not in self.raft.membership.nodes:
             return f"{command.node} is no member of the cluster"
-        if isinstance(command, EndGrant):
-            return proofs.missing(command, self.ledger, self._reports, self._leases_of_term(now), now)
-        return ""
+        if not isinstance(command, EndGrant):
+            return ""
+        self._see_who_outlives(now)
+        return proofs.missing(command, self.ledger, self._reports, self._leases_of_term(now), self._outlived, now)
 
     def _common_level(self) -> int:
         """By what the members said to this leader."""
@@ -453,6 +473,8 @@ class Lockd:
             self._tell_all(leadership)
         self._tell_members()
         if leadership.ready:
+            self._reports.keep(self.raft.membership.nodes)
+            self._see_who_outlives(now)
             nodes = self._nodes_now(now)
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -469,17 +491,17 @@ class Lockd:
             self._tell_all(members)
 
     def _nodes_now(self, now: float) -> Nodes:
-        members, leases, said = self.raft.membership.nodes, self._leases_of_term(now), self._reports
-        said.keep(members)
+        leases, said = self._leases_of_term(now), self._reports
         return Nodes(
             dict(said.tables),
-            proofs.expired(members, leases, now),
+            proofs.expired(self.raft.membership.nodes, leases, now),
             tuple(node for node, leaves in sorted(said.leaving.items()) if leaves),
             dict(said.watchdogs),
-            proofs.reset(self.ledger, leases, now),
+            proofs.reset(self.ledger, leases, self._outlived, now),
             proofs.lapsed(self.ledger, leases, now),
             self._common_level(),
             dict(said.replicas),
+            leases.unrenewed,
         )
 
     def _forget_tenure(self) -> None:
@@ -488,10 +510,25 @@ class Lockd:
         self._named.clear()
         self._early.clear()
         self._reports.forget()
+        self._outlived.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
             self._out.tell(who, message)
+
+    def _see_who_outlives(self, now: float) -> None:
+        """A node that is heard in the boot in which it said that it has this generation was not reset, whatever its
+        watchdog is worth: it ends nothing then, also when the node falls silent later."""
+        overdue = proofs.overdue(self.ledger, self._leases_of_term(now), now)
+        known = [(each.node, each.generation) for each in overdue]
+        self._outlived = {each: None for each in known if each in self._outlived}
+        for app, state in sorted(self.ledger.apps.items()):
+            grant = state.grant
+            if grant not in overdue or self._heard.get(grant.node) != self._reports.boot(grant.node):
+                continue
+            report = self._reports.of(grant.node, app, grant.generation)
+            if report is not None and report.phase is not Phase.CLOSED:
+                self._outlived[grant.node, grant.generation] = None
 
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:

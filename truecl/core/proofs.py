@@ -8,9 +8,13 @@ from truecl.core.leases import Leases
 from truecl.core.reports import Reports
 from truecl.model.ids import Generation, NodeName
 from truecl.model.ledger import EndGrant, Grant, Ledger, Proof
+from truecl.model.report import Phase
+
+Outlived = Collection[tuple[NodeName, Generation]]
+"""Live generations of which their node is heard after the time in which its watchdog must have reset it."""
 
 
-def missing(command: EndGrant, ledger: Ledger, reports: Reports, leases: Leases, now: float) -> str:
+def missing(command: EndGrant, ledger: Ledger, reports: Reports, leases: Leases, outlived: Outlived, now: float) -> str:
     """Why `command` must not end its grant; '' if its proof holds."""
     grant = ledgers.app_state(ledger, command.app).grant
     if grant is None or grant.generation != command.generation:
@@ -19,7 +23,8 @@ def missing(command: EndGrant, ledger: Ledger, reports: Reports, leases: Leases,
         return f"generation {grant.generation} of '{command.app}' was not started for proof '{command.proof}'"
     match command.proof:
         case Proof.RELEASED:
-            closed = reports.closed(grant.node, command.app, grant.generation)
+            report = reports.of(grant.node, command.app, grant.generation)
+            closed = report is not None and report.phase is Phase.CLOSED
             return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
         case Proof.FENCED | Proof.VOUCHED:
             proven = ledgers.fence_proof(ledger, grant.node, grant.generation) is command.proof
@@ -31,6 +36,8 @@ def missing(command: EndGrant, ledger: Ledger, reports: Reports, leases: Leases,
         case Proof.EXPIRED_WATCHDOG:
             if not ledgers.watchdog_proves(ledger, grant):
                 return f"the log knows of no watchdog of {grant.node} that counts for it"
+            if (grant.node, grant.generation) in outlived:
+                return f"{grant.node} is heard after the time in which its watchdog must have reset it"
             over = now >= leases.surely_reset(grant.node, grant.watchdog)
             return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
@@ -46,10 +53,15 @@ def lapsed(ledger: Ledger, leases: Leases, now: float) -> tuple[Generation, ...]
     return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
 
 
-def reset(ledger: Ledger, leases: Leases, now: float) -> tuple[Generation, ...]:
+def overdue(ledger: Ledger, leases: Leases, now: float) -> tuple[Grant, ...]:
+    """Live grants whose node's watchdog has had its time to reset it."""
+    return tuple(each for each in _guarded(ledger) if now >= leases.surely_reset(each.node, each.watchdog))
+
+
+def reset(ledger: Ledger, leases: Leases, outlived: Outlived, now: float) -> tuple[Generation, ...]:
     """Live generations for which 'expired + watchdog' would be accepted now."""
-    grants = _guarded(ledger)
-    return tuple(each.generation for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
+    grants = overdue(ledger, leases, now)
+    return tuple(each.generation for each in grants if (each.node, each.generation) not in outlived)
 
 
 def next_change(nodes: Collection[NodeName], ledger: Ledger, leases: Leases, now: float) -> float | None:

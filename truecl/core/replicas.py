@@ -31,6 +31,10 @@ from truecl.model.step import replicated
 from truecl.wire.messages import OrderReplica
 
 LOOK_EVERY = 1.0
+LOOK_OFTEN = 0.2
+SETTLING = 3.0
+"""Seconds between looks; and for so long after an order it is looked at often, until it has met its peer: a start waits
+for that."""
 LOOK_SELDOM = 5.0
 """Seconds between looks at a replica that is down, where nobody wants it."""
 RETRY_AFTER = 5.0
@@ -51,6 +55,8 @@ class _Replica:
     mark: Index = Index(0)
     """Known before the action, or else the look, under way began."""
     look_at: float = 0.0
+    settled_at: float = 0.0
+    """Until then its peer is expected, as it was just told to look for it."""
     again: bool = False
     """Something happened while an action or a look was under way."""
     not_before: float = 0.0
@@ -162,10 +168,11 @@ class Replicas:
                 continue  # of a look, perhaps, that an action overtook
             if id == replica.action:
                 replica.action, replica.not_before = None, now + RETRY_AFTER if result.reason else now
+                replica.settled_at = now + SETTLING
                 self._trouble(app, replica, result.reason)
             replica.look = None
             replica.report = replace(result.report, mark=replica.mark, trouble=result.report.trouble or result.reason)
-            replica.look_at = now if replica.again else now + (LOOK_SELDOM if _is_down(replica) else LOOK_EVERY)
+            replica.look_at = now if replica.again else now + _pause(replica, now)
             replica.again = False
             self._go_on(app, replica, now)
             return
@@ -176,11 +183,6 @@ class Replicas:
                 Happening(REQD, Severity.WARN, f"application '{app}': its replica here: {reason}", app)
             )
         replica.trouble = reason
-
-    def changed(self, app: AppName, now: float) -> None:
-        """The kernel's own word that something happened. It may be late: what counts is a look."""
-        if app in self._replicas:
-            self._replicas[app].look_soon(now)
 
     def wake(self, now: float) -> None:
         for app, replica in self._replicas.items():
@@ -202,6 +204,13 @@ class Replicas:
     @property
     def wake_at(self) -> float | None:
         return min((each.look_at for each in self._replicas.values() if each.idle), default=None)
+
+
+def _pause(replica: _Replica, now: float) -> float:
+    """Seconds until the next look."""
+    if replica.report is None or _is_down(replica):
+        return LOOK_SELDOM
+    return LOOK_OFTEN if now < replica.settled_at and replica.report.link is Link.CONNECTING else LOOK_EVERY
 
 
 def _is_down(replica: _Replica) -> bool:

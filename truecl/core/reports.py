@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 from truecl.model.ids import AppName, BootId, Generation, NodeName
 from truecl.model.replica import ReplicaReport
-from truecl.model.report import InstanceReport, Phase, WatchdogReport
+from truecl.model.report import InstanceReport, WatchdogReport
 from truecl.wire.messages import Renew
 
 MAX_OLD_BOOTS = 16
@@ -51,12 +51,14 @@ class Reports:
             self.watchdogs.pop(node, None)
         return True
 
-    def closed(self, node: NodeName, app: AppName, generation: Generation) -> bool:
-        """It reports this generation closed."""
+    def boot(self, node: NodeName) -> BootId:
+        """Of its latest request; '' where there was none."""
+        return self._boots.get(node, BootId(""))
+
+    def of(self, node: NodeName, app: AppName, generation: Generation) -> InstanceReport | None:
+        """What it says of this generation."""
         _, lines = self.tables.get(node, (BootId(""), ()))
-        return any(
-            line.app == app and line.generation == generation and line.phase is Phase.CLOSED for line in lines
-        )  # fmt: skip
+        return next((line for line in lines if (line.app, line.generation) == (app, generation)), None)
 
     def keep(self, members: Collection[NodeName]) -> None:
         """Forget what nodes said that are no members."""

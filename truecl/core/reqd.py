@@ -32,7 +32,6 @@ from truecl.model.actions import (
     Leave,
     ProgramAnswered,
     ProgramDied,
-    ReplicaChanged,
     ReplicaResult,
     ServiceStopping,
     StepResult,
@@ -168,8 +167,6 @@ class Reqd:
                 self.instances.died(instance.app, instance.generation, step, reason, now)
             case Noted(ProgramAnswered(instance, step)):
                 self.instances.note(in_answer(instance, step, self.me))
-            case Noted(ReplicaChanged(report)):
-                self.replicas.changed(report.app, now)
             case Noted(ServiceStopping()):
                 self._begin_leaving(now)
             case _:

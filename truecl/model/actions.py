@@ -186,12 +186,6 @@ class WorkDone(msgspec.Struct, frozen=True):
     seen: Seen
 
 
-class ReplicaChanged(msgspec.Struct, frozen=True):
-    """`contract.Noted`: the kernel's word on a resource, by a look every second."""
-
-    report: ReplicaReport
-
-
 class FenceOutcome(msgspec.Struct, frozen=True):
     """`done`: the node is as wanted, verified; or its status is known, if only that was asked for."""
 

@@ -44,7 +44,8 @@ def worker(runner: Runner, replicas: Replicas) -> Worker:
 
 
 _HANDLER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from truecl.cli.fence_peer import main; sys.exit(main())"
-"""Not as a module or a script: `-m` brings runpy, which takes as long as all the rest, and a script is compiled anew."""
+"""Neither a module nor a script: `-m` brings runpy, which takes as long as all the rest, and a script is compiled
+anew."""
 
 
 def fence_peer(run: Path) -> str:

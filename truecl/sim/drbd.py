@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from truecl.model.actions import ReplicaChanged
-from truecl.model.ids import NO_GENERATION, REQD, AppName, Generation, LinkName, NodeName
+from truecl.model.ids import NO_GENERATION, AppName, Generation, LinkName, NodeName
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.sim.cluster import Violation
 
@@ -182,7 +181,6 @@ class Resource:
             self._cluster.met("replica frozen")
             half.suspended = True
             self._ask(half)
-        self._changed(half)
 
     def _interrupt(self, session: Session) -> None:
         if session.source is not None:
@@ -204,7 +202,6 @@ class Resource:
         if apart or (target is not None and target.primary):
             for half in both:
                 half.looking, half.split = False, apart
-                self._changed(half)
             return
         session = Session(both, self._schedule.now)
         one.session = two.session = session
@@ -219,7 +216,6 @@ class Resource:
             half.was_primary = half.primary
             if source is None:
                 half.outdated, half.proven = False, True
-            self._changed(half)
 
     # ---- synchronisation --------------------------------------------------------------------------------------------
 
@@ -241,8 +237,6 @@ class Resource:
         target.current, target.history = source.current, list(source.history)
         source.bitmap = target.bitmap = 0
         target.consistent, target.outdated, target.proven = True, False, True
-        self._changed(source)
-        self._changed(target)
 
     # ---- writes -----------------------------------------------------------------------------------------------------
 
@@ -296,7 +290,6 @@ class Resource:
         self._parted(half)
         self._thaw(half, set(half.pending))
         self._look_at_primaries()
-        self._changed(half)
 
     def _parted(self, half: Half) -> None:
         half.alone_known = half.proven = True
@@ -343,7 +336,6 @@ class Resource:
         half.proven = True
         self._whole(half, "is promoted")
         self._look_at_primaries()
-        self._changed(half)
 
     def promote_without_peer(self, half: Half) -> None:
         """Its handler has answered."""
@@ -353,11 +345,9 @@ class Resource:
     def demote(self, half: Half) -> None:
         half.primary = half.was_primary = False
         half.token.over = True
-        self._changed(half)
 
     def up(self, half: Half) -> None:
         half.present = half.attached = True
-        self._changed(half)
 
     def down(self, half: Half) -> None:
         """In good order: a secondary that leaves its primary knows that it is outdated from then on, and the primary
@@ -372,11 +362,9 @@ class Resource:
                 half.outdated = True
                 self._parted(primary)
                 self._acknowledge(primary, set(primary.pending))
-            self._changed(primary)
         else:
             self.close(half)
         half.present = half.attached = half.looking = half.suspended = half.proven = half.split = False
-        self._changed(half)
 
     # ---- what must hold ---------------------------------------------------------------------------------------------
 
@@ -408,15 +396,6 @@ class Resource:
         role = Role.PRIMARY if half.primary else Role.SECONDARY
         volumes = (VolumeReport(VOLUME, half.disk, peer),)
         return ReplicaReport(self.app, role, _link(half), half.suspended, volumes, half.split)
-
-    def _changed(self, half: Half) -> None:
-        """Its kernel's events reach reqd a little later."""
-        if half.machine.powered:
-            self._schedule.after(0.002 + 0.05 * self._random.random(), self._tell, half, half.machine.boot)
-
-    def _tell(self, half: Half, boot: str) -> None:
-        if half.machine.powered and half.machine.boot == boot:
-            half.machine.noted(REQD, ReplicaChanged(self.report(half)))
 
 
 def _link(half: Half) -> Link:

@@ -132,7 +132,8 @@ class SimulatedDrivers:
         machine.virtual = self._watchdogs[machine.name] is not WATCHDOGS[0]
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
-            machine.watchdog = Device(machine, *self._watchdogs[machine.name])
+            toothless = self._cluster.faults.toothless > 0.0 and self._random.random() < self._cluster.faults.toothless
+            machine.watchdog = Device(machine, *self._watchdogs[machine.name], toothless)
         else:
             self._cluster.met("boot without a watchdog")
 

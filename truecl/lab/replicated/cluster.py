@@ -109,6 +109,11 @@ class Cluster:
         except LabError:
             return False
 
+    def copies(self) -> dict[str, tuple[str, float]]:
+        """What the log says of each node's copy, and since when (wall clock)."""
+        row = self.wait("a master's word on the copies", self.row)
+        return {copy["node"]: (copy["state"], copy["since"]) for copy in row["copies"]}
+
     # ---- the kernels ------------------------------------------------------------------------------------------------
 
     def shell(self, node: str, script: str, *arguments: str) -> str:

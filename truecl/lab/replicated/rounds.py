@@ -25,9 +25,13 @@ from truecl.lab.replicated.watch import ReplicaWatch
 
 HEALING = 120.0
 """Seconds within which the database runs again, and both copies are equal."""
-FROZEN = 5.0
-"""Seconds for which a primary's I/O may stand still while the replication alone is cut: drbdadm, the handler and a
-commit of the log, on kernels whose forks cost twenty times as much."""
+ANSWERED = 5.0
+"""Seconds for which a primary's I/O may stand still until its handler has an answer, where the log can go on: drbdadm,
+the handler and a commit, on kernels whose forks cost twenty times as much."""
+EXCLUDED = 5.0
+"""Seconds more where the log cannot go on without the other node: it is noticed, switched off and excluded first."""
+ENDED = 10.0
+"""Seconds where no word can come: the lease ends, and all is down by the end of the stop allowance (docs/timing.md)."""
 UNTOUCHED = 4.0
 """Seconds for which a node that is off stays so: who switches one on again that is just being fenced takes from the
 others the proof that it is off."""
@@ -166,14 +170,23 @@ class Round:
         if lost := app.lost(self._lab, self._told):
             problems.append(f"{len(lost)} acknowledged rows are lost: {', '.join(lost[:5])} …")
         problems += self._cluster.agree()
-        if outcome.fault.kind == REPLICATION and outcome.frozen > FROZEN:
-            problems.append(f"I/O stood still for {outcome.frozen:.1f} s, {FROZEN:g} at most")
+        if outcome.frozen > (most := longest_freeze(outcome.fault)):
+            problems.append(f"I/O stood still for {outcome.frozen:.1f} s, {most:g} at most")
         if outcome.fault.kind in (REPLICATION, REQD) and outcome.after != outcome.owner:
             problems.append(f"it moved to {outcome.after}, and had no cause")
         if outcome.fault.kind == RETURN and outcome.after != outcome.owner:
             problems.append(f"{outcome.after} was promoted, which had not caught up")
         if problems:
             raise Violation("; ".join(problems))
+
+
+def longest_freeze(fault: Fault) -> float:
+    """Seconds from when DRBD has noticed that the peer is gone, until the primary goes on, or is none any more."""
+    if fault.kind == PAUSE:  # it was taken over from, and knows nothing of it before it goes on
+        return fault.length + ENDED
+    if fault.refuse:
+        return ENDED
+    return ANSWERED if fault.kind in (REPLICATION, REQD) else ANSWERED + EXCLUDED
 
 
 def keep_logs(lab: Lab, directory: Path) -> None:

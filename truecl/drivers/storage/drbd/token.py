@@ -61,7 +61,8 @@ def note_split(run: Directory, resource: str) -> None:
     """For the driver to report. Raises OSError."""
     target = split_path(run, resource)
     os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-    open(target, "w").close()
+    with open(target, "w"):
+        pass
 
 
 def end(run: Directory, resource: str) -> None:
