@@ -15,6 +15,7 @@ from truecl.core.fitness import PlanInput
 from truecl.core.forecast import LinkFails, NodeFails, decided, forecast
 from truecl.model.ids import AppName, LinkName, NodeName, Term
 from truecl.model.ledger import LeaseTiming, Proof, Watchdog
+from truecl.model.membership import Membership
 from truecl.model.report import Phase, WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
@@ -137,6 +138,34 @@ def test_time_is_reckoned_with_the_longest_lease_that_may_still_hold_by_the_log(
     assert (ended.at, ended.why) == (pytest.approx(9.1), "lease 3 s, drift 0.1 s, stop allowance 6 s are over")
     alone = forecast(replace(saved(PAIR_DEVICELESS), ledger=ledger), NodeFails(NodeName("n2")))
     assert max(step.at for step in alone.steps) == 3.0
+
+
+def test_of_two_nodes_one_that_is_excluded_decides_nothing_though_it_is_up() -> None:
+    """n2 goes on without n1, which is back and has not caught up."""
+    membership = Membership((NodeName("n1"), NodeName("n2")), excluded=NodeName("n1"))
+    given = replace(saved(PAIR), me=NodeName("n2"), membership=membership)
+    read = from_text(as_text(given))
+    assert read.membership == membership
+    found = forecast(read, NodeFails(NodeName("n2")))
+    assert not found.quorum and all(not place.then for place in found.places)
+    assert "n1 is excluded" in found.steps[2].why and all(each.why.endswith("start n2") for each in found.not_done)
+    assert forecast(read, NodeFails(NodeName("n1"))).quorum
+
+
+@pytest.mark.parametrize(
+    ("bound", "why"), [({"leaving": NodeName("n1")}, "as n1 was about to leave"), ({"together": True}, "2 are needed")]
+)
+def test_of_two_nodes_none_goes_on_alone_while_they_may_not(bound: dict[str, Any], why: str) -> None:
+    membership = Membership((NodeName("n1"), NodeName("n2")), **bound)
+    found = forecast(replace(saved(PAIR), membership=membership), NodeFails(NodeName("n2")))
+    assert not found.quorum and found.steps[2].why.endswith(why)
+
+
+def test_whose_votes_count_is_the_logs_word() -> None:
+    """Not cluster.yaml's: n3 is no voter yet."""
+    membership = Membership((NodeName("n1"), NodeName("n2")), (NodeName("n3"),), together=True)
+    found = forecast(replace(saved(SMALL), membership=membership), NodeFails(NodeName("n2")))
+    assert not found.quorum and "1 of 2 voters are up" in found.steps[2].why
 
 
 def test_replay(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from truecl.model.config import Configuration, FenceLevel, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
 from truecl.model.ledger import Format, Ledger
+from truecl.model.membership import Membership
 from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 
@@ -41,6 +42,8 @@ class PlanInput:
     """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
     unrenewed: frozenset[NodeName] = frozenset()
     """Nodes that get no lease any more: they cannot stop what they have, and their watchdogs are to reset them."""
+    membership: Membership = Membership()
+    """Of the log: no decision depends on it, only who may decide after a fault. Without voters: not known."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:
