@@ -7,7 +7,7 @@ world in which everything fails all the time never gets far enough to break.)
 from dataclasses import dataclass, fields, replace
 from random import Random
 
-from truecl.model.ids import DaemonName
+from truecl.model.ids import LOCKD, DaemonName
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,11 @@ def crossed(faults: Faults) -> Faults:
         kills=3.0,
         gap=0.0,
     )
+
+
+def forgetful(faults: Faults) -> Faults:
+    """As `crossed`; of the daemons lockd alone starts anew, and no device ends what a lease is to end."""
+    return replace(crossed(faults), killed=LOCKD, kills=1.0, cuts=1.0, cut_length=4.0, fence_refuses=1.0)
 
 
 def unfenced(faults: Faults) -> Faults:
