@@ -7,6 +7,8 @@ world in which everything fails all the time never gets far enough to break.)
 from dataclasses import dataclass, fields, replace
 from random import Random
 
+from truecl.model.ids import LOCKD, DaemonName
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -43,6 +45,8 @@ class Faults:
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
     """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
+    killed: DaemonName | None = None
+    """Of this daemon; None: of any."""
     massacres: float = 0.0
     """kill -9 of several daemons of a node at once, mostly with their parent."""
     quick_reboots: float = 0.0
@@ -119,7 +123,7 @@ class Faults:
 CALM = Faults()
 """Nothing fails."""
 
-_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "toothless")
+_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "killed", "toothless")
 """Not drawn, or drawn and never left out: no lot is cast for them, so that the days of before stay as they are."""
 
 
@@ -232,6 +236,11 @@ def crossed(faults: Faults) -> Faults:
         kills=3.0,
         gap=0.0,
     )
+
+
+def forgetful(faults: Faults) -> Faults:
+    """As `crossed`; of the daemons lockd alone starts anew, and no device ends what a lease is to end."""
+    return replace(crossed(faults), killed=LOCKD, kills=1.0, cuts=1.0, cut_length=4.0, fence_refuses=1.0)
 
 
 def unfenced(faults: Faults) -> Faults:
