@@ -73,14 +73,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 demo: setup
 	@$(RUN)/lha_lab demo
 
-# The lab waits for clusters most of the time. The simulator's sweep has what is left of the processors: a policy of its own
-# (sched(7), SCHED_IDLE), under which it gets one only while nobody else wants it. What it said is shown at the end.
 test: setup test-packages
-	@chrt --idle 0 $(RUN)/python -m pytest -m "sweep" > .sweep.log 2>&1 & sweep=$$!; \
-	trap 'kill $$sweep; exit 130' INT TERM; \
-	$(RUN)/python -m pytest -m "not vm and not sweep"; rest=$$?; \
-	echo "waiting for the simulator's sweep"; wait $$sweep; swept=$$?; cat .sweep.log; \
-	test $$rest = 0 -a $$swept = 0
+	@tests/all.sh $(RUN)/python
 
 # Nodes with kernels of their own: LVM, DRBD and watchdogs that are real ones.
 test-vm: setup test-packages

@@ -38,6 +38,26 @@ def test_json_has_the_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert (answer["node"], answer["level"], answer["power"], answer["ok"]) == (N2, 1, "on", True)
 
 
+@pytest.mark.parametrize(
+    ("word", "levels", "code"),
+    [
+        ("UP", [(0, Power.OFF)], 1),
+        ("FENCED", [(0, Power.OFF)], 0),
+        ("UP", [(0, Power.OFF), (0, Power.ON)], 0),  # two feeds, one of which is off
+        ("UP", [(0, Power.ON), (1, Power.OFF)], 1),
+    ],
+)
+def test_a_device_that_calls_a_node_off_that_is_up_does_not_pass(
+    word: str, levels: list[tuple[int, Power]], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = {N1: "UP", N2: word}
+    seen = FencesSeen(1, N1, N2, tuple(FenceView(level, "fence_apc", power, "") for level, power in levels))
+    told = Told(statd=[[replace(status(), nodes=nodes)]], reqd=[[seen]] * 2)
+    assert main(["--test", N2, "--json"], told) == code
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert any(each["reason"].startswith("the node is up") for each in answers) is (code == 1)
+
+
 def test_a_wish_names_the_log_that_the_operator_saw() -> None:
     told = Told(statd=[[status()]], clusterd=[[Reply("id", code=0)]])
     assert main([N2, "--off", "--yes"], told) == 0

@@ -12,10 +12,11 @@ from tests.cli.told import SILENT, TESTDATA, Told, golden
 from truecl.cli.simulate import main
 from truecl.core.account import as_text, bare, from_text, packed
 from truecl.core.fitness import PlanInput
-from truecl.core.forecast import NodeFails, forecast
-from truecl.model.ids import AppName, NodeName, Term
+from truecl.core.forecast import LinkFails, NodeFails, decided, forecast
+from truecl.model.ids import AppName, LinkName, NodeName, Term
 from truecl.model.ledger import LeaseTiming, Proof, Watchdog
-from truecl.model.report import WatchdogReport
+from truecl.model.membership import Membership
+from truecl.model.report import Phase, WatchdogReport
 from truecl.wire.messages import AskInputs, Inputs, Kept, Refused
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -95,6 +96,39 @@ def test_a_watchdog_that_counts_proves_when_its_time_is_over() -> None:
         assert (then[AppName("db")], reset) == (("n2", [pytest.approx(32.55)]) if counts else ("", []))
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_becomes_of_a_node_that_cannot_stop_and_of_what_else_runs_there(counts: bool) -> None:
+    given, n1 = saved(DEVICELESS), NodeName("n1")
+    boot, lines = given.reports[n1]
+    known, state = Watchdog(boot, 10.0, counts), given.ledger.apps[AppName("db")]
+    assert state.grant is not None
+    if counts:
+        grant = changed(state.grant, proofs=(*state.grant.proofs, Proof.EXPIRED_WATCHDOG), watchdog=10.0)
+        state = changed(state, grant=grant)
+    ledger = changed(given.ledger, apps={**given.ledger.apps, AppName("db"): state}, watchdogs={n1: known})
+    stuck = tuple(changed(each, phase=Phase.NEEDS_FENCE) if each.app == "db" else each for each in lines)
+    given = replace(
+        given, me=NodeName("n2"), ledger=ledger, reports={**given.reports, n1: (boot, stuck)},
+        watchdogs={n1: WatchdogReport(True, 10.0, counts)},
+    )  # fmt: skip
+    given = from_text(as_text(given))
+    found = forecast(given, LinkFails(LinkName("link1")))
+    said = [(each.what, round(each.at, 2)) for each in found.steps]
+    assert ("n1 gets no lease any more, so that its watchdog resets it", 0.0) in said
+    assert ("'web' is stopped on n1 by the node itself", 1.0) in said
+    then = {each.app: each.then for each in found.places}
+    assert then[AppName("web")] == "n2"
+    if counts:
+        assert ("n1 was surely reset by its watchdog", 32.55) in said and then[AppName("db")] == "n2"
+    else:
+        assert (
+            "it moves when that is back, or on lha_fence n1 --confirm"
+            in {each.app: each.why for each in found.not_done}[AppName("db")]
+        )
+    steps, _ = decided(given)
+    assert [each.what for each in steps] == ["renew n1 no more"]
+
+
 def test_time_is_reckoned_with_the_longest_lease_that_may_still_hold_by_the_log() -> None:
     given = saved(DEVICELESS)
     in_force, before = LeaseTiming(2.0, 0.1, 4.0, 0.2), LeaseTiming(3.0, 0.1, 6.0, 0.1)
@@ -104,6 +138,34 @@ def test_time_is_reckoned_with_the_longest_lease_that_may_still_hold_by_the_log(
     assert (ended.at, ended.why) == (pytest.approx(9.1), "lease 3 s, drift 0.1 s, stop allowance 6 s are over")
     alone = forecast(replace(saved(PAIR_DEVICELESS), ledger=ledger), NodeFails(NodeName("n2")))
     assert max(step.at for step in alone.steps) == 3.0
+
+
+def test_of_two_nodes_one_that_is_excluded_decides_nothing_though_it_is_up() -> None:
+    """n2 goes on without n1, which is back and has not caught up."""
+    membership = Membership((NodeName("n1"), NodeName("n2")), excluded=NodeName("n1"))
+    given = replace(saved(PAIR), me=NodeName("n2"), membership=membership)
+    read = from_text(as_text(given))
+    assert read.membership == membership
+    found = forecast(read, NodeFails(NodeName("n2")))
+    assert not found.quorum and all(not place.then for place in found.places)
+    assert "n1 is excluded" in found.steps[2].why and all(each.why.endswith("start n2") for each in found.not_done)
+    assert forecast(read, NodeFails(NodeName("n1"))).quorum
+
+
+@pytest.mark.parametrize(
+    ("bound", "why"), [({"leaving": NodeName("n1")}, "as n1 was about to leave"), ({"together": True}, "2 are needed")]
+)
+def test_of_two_nodes_none_goes_on_alone_while_they_may_not(bound: dict[str, Any], why: str) -> None:
+    membership = Membership((NodeName("n1"), NodeName("n2")), **bound)
+    found = forecast(replace(saved(PAIR), membership=membership), NodeFails(NodeName("n2")))
+    assert not found.quorum and found.steps[2].why.endswith(why)
+
+
+def test_whose_votes_count_is_the_logs_word() -> None:
+    """Not cluster.yaml's: n3 is no voter yet."""
+    membership = Membership((NodeName("n1"), NodeName("n2")), (NodeName("n3"),), together=True)
+    found = forecast(replace(saved(SMALL), membership=membership), NodeFails(NodeName("n2")))
+    assert not found.quorum and "1 of 2 voters are up" in found.steps[2].why
 
 
 def test_replay(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:

@@ -11,7 +11,7 @@ from tests.cli.told import BUILDS, SILENT, Told, failed, golden, granted, instan
 from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, Index, NodeName
-from truecl.model.ledger import AppState, Ledger
+from truecl.model.ledger import AppState, Ledger, Wanted
 from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.model.standing import StepStatus, VolumeRow
@@ -125,6 +125,13 @@ def split() -> Status:
     )
 
 
+def not_made_yet() -> Status:
+    """A volume was written into the file while the application runs."""
+    known = split()
+    rows = (*known.volumes[AppName("test1")], VolumeRow("log", "DRBD", "testvg/log1", "/test1/log", "ext3"))
+    return replace(known, volumes={AppName("test1"): rows})
+
+
 CASES: dict[str, tuple[Status, list[str]]] = {
     "announcement": (status(), []),
     "many": (many(), []),
@@ -134,6 +141,7 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "app": (detailed(), ["-A", "test1"]),
     "app_syncing": (syncing(), ["-A", "test1"]),
     "app_split": (split(), ["-A", "test1"]),
+    "app_not_made_yet": (not_made_yet(), ["-A", "test1"]),
     "split": (split(), []),
     "app_never_validated": (
         status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' is not validated: ..."}),
@@ -170,6 +178,16 @@ def test_the_last_column_folds_into_the_terminal_and_nothing_else_does() -> None
         "b    short",
     ]
     assert len(table(("App", "Notes"), rows).splitlines()) == 3
+
+
+def test_what_failed_before_it_was_validated_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    for valid, note in (("its files changed", "slack10s1: no disk"), ("", "")):
+        app = replace(failed(("slack10s1", "no disk")), wanted=Wanted.STOPPED)
+        ledger = replace(status().ledger, apps={AppName("test1"): app})
+        known = status(ledger=ledger, invalid={AppName("test1"): valid}, notes={}, reports={})
+        assert main(["--json"], Told(statd=[[known]])) == 0
+        (row,) = json.loads(capsys.readouterr().out)["apps"]
+        assert row["note"] == note
 
 
 def test_a_cell_cannot_move_the_cursor() -> None:

@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from truecl.commands.check import Checked, Environment, check
+from truecl.commands.clock import CHRONY_DEFAULT, Steering
 from truecl.commands.init import Environment as InitEnvironment
 from truecl.commands.init import InitRequest, init, parse_nodes
 from truecl.commands.machine import Machine, WatchdogFacts, this_machine
@@ -34,6 +35,7 @@ def machine(
     networkd: tuple[str, ...] = (),
     agents: dict[str, Metadata | str] = {},  # noqa: B006
     watchdog: WatchdogFacts = WatchdogFacts(False),  # noqa: B008
+    steering: Steering = Steering(),  # noqa: B008
 ) -> Machine:
     return Machine(
         program=lambda name: name not in missing,
@@ -42,6 +44,7 @@ def machine(
         interfaces=lambda: tuple(ipaddress.ip_interface(each) for each in addresses),
         dropping_networkd=lambda: networkd,
         watchdog=lambda device: watchdog,
+        steering=lambda: steering,
     )
 
 
@@ -176,6 +179,24 @@ def test_one_link_no_fence_two_nodes(etc: pathlib.Path) -> None:
         "no fence device for n1, n2",
         "there are two nodes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("", ["lease: 21s"]),
+        ("timing: {lease: 21s}\n", []),
+        ("on_quorum_loss: freeze\n", []),
+        ("timing: {lease: 750ms}\n", ["lease: 21s"]),
+    ],
+)
+def test_a_survivor_of_two_that_would_stop_its_own(etc: pathlib.Path, more: str, says: list[str]) -> None:
+    nodes = "".join(f"  n{n}: {{lan: 10.0.0.{n}, ring: 10.1.0.{n}, fence: {{agent: fence_x}}}}\n" for n in (1, 2))
+    (etc / "cluster.yaml").write_text(f"cluster: demo\nlinks: [lan, ring]\nnodes:\n{nodes}{more}")
+    asked = machine(agents={"fence_x": Metadata((), ("off", "status"))})
+    first, *others = warnings(run(etc, asked))
+    assert first.startswith("there are two nodes")
+    assert len(others) == len(says) and all(said in other for said, other in zip(says, others, strict=True)), others
 
 
 def test_an_even_number_of_voters(etc: pathlib.Path) -> None:
@@ -388,3 +409,18 @@ def test_networkd(tmp_path: pathlib.Path, network: str, dropin: str, drops: bool
     (directory / "a.network.d/x.conf").write_text(dropin)
     expected = ("/etc/systemd/network/a.network",) if drops else ()
     assert this_machine(tmp_path).dropping_networkd() == expected
+
+
+def test_a_clock_that_is_steered_faster_than_drift_covers(etc: pathlib.Path) -> None:
+    missing = (f"{etc.parent}/web/bin/own",)
+    chrony = Steering("/etc/chrony.conf", CHRONY_DEFAULT, -83333.0)
+    later = "and `drift` covers 20,000: a lease may end here later than others think"
+    assert warnings(run(etc, machine(missing, steering=chrony))) == [
+        f"/etc/chrony.conf: chronyd may slew the clock by 83,333 parts per million, {later}; "
+        "`maxslewrate 500` there, and `makestep 1 3` for the start",
+        f"the kernel steers this node's clock by -83,333 parts per million now, {later}; "
+        "`chronyc tracking` shows when it is over, `adjtimex --tick 10000` ends it",
+    ]
+    assert warnings(run(etc, machine(missing, steering=Steering("/etc/chrony.conf", 20000.0, 19000.0)))) == []
+    (etc / "cluster.yaml").write_text((etc / "cluster.yaml").read_text() + "timing: {drift: 130ms}\n")
+    assert warnings(run(etc, machine(missing, steering=chrony))) == []

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from truecl.config.law import breaches
+from truecl.config.law import breaches, lease_of_survivor
 from truecl.config.reader import read
 from truecl.model.config import PROFILES, ClusterConfig, FenceConfig, FenceLevel, NodeConfig, Profile, Timing
 from truecl.model.ids import NodeName
@@ -118,3 +118,26 @@ def test_the_first_of_two_nodes_is_waited_for_unless_the_operator_chose() -> Non
     assert delays(None, 0.0) == (12.0, 0.0)
     assert delays(40.0, None) == (40.0, 0.0)
     assert delays(None, None, ()) == (0.0, 0.0), "who has no device cannot be switched off"
+
+
+@pytest.mark.parametrize(
+    ("lease", "times", "witness", "expected"),
+    [
+        (0.75, (20.0, 5.0), False, 21),
+        (0.75, (5.0, 20.0), False, 21),
+        (20.74, (20.0,), False, None),
+        (20.73, (20.0,), False, 21),
+        (0.75, (), False, None),
+        (0.75, (20.0, 20.0), True, None),
+    ],
+)
+def test_the_lease_that_a_survivor_of_two_needs(
+    lease: float, times: tuple[float, ...], witness: bool, expected: float | None
+) -> None:
+    """detection 0.3 and two renewals of 0.22 beyond the slower device."""
+    levels = [((FenceConfig(agent="f", timeout=each),),) for each in times] + [()] * (2 - len(times))
+    nodes = [NodeConfig(NodeName(f"n{number}"), {}, fence=each) for number, each in enumerate(levels, 1)]
+    if witness:
+        nodes.append(NodeConfig(NodeName("w"), {}, witness=True))
+    cluster = ClusterConfig(name="c", links=(), nodes=tuple(nodes), timing=Timing(lease=lease))
+    assert lease_of_survivor(cluster) == expected

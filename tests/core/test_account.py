@@ -11,16 +11,17 @@ from tests.core.test_clusterd import Master
 from truecl.core import minutes
 from truecl.core.account import Account, Unreadable, as_text, bare, from_text, joined, packed
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
-from truecl.core.contract import Joined, Left
+from truecl.core.contract import Joined, Left, Told
 from truecl.core.fitness import PlanInput
 from truecl.core.minutes import FindInputs, FoundInputs, KeepInputs
 from truecl.core.outbox import Outbox
 from truecl.core.planner import plan
 from truecl.core.statd import Statd
 from truecl.model.config import FenceConfig, Program
-from truecl.model.ids import STATD, BootId, NodeName, Term
+from truecl.model.ids import LOCKD, STATD, BootId, NodeName, Term
 from truecl.model.ledger import Ledger
-from truecl.wire.messages import AskInputs, Decided, Inputs, Kept, Leadership, NodeView, Refused, View
+from truecl.model.membership import Membership
+from truecl.wire.messages import AskInputs, Decided, Inputs, Kept, Leadership, Members, NodeView, Refused, View
 
 N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
 
@@ -101,6 +102,11 @@ def test_a_master_tells_its_statd_as_long_as_it_is_there() -> None:
     master.feed(Joined(STATD))
     (told,) = master.told(STATD, Decided)
     assert joined(told.input, told.configuration).me == N1
+    members = Membership((N1, N2), (N3,))
+    master.feed(Told(LOCKD, Members(members, True)))
+    master.hear(N3)
+    *_, later = master.told(STATD, Decided)
+    assert joined(later.input, told.configuration).membership == members
     master.feed(Left(STATD))
     master.hear(N3)
     assert master.told(STATD, Decided) == []

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from truecl.core import assignment, validation
-from truecl.core.assess import Given, Next, assess, identifier_of, kept, token_of, uuid_of
+from truecl.core.assess import Given, Next, assess, identifier_of, kept, uuid_of
 from truecl.core.ledger import apply
 from truecl.core.wishes import decide
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Reconcile, Seen, Spread
+from truecl.model.build import Adopt, Discard, Grow, GrowStage, Initialise, Make, Reconcile, Seen, Spread, Work
 from truecl.model.config import (
     AppConfig,
     ClusterConfig,
@@ -137,7 +137,7 @@ def test_other_data_in_the_way_needs_force_and_the_operators_agreement_to_exactl
     looks = {N1: there, N2: seen()}
     assert "not touched without --create --force" in assess(bare(COPIED, wish=CREATE, seen=looks)).refusal
     question = assess(bare(COPIED, wish=replace(CREATE, force=True), seen=looks)).question
-    assert question is not None and question.lines == ("n1 : volume data: /dev/sdb: ext4 1234",)
+    assert question is not None and question.lines == ("n1 : volume data: /dev/sdb: ext4 1234, which would be lost",)
     agreed = replace(CREATE, force=True, agreed=question.token)
     assert assess(bare(COPIED, wish=agreed, seen=looks)).works == {
         N1: Make(("data",), {"volume data": "/dev/sdb: ext4 1234"}, {"data": 1 << 26})
@@ -170,6 +170,7 @@ def test_copies_that_get_a_file_system_begin_as_equals() -> None:
     assert {node: work.identifier for node, work in works.items() if isinstance(work, Initialise)} == {
         N1: mine, N2: mine,
     }  # fmt: skip
+    assert all(work.equal for work in works.values() if isinstance(work, Initialise)), "so no old file system stays"
     half = with_metadata(given, mine, "")
     half[N2] = seen()
     assert list(assess(bare(COPIED, ledger, CREATE, seen=half)).works) == [N2], "it goes on where it stopped"
@@ -184,9 +185,28 @@ def test_raw_copies_are_made_from_the_first_nodes() -> None:
     mine = identifier_of(given, ledger.mirrors[DB], 0)
     works = assess(given).works
     assert [work.identifier for work in works.values() if isinstance(work, Initialise)] == [mine, ""]
+    assert not any(work.equal for work in works.values() if isinstance(work, Initialise)), "the first one's data stay"
     looks = with_metadata(given, mine, "0000000000000004")
     states = commit(ledger, *assess(bare(RAW, ledger, CREATE, seen=looks)).commands).mirrors[DB].copies
     assert {node: copy.state for node, copy in states.items()} == {N1: CURRENT, N2: INCONSISTENT}
+
+
+def test_a_volume_is_added_to_equal_copies_only_with_a_file_system() -> None:
+    """Nothing is copied for it: what its two disks held before must never be read."""
+    more = FileSystem(type="ext4", mount="/srv/more", volume="more")
+    mounted = replace(COPIED.filesystems[0], volume="data")
+    volumes = (*COPIED.volumes, Volume(name="more", storage=DrbdStorage(on=replace(LV, volume="more"))))
+    app = replace(COPIED, volumes=volumes, filesystems=(mounted, more))
+    ledger = mirrored(app, CURRENT, CURRENT)
+    looks = {
+        node: seen(identifiers={"data": "A" * 16}, missing={"metadata more": "metadata of DRBD"}) for node in (N1, N2)
+    }
+    works = assess(bare(app, ledger, CREATE, seen=looks)).works
+    assert [(work.volumes, work.equal) for work in works.values() if isinstance(work, Initialise)] == [
+        (("more",), True)
+    ] * 2
+    raw = assess(bare(replace(app, filesystems=(mounted,)), ledger, CREATE, seen=looks))
+    assert not raw.works and "volume more has no file system" in raw.refusal
 
 
 def test_a_copy_of_another_life_is_other_data() -> None:
@@ -250,8 +270,8 @@ def test_what_stands_in_the_place_of_a_file_system_is_lost_only_at_the_operators
     there = {"data": "other xfs 99"}
     assert "--force" in assess(bare(SHARED, wish=CREATE, found=there)).refusal
     question = assess(bare(SHARED, wish=replace(CREATE, force=True), found=there)).question
-    assert question is not None and question.lines == ("volume data: xfs 99",)
-    agreed = replace(CREATE, force=True, agreed=token_of(DB, question.lines))
+    assert question is not None and question.lines == ("volume data: xfs 99, which would be lost",)
+    agreed = replace(CREATE, force=True, agreed=question.token)
     (wanted,) = assess(bare(SHARED, wish=agreed, found=there)).formats
     assert wanted.agreed == "xfs 99"
 
@@ -337,12 +357,18 @@ def test_a_new_disk_is_filled_step_by_step_and_never_from_a_stale_copy() -> None
 
 def test_a_volume_grows_on_all_nodes_and_then_on_its_owner() -> None:
     ledger = replace(mirrored(COPIED, CURRENT, CURRENT), apps=RUNNING.apps)
-    steps = [wish("create", ledger, None, acts, grow="data", size=1 << 27) for acts in (0, 1, 2)]
-    assert steps[0] is not None and steps[0].works == {node: Grow("data", 1 << 27) for node in (N1, N2)}
-    assert steps[1] is not None and isinstance(steps[1].works[N1], Spread) and list(steps[1].works) == [N1]
-    assert steps[2] is None
+    steps = [wish("create", ledger, None, acts, grow="data", size=1 << 27) for acts in range(5)]
+    assert steps[0] is not None and steps[0].works == grown(GrowStage.TRY), "not on one node alone, for want of room"
+    assert steps[1] is not None and steps[1].works == grown(GrowStage.GROW)
+    assert steps[2] is not None and isinstance(steps[2].works[N1], Spread) and list(steps[2].works) == [N1]
+    assert steps[3] is not None and steps[3].works == grown(GrowStage.NOTE)
+    assert steps[4] is None
     smaller = wish("create", ledger, None, grow="data", size=1 << 20)
     assert smaller is not None and "never shrinks" in smaller.refusal
+
+
+def grown(stage: GrowStage) -> dict[NodeName, Work]:
+    return {node: Grow("data", 1 << 27, stage) for node in (N1, N2)}
 
 
 # ---- validated ------------------------------------------------------------------------------------------------------
@@ -361,6 +387,14 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
     other = seen(facts=LOOK | {"script /s": "b" * 64})
     assert "script /s on n2" in validation.refusal(SHARED, build, {N1: seen(), N2: other})
     assert validation.refusal(SHARED, build, {N1: seen(), N2: Seen(problems=("hangs",))}) == ""
+
+
+def test_a_key_that_a_later_release_knows_changes_nothing_at_its_default() -> None:
+    """Else an upgrade would find every file changed. This differs where a default was changed."""
+    assert validation.digest(COPIED) == "30f84555da21bcfb15dcad46485ebac455208db03e045302ac32d739cf79f3e5"
+    assert validation.digest(replace(COPIED, replication=replace(COPIED.replication, rate=1))) != validation.digest(
+        COPIED
+    )
 
 
 def test_a_record_is_kept_until_the_next() -> None:

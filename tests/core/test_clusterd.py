@@ -34,7 +34,7 @@ from truecl.model.ledger import (
     TakeLock,
     Wanted,
 )
-from truecl.model.report import InstanceReport, Phase
+from truecl.model.report import InstanceReport, Phase, WatchdogReport
 from truecl.wire.messages import (
     Applied,
     FenceResult,
@@ -50,6 +50,7 @@ from truecl.wire.messages import (
     Refused,
     Reply,
     Request,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -556,6 +557,18 @@ def test_a_master_that_must_be_fenced_itself_asks_to_be_relieved_now_and_then() 
     master.outputs = []
     master.wait(5.0)
     assert 2 <= len(master.told(LOCKD, StepDown)) <= 3
+
+
+def test_a_node_that_cannot_stop_and_has_no_fence_device_is_to_be_renewed_no_more() -> None:
+    master = Master(*RECORDED, SetWanted(WEB, Wanted.RUNNING, N2), GiveGrant(WEB, N2))
+    master.lines[N2] = (line(WEB, grant(master), Phase.NEEDS_FENCE),)
+    reports = {node: (master.boots[node], master.lines[node]) for node in master.lines}
+    told = Nodes(reports, (), watchdogs={N2: WatchdogReport(True, 10.0, True)})
+    master.feed(Told(LOCKD, told))
+    assert master.told(LOCKD, Revoke) == [Revoke(master.term, N2, WEB, grant(master))]
+    master.feed(Told(LOCKD, replace(told, unrenewed=(N2,))))
+    assert master.told(LOCKD, Revoke) == []
+    assert "n2 gets no lease any more" in dict(master.core._plan.notes)[WEB]
 
 
 def test_a_restarted_clusterd_asks_for_everything_anew_and_is_no_master_before_the_answer() -> None:

@@ -9,7 +9,7 @@ from truecl.core.contract import Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
-from truecl.model.ids import CLUSTERD, HBD, REQD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ids import CLUSTERD, HBD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     ALWAYS,
     AnyCommand,
@@ -37,11 +37,13 @@ from truecl.wire.messages import (
     Members,
     Nodes,
     NodeView,
+    Note,
     Propose,
     Proposed,
     Renew,
     Renewed,
     Reshape,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -432,6 +434,94 @@ def test_an_owner_that_still_has_it_open_is_renewed_when_it_reports_it_closed(lo
     lockds.renew("n2", line(generation, Phase.CLOSED))
     lockds.wait(0.3)
     assert lockds.answer("n2") is not None
+
+
+# ---- a node that cannot stop what it has ----------------------------------------------------------------------------
+
+
+def stuck(lockds: Lockds, boot: BootId = BOOT) -> Generation:
+    """web of n2 leans on its watchdog of 10 s, and does not stop."""
+    lockds.propose(RecordWatchdog(N2, Watchdog(BOOT, 10.0, True)))
+    generation = lockds.granted(N2, WEB, (*ALWAYS, Proof.EXPIRED_WATCHDOG))
+    lockds.wait(3.0)
+    lockds.feed("n1", heard(boot))
+    lockds.renew("n2", line(generation, Phase.NEEDS_FENCE))
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+    return generation
+
+
+def revoke(lockds: Lockds, generation: int, node: NodeName = N2, term: int | None = None) -> None:
+    leads = lockds.leadership("n1").term if term is None else Term(term)
+    lockds.tell("n1", CLUSTERD, Revoke(leads, node, WEB, Generation(generation)))
+
+
+def renewed(lockds: Lockds, generation: int, phase: Phase, boot: BootId = BOOT) -> bool:
+    lockds.renew("n2", line(generation, phase), boot=boot)
+    lockds.wait(0.3)
+    return lockds.answer("n2") is not None
+
+
+def test_it_is_renewed_no_more_until_it_has_stopped_it(lockds: Lockds) -> None:
+    generation = stuck(lockds)
+    lockds.heard("n1", STATD, Note)
+    revoke(lockds, generation)
+    assert lockds.nodes().unrenewed == (N2,)
+    (note,) = [each.event.text for each in lockds.heard("n1", STATD, Note)]
+    assert note == "application 'web' cannot be stopped on n2: its lease is renewed no more, for its watchdog"
+    revoke(lockds, generation)
+    assert lockds.heard("n1", STATD, Note) == []
+    assert not any(renewed(lockds, generation, phase) for phase in (Phase.NEEDS_FENCE, Phase.STOPPING))
+    assert renewed(lockds, generation, Phase.CLOSED) and lockds.nodes().unrenewed == ()
+
+
+def test_its_next_boot_is_renewed_when_it_has_released_it(lockds: Lockds) -> None:
+    generation = stuck(lockds)
+    revoke(lockds, generation)
+    lockds.wait(OVER + 1.0)
+    lockds.feed("n1", heard("b2"))
+    assert not renewed(lockds, generation, Phase.STOPPING, BootId("b2"))
+    assert lockds.nodes().reports[N2][0] == "b2"
+    assert renewed(lockds, generation, Phase.CLOSED, BootId("b2"))
+    assert lockds.propose(EndGrant(WEB, generation, Proof.RELEASED)).index is not None
+
+
+def test_nobody_is_revoked_but_who_says_that_of_what_it_owns(lockds: Lockds) -> None:
+    generation = stuck(lockds)
+    revoke(lockds, generation, term=lockds.leadership("n1").term - 1)
+    revoke(lockds, generation - 1)
+    revoke(lockds, generation, N3)
+    lockds.renew("n1", line(generation, Phase.NEEDS_FENCE))
+    revoke(lockds, generation, N1)
+    lockds.renew("n2", line(generation, Phase.RUNNING))
+    revoke(lockds, generation)
+    assert lockds.nodes().unrenewed == ()
+    lockds.tell("n1", "somebody", Revoke(lockds.leadership("n1").term, N2, WEB, generation))
+    assert lockds.nodes().unrenewed == ()
+
+
+def test_a_watchdog_proves_nothing_of_a_node_that_is_heard_after_its_time(lockds: Lockds) -> None:
+    """It says itself that it still has it: whatever the watchdog is, it has not reset the node."""
+    generation = stuck(lockds)
+    revoke(lockds, generation)
+    end = EndGrant(WEB, generation, Proof.EXPIRED_WATCHDOG)
+    lockds.wait(40.0)
+    assert lockds.nodes().reset == ()
+    assert lockds.propose(end).reason == "n2 is heard after the time in which its watchdog must have reset it"
+    lockds.feed("n1", Told(HBD, View((NodeView(N2, BOOT, False, ()),))))
+    lockds.wait(40.0)
+    assert lockds.nodes().reset == () and lockds.propose(end).index is None, "nor when it falls silent then"
+
+
+@pytest.mark.parametrize("now_heard", [View((NodeView(N2, BOOT, False, ()),)), heard("b2").message])
+def test_but_it_does_of_one_that_is_silent_or_in_another_boot(lockds: Lockds, now_heard: View) -> None:
+    generation = stuck(lockds)
+    revoke(lockds, generation)
+    lockds.wait(12.0)
+    lockds.feed("n1", Told(HBD, now_heard))
+    lockds.wait(28.0)
+    assert lockds.nodes().reset == (generation,)
+    assert lockds.propose(EndGrant(WEB, generation, Proof.EXPIRED_WATCHDOG)).index is not None
 
 
 # ---- what its node is told ------------------------------------------------------------------------------------------

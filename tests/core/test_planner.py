@@ -8,6 +8,7 @@ from msgspec.structs import replace as changed
 from truecl.core.fitness import PlanInput
 from truecl.core.ledger import apply
 from truecl.core.planner import NodeOrder, Plan, plan
+from truecl.core.revocation import Revocation
 from truecl.model.config import (
     Address,
     AppConfig,
@@ -29,7 +30,9 @@ from truecl.model.ledger import (
     EndGrant,
     GiveGrant,
     Ledger,
+    Losses,
     OrderFence,
+    Presence,
     Proof,
     RecordWatchdog,
     SetWanted,
@@ -251,6 +254,108 @@ def test_where_a_watchdog_is_required_and_missing_nothing_is_placed_and_the_note
     assert decision.commands == ()
     assert "n1 must have a watchdog and has none (/dev/watchdog: there is no such device)" in decision.notes[0][1]
     assert plan(watched(situation(ledger(SetWanted(DB, Wanted.RUNNING))), missing)).commands == (GiveGrant(DB, N2),)
+
+
+# ---- a stop that does not end, and no fence device that works -------------------------------------------------------
+
+STUCK_THERE = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3))
+"""n3 has no fence device."""
+REVOKED = Revocation(N3, DB, G)
+
+
+def stuck_on(node: NodeName, state: Ledger = STUCK_THERE, lost: tuple[NodeName, ...] = ()) -> PlanInput:
+    report = changed(told(Phase.NEEDS_FENCE), reason="/srv: it hangs")
+    return watched(situation(state, lost, **{node: report}), ARMED, node)
+
+
+def test_it_is_left_to_the_watchdog_whether_that_counts_or_not() -> None:
+    decision = plan(stuck_on(N3))
+    assert decision.revocations == (REVOKED,) and not decision.fences and not decision.orders
+    assert decision.notes == (
+        (DB, "cannot be stopped on n3: /srv: it hangs: n3 gets no lease any more, so that its watchdog resets it"),
+    )
+    assert plan(watched(stuck_on(N3), changed(ARMED, survives_pause=False), N3)).revocations == (REVOKED,)
+
+
+def test_not_where_no_watchdog_is_armed() -> None:
+    for report in (WatchdogReport(False, text="busy"), None):
+        given = stuck_on(N3)
+        given = replace(given, watchdogs={N3: report} if report is not None else {})
+        decision = plan(given)
+        assert decision.revocations == () and "has no fence device: power it off" in decision.notes[0][1]
+
+
+def test_not_for_a_mere_stop() -> None:
+    stopping = ledger(SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3), SetWanted(DB, Wanted.STOPPED))
+    assert plan(stuck_on(N3, stopping)).revocations == ()
+
+
+def test_not_before_its_fence_device_has_failed() -> None:
+    given = stuck_on(N1, ledger(*RUNS))
+    assert plan(given).revocations == () and plan(given).commands[-1] == OrderFence(N1, (G,))
+    decision = plan(replace(given, fence_trouble={N1: "no answer"}))
+    assert decision.revocations == (Revocation(N1, DB, G),)
+    assert decision.commands[-1] == OrderFence(N1, (G,)), "it goes on being asked"
+    assert "the device: no answer: n1 gets no lease any more" in decision.notes[0][1]
+
+
+def test_a_master_hands_over_before_it_comes_to_that() -> None:
+    decision = plan(stuck_on(N2, ledger(SetWanted(DB, Wanted.RUNNING, N2), GiveGrant(DB, N2))))
+    assert decision.step_down and decision.revocations == ()
+
+
+def test_not_where_it_would_stop_the_others_for_want_of_a_quorum() -> None:
+    web = ledger(
+        SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3), SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N2)
+    )
+    decision = plan(stuck_on(N3, web, lost=(N1,)))
+    assert decision.revocations == () and "a reset of n3 would leave no quorum" in dict(decision.notes)[DB]
+    assert plan(stuck_on(N3, web)).revocations == (REVOKED,)
+    assert plan(stuck_on(N3, lost=(N1,))).revocations == (REVOKED,), "nothing runs elsewhere: nothing is lost by it"
+
+
+def test_not_of_a_node_that_was_lost_too_often_lately() -> None:
+    """All nodes may hang on the same dead disk: they are not reset in turn for ever."""
+
+    def lost_before(count: int, presence: Presence = Presence.BACK) -> PlanInput:
+        known = changed(STUCK_THERE, losses={N3: Losses(count, presence)})
+        return stuck_on(N3, known)
+
+    assert plan(lost_before(1)).revocations == (REVOKED,)
+    decision = plan(lost_before(2))
+    assert decision.revocations == () and "n3 was lost 2 times lately" in decision.notes[0][1]
+    away = plan(lost_before(2, Presence.AWAY))
+    assert away.revocations == (REVOKED,), "as the last master had decided: this loss is that one"
+
+
+def test_what_its_node_released_meanwhile_moves_on_and_nothing_comes_there() -> None:
+    state = ledger(
+        SetWanted(DB, Wanted.RUNNING, N3), GiveGrant(DB, N3), SetWanted(WEB, Wanted.RUNNING), GiveGrant(WEB, N3)
+    )
+    given = replace(stuck_on(N3, state), unrenewed=frozenset({N3}))
+    lines = (told(Phase.NEEDS_FENCE), told(Phase.CLOSED, 4, app=WEB))
+    decision = plan(replace(given, reports={**given.reports, N3: (BootId("b"), lines)}))
+    assert decision.revocations == (), "once is enough"
+    assert [each for each in decision.commands if isinstance(each, EndGrant | GiveGrant)] == [
+        EndGrant(WEB, Generation(4), Proof.RELEASED),
+        GiveGrant(WEB, N2, Generation(4), False, TIMED, True),
+    ]
+
+
+def test_the_note_on_a_node_that_lost_its_lease_says_why_and_until_when() -> None:
+    lost = replace(stuck_on(N3), lost=frozenset({N3}), alive=frozenset({N1, N2}), unrenewed=frozenset({N3}))
+    assert dict(plan(lost).notes)[DB] == (
+        "cannot be stopped on n3: /srv: it hangs: n3 gets no lease, so that its watchdog resets it; "
+        "it moves when that is back, or on lha_fence n3 --confirm"
+    )
+    recorded = RecordWatchdog(N3, Watchdog(BootId("b"), 10.0, True))
+    leans = GiveGrant(DB, N3, proofs=(*ALWAYS, Proof.EXPIRED_WATCHDOG))
+    counting = ledger(recorded, SetWanted(DB, Wanted.RUNNING, N3), leans)
+    given = replace(lost, ledger=counting)
+    given = replace(given, reports={**given.reports, N3: (BootId("b"), (told(Phase.NEEDS_FENCE, 3),))})
+    assert "taken over when its watchdog has surely reset it" in dict(plan(given).notes)[DB]
+    ended = plan(replace(given, reset=frozenset({Generation(3)}))).commands
+    assert [type(each) for each in ended] == [EndGrant, GiveGrant]
 
 
 def test_a_lost_owner_without_a_device_waits_and_says_what_helps() -> None:

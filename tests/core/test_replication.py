@@ -204,6 +204,8 @@ def test_an_older_copy_meets_only_a_primary() -> None:
 def test_what_was_never_built_or_is_not_as_it_was_built_says_so() -> None:
     unbuilt = plan(given(after(Ledger(), RUN)))
     assert unbuilt.commands == () and unbuilt.failed == (DB,) and "lha_buildapp -A db" in unbuilt.notes[0][1]
+    half = plan(given(ledger(RUN, built=mirror(n1=INCONSISTENT, n2=INCONSISTENT)), ALONE, ALONE))
+    assert half.commands == () and half.failed == (DB,) and "--create" in half.notes[0][1], "nothing older is there"
     other = changed(APP, volumes=(*APP.volumes, Volume(name="e", storage=APP.volumes[0].storage)))
     grown = replace(given(ledger(RUN), seen(), seen()), configuration=changed(CONFIGURATION, apps=(other,)))
     assert plan(grown).commands == () and "not those that were built" in plan(grown).notes[0][1]

@@ -157,5 +157,20 @@ def test_boots_of_one_node_have_clocks_of_their_own() -> None:
     story = failover()
     again: list[EventRecord] = [replace(each, at=each.at + 5000.0) for each in story.events if each.node == N2]
     clocks = Clocks([*story.events, *again])
-    assert {clocks.boot(each)[1] for each in again} == {1}
-    assert {clocks.boot(each)[1] for each in story.events} == {0}
+    assert {clocks.boot(each)[1] for each in again} == {"1"}
+    assert {clocks.boot(each)[1] for each in story.events} == {"0"}
+
+
+@pytest.mark.parametrize("seconds", [-86400.0, -10.0, 3600.0, 86400.0])
+@pytest.mark.parametrize("since", [5.0, 10.36, 10.41])
+@pytest.mark.parametrize("node", [N2, N3])
+def test_a_wall_clock_that_is_set_meanwhile_moves_nothing(node: NodeName, since: float, seconds: float) -> None:
+    story = move(failover())
+    late = UPTIMES[node] + since
+    story.events = [
+        replace(each, boot="b", at=each.at + seconds * (each.node == node and each.uptime >= late))
+        for each in story.events
+    ]
+    moved, failed = told(story, read(N2))
+    assert when(failed) == FAILOVER and round(moved.total, 3) == 0.13
+    assert failed.uncertainty is not None and "wall" not in failed.clocks.values()

@@ -17,7 +17,7 @@ from truecl.drivers.build import requirements, versions
 from truecl.drivers.build.signatures import Signature, parse
 from truecl.drivers.build.volumes import Volumes
 from truecl.drivers.contract import Result, StepFailed
-from truecl.drivers.filesystem.make import FormatDriver, command
+from truecl.drivers.filesystem.make import FormatDriver, command, refusal
 from truecl.drivers.storage.lvm import argv
 from truecl.drivers.storage.lvm.tool import Lvm
 from truecl.model.build import Seen
@@ -233,6 +233,8 @@ def test_a_volume_grows_and_never_shrinks() -> None:
     assert not any("lvextend" in words for words in tools.words())
     done(logical(tools).grow(on_lvm("lin"), "data", 48 << 20))
     assert tools.words()[-1] == "lvextend -qq -L 50331648b pair/lin"
+    assert done(logical(tools).grow(on_lvm("lin"), "data", 48 << 20, only_try=True)) == ""
+    assert tools.words()[-1] == "lvextend -qq --test -L 50331648b pair/lin", "changes nothing"
 
 
 def test_an_image_must_be_there(real: RealHost, tmp_path: Path) -> None:
@@ -298,6 +300,14 @@ def test_nothing_of_a_replicated_volume_is_discarded() -> None:
     assert "nodiscard" not in command(Format("d", "ext4", UUID), "/dev/loop1", False)
     with pytest.raises(StepFailed):
         command(Format("d", "btrfs", UUID), "/dev/loop1", False)
+
+
+def test_the_reason_comes_before_how_the_tool_is_called() -> None:
+    said = b"Filesystem must be larger than 300MB.\nUsage: mkfs.xfs\n/* x */\t[-b size=num]\n<num> is xxx (bytes)\n"
+    assert refusal(Result((), 1, None, b"", said, 0.0)) == "Filesystem must be larger than 300MB."
+    assert refusal(Result((), 1, None, b"", b"mkfs.ext4: No space left on device\n", 0.0)).startswith(
+        "mkfs.ext4: No space"
+    )
 
 
 def test_signatures_as_wipefs_reports_them() -> None:

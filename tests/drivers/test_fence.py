@@ -110,6 +110,20 @@ def test_the_device_decides_when_its_off_failed(real: RealHost, tmp_path: Path) 
     assert outcome.done and "though 'off' failed" in outcome.reason
 
 
+@pytest.mark.parametrize("broken", ["if [ x; then\nfi )", "exec /usr/bin/python3 /no/such/file.py", "exit 2"])
+def test_an_agent_that_fails_at_everything_as_if_it_said_off_is_not_believed(
+    real: RealHost, tmp_path: Path, broken: str
+) -> None:
+    """A shell that cannot parse its script ends with 2, so does an interpreter without one: a status of 'off'."""
+    script = tmp_path / "fence_broken"
+    script.write_text(f"#!/bin/sh\n{broken}\n")
+    script.chmod(0o755)
+    fence, device = FenceDriver(real.runner, real.loop), FenceConfig(agent=str(script))
+    assert real.do(fence.ask(NODE, device, Power.UNKNOWN)).power is Power.OFF, "what makes it dangerous"
+    outcome = real.do(fence.ask(NODE, device, Power.OFF))
+    assert not outcome.done and "does not work" in outcome.reason and "exit code 2" in outcome.reason
+
+
 def test_without_verification_the_exit_code_is_believed(real: RealHost, tmp_path: Path) -> None:
     fence = FenceDriver(real.runner, real.loop)
     outcome = real.do(fence.ask(NODE, agent(tmp_path, "exit 0", "exit 0", verify=False), Power.OFF))

@@ -20,10 +20,12 @@ from truecl.drivers.contract import Facts, Result, StepFailed
 from truecl.drivers.storage.drbd import argv, parse, resource, token
 from truecl.drivers.storage.drbd.driver import BUSY, SETTLE, ReplicaDriver
 from truecl.drivers.storage.drbd.kernel import Kernel, link_of, role_of
+from truecl.drivers.storage.drbd.metadata import Metadata
 from truecl.drivers.storage.drbd.parse import Seen
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.drivers.storage.drbd.token import Token
 from truecl.lab.vm.packages import Packages
+from truecl.model.build import Initialise
 from truecl.model.config import DiskStorage, LvmStorage
 from truecl.model.ids import AppName, Generation, NodeName
 from truecl.model.replica import Disk, Layout, LayoutHost, LayoutVolume, Link, Role
@@ -232,6 +234,8 @@ class Drbd:
         self.orders: list[str] = []
         self.refuse: dict[str, str] = {}
         self.policy, self.shown = "resource-and-stonith", 2
+        self.identifier = "A" * 16
+        """Of the generation of data in every volume's metadata."""
         self.before: Callable[[str], None] = lambda _: None
         """Called with each order before it is carried out."""
         self.show()
@@ -261,6 +265,8 @@ class Drbd:
 
     def carry_out(self, argv: tuple[str, ...]) -> str:
         match argv[1:]:
+            case [*_, "get-gi"]:
+                return f"{self.identifier}:0:0:0:1:1\n"
             case ["show", *_]:
                 return f"disk {{\n  fencing {self.policy};\n}}\n" * self.shown
             case ["events2", *_]:
@@ -623,3 +629,57 @@ def test_a_split_is_reported_while_it_stands_alone(bench: Bench) -> None:
     bench.real.do(bench.replicas.look(APP))
     bench.drbd.set(state="StandAlone")
     assert not bench.real.do(bench.replicas.look(APP)).report.split, "it is over once they met"
+
+
+# ---- metadata, for lha_buildapp -------------------------------------------------------------------------------------
+
+OWN = {"metadata data": f"a copy of DRBD, generation {'A' * 16}"}
+
+
+def metadata(bench: Bench) -> Metadata:
+    return Metadata(cast(Any, bench.drbd), bench.replicas)
+
+
+def one_failed(bench: Bench) -> None:
+    bench.drbd.set(state="Connected")
+    bench.drbd.states[0][2] = "Diskless"
+    bench.drbd.show()
+
+
+def test_a_disk_that_failed_is_missing_with_what_is_seen_of_it(bench: Bench) -> None:
+    one_failed(bench)
+    seen = bench.real.do(metadata(bench).look(LAYOUT))
+    assert list(seen.missing) == ["metadata data"] and "it failed" in seen.missing["metadata data"]
+    assert seen.data == OWN
+    bench.drbd.refuse = {"get-gi": "Input/output error"}
+    assert bench.real.do(metadata(bench).look(LAYOUT)).data == {}
+
+
+def test_a_severed_copy_has_its_disks(bench: Bench) -> None:
+    bench.drbd.set(disk="Diskless")
+    assert bench.real.do(metadata(bench).look(LAYOUT)).missing == {}
+
+
+def test_a_disk_that_was_mended_gets_new_metadata_once_the_resource_is_down(bench: Bench) -> None:
+    one_failed(bench)
+    assert bench.real.do(metadata(bench).initialise(Initialise(LAYOUT, ("data",), "", OWN)))
+    down, *others = bench.drbd.orders
+    assert down == "drbdadm down db" and "create-md" in others[-1]
+    bench.drbd.states[0] = ["Connected", "Primary", "Diskless", "r"]
+    bench.drbd.show()
+    with pytest.raises(StepFailed, match="is primary on this node"):
+        bench.real.do(metadata(bench).initialise(Initialise(LAYOUT, ("data",), "", OWN)))
+
+
+def test_a_look_takes_down_what_was_made_for_other_volumes(bench: Bench) -> None:
+    """Attached, it would say nothing of a new volume's metadata."""
+    fewer = Layout(APP, LAYOUT.port, LAYOUT.hosts, LAYOUT.volumes[:1])
+    bench.kernel.write(fewer, {0: "/dev/vg/data"}, (8, 4, 11))
+    assert set(bench.real.do(metadata(bench).look(LAYOUT)).identifiers) == {"data", "log"}
+    assert bench.drbd.orders[0] == "drbdadm down db"
+    bench.drbd.states[0] = ["Connected", "Primary", "UpToDate", "r"]
+    bench.drbd.show()
+    bench.kernel.write(fewer, {0: "/dev/vg/data"}, (8, 4, 11))
+    bench.drbd.orders.clear()
+    bench.real.do(metadata(bench).look(LAYOUT))
+    assert bench.drbd.orders == [], "what runs is left as it is"

@@ -36,7 +36,9 @@ APPS = {
             {"type": "ext4", "mount": "/srv/db/log", "volume": "log"},
         ],
         "programs": {"it": {"run": ["/bin/sleep", "infinity"]}},
+        "stop_timeout": "3s",
     },
+    "beside": {"nodes": ["n1", "n2"], "programs": {"it": {"run": ["/bin/sleep", "infinity"]}}},
 }
 DISK = "modprobe -a dm-mod dm-snapshot; truncate -s 64M /var/tmp/second; losetup /dev/loop7 /var/tmp/second"
 GROUPS = "vgcreate -qq testvg /dev/ubdb; vgcreate -qq second-vg /dev/loop7"
@@ -79,6 +81,7 @@ def provide(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         configuration = yaml.safe_load(path.read_text())
         for entry in configuration["nodes"].values():
             entry["watchdog"] = dict(WATCHDOG)
+        del configuration["nodes"]["n1"]["fence"]
         configuration["timing"] = dict(TIMING)
         path.write_text(yaml.safe_dump(configuration, sort_keys=False))
 
@@ -343,16 +346,18 @@ def test_an_application_on_two_volumes_of_two_groups(lab: Lab, cluster: Cluster)
     assert active(lab, "n2") == []
 
 
+def spoil(lab: Lab) -> int:
+    """The device beneath db's file system on n1 answers no more, and there is something to write to it: the unmount
+    never ends. How often n1 had booted before: it has no fence device, so only its watchdog can boot it again."""
+    dirty = "dd if=/dev/zero of=/srv/db/dirty bs=64k count=16 2>&1"
+    shell(lab, "n1", f"{dirty}; dmsetup suspend --nolockfs --noflush testvg-data")
+    return boots(lab, "n1")
+
+
 def test_an_unmount_that_hangs_ends_in_a_reset_and_the_application_runs_elsewhere(lab: Lab, cluster: Cluster) -> None:
-    """The power switch refuses: only the watchdog can have ended it. The device beneath the file system answers no
-    more, and there is something to write to it: the unmount never ends."""
     cluster.start("db", "-N", "n1")
-    for node in cluster.nodes:
-        lab.power(node, "refuse")
-    before = boots(lab, "n1")
+    before = spoil(lab)
     try:
-        dirty = "dd if=/dev/zero of=/srv/db/dirty bs=64k count=16 2>&1"
-        shell(lab, "n1", f"{dirty}; dmsetup suspend --nolockfs --noflush testvg-data")
         lab.cut("n1")
         until(lambda: waiting(lab, "n1", "umount"), "its unmount hangs", 30)
         until(lambda: boots(lab, "n1") > before, "n1 was reset", 60)
@@ -361,9 +366,28 @@ def test_an_unmount_that_hangs_ends_in_a_reset_and_the_application_runs_elsewher
         shell(lab, "n1", "modprobe dm-mod; vgchange -aay testvg")
         assert active(lab, "n1") == []
     finally:
-        for node in cluster.nodes:
-            lab.power(node, "ok")
         lab.heal()
     cluster.wait_up(at="n2", seconds=60)
     cluster.stop("db", node="n2")
     assert active(lab, "n2") == []
+
+
+def test_so_does_one_on_a_node_that_keeps_its_lease_and_what_runs_beside_it_moves_in_order(
+    lab: Lab, cluster: Cluster
+) -> None:
+    shell(lab, "n1", f"modprobe -a dm-mod dm-snapshot; losetup /dev/loop7 2>/dev/null || {SECOND}")
+    cluster.start("db", "-N", "n1", node="n2")
+    cluster.start("beside", "-N", "n1", node="n2")
+    before = spoil(lab)
+    cluster.move("db", "-N", "n2", node="n2", code=None)
+    until(lambda: boots(lab, "n1") > before, "n1 was reset", 60)
+    for app in ("db", "beside"):
+        cluster.wait_app(app, at="n2", status="UP", node="n2", seconds=90)
+    assert boots(lab, "n1") == before + 1
+    said = " ".join(cluster.run("n2", "lha_log").out.split())
+    assert "application 'db' cannot be stopped on n1: its lease is renewed no more" in said
+    assert "of application 'beside' to n1 ended, proof: released" in said
+    cluster.wait_up(at="n2", seconds=60)
+    for app in ("db", "beside"):
+        cluster.stop(app, node="n2")
+    assert active(lab, "n1") == active(lab, "n2") == []

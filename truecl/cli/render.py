@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from truecl.cli.storage import copies, splits, volumes
+from truecl.cli.storage import alone, copies, splits, volumes
 from truecl.cli.table import table
 from truecl.commands.stat import Stat
 
@@ -70,7 +70,7 @@ def of_app(stat: Stat, width: int | None, now: float) -> str:
         parts.append(app["invalid"])
     if app["note"]:
         parts.append(f"{app['name']}: {app['note']}")
-    parts += splits(app)
+    parts += [*splits(app), *alone(app)]
     if not stat["complete"]:
         parts.append(_not_the_master(stat))
     return "\n\n".join(parts)
@@ -125,6 +125,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
             yield twin(node["name"])
     for app in stat["apps"]:
         yield from splits(app)
+        yield from alone(app)
     yield from mixed(stat)
 
 

@@ -17,7 +17,7 @@ def volumes(app: Row, width: int | None) -> str:
 
 def _volume(app: Row, volume: Row) -> tuple[str, ...]:
     mounted = _step(app, f"file system {volume['mount']}") if volume["mount"] else None
-    beneath = _step(app, f"volume {volume['name']}") or _step(app, f"replica {app['name']}")
+    beneath = _step(app, f"volume {volume['name']}") or _replica(app, volume["name"])
     facts = (mounted or beneath or {}).get("facts", {})
     size = facts.get("size", "")
     return (
@@ -27,6 +27,12 @@ def _volume(app: Row, volume: Row) -> tuple[str, ...]:
         str(int(size) // 1024) if size.isdigit() else NONE,
         ",".join(_words(app, volume, mounted or beneath)),
     )
+
+
+def _replica(app: Row, name: str) -> Row | None:
+    """Its step, unless the kernels do not know the volume: it may be in the file and not be made yet."""
+    known = [report["name"] for copy in app["copies"] for report in _reports(copy)]
+    return _step(app, f"replica {app['name']}") if name in known or not known else None
 
 
 def _step(app: Row, name: str) -> Row | None:
@@ -87,6 +93,14 @@ def _remarks(copy: Row) -> Iterator[str]:
         yield f"{-(-copy['behind'] // 1024)} KiB out of sync"
     if copy["trouble"]:
         yield copy["trouble"]
+
+
+def alone(app: Row) -> Iterator[str]:
+    """A sentence about data that one more failure would lose."""
+    lacking = [f"that of {copy['node']} is {copy['state']}" for copy in app["copies"] if copy["state"] != "current"]
+    whole = [copy["node"] for copy in app["copies"] if copy["state"] == "current"]
+    if lacking and whole and not any(splits(app)):
+        yield f"WARN {app['name']}: {whole[0]} has the only current copy: {', '.join(lacking)}"
 
 
 def splits(app: Row) -> Iterator[str]:

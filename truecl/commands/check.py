@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 
 from truecl.commands.check_storage import storage
+from truecl.commands.clock import clock
 from truecl.commands.finding import Finding, error, warning
 from truecl.commands.machine import Machine
+from truecl.config.law import lease_of_survivor, shown
 from truecl.config.reader import digest, read
 from truecl.config.typed import suggestion
 from truecl.core.watchdog import SOFTDOG
@@ -149,6 +151,11 @@ def _cluster(cluster: ClusterConfig) -> Iterator[Finding]:
     if voters == 2:
         text = "neither goes on alone before the other is fenced; a witness as third node makes a majority"
         yield warning(f"there are two nodes: {text}")
+        needed = lease_of_survivor(cluster)
+        if needed is not None and cluster.on_quorum_loss == "stop":
+            what = "stops its own applications until the other's fence device has answered, and starts them again"
+            text = f"`timing: {{lease: {shown(needed)}}}`, `on_quorum_loss: freeze`, or a witness (timing.md, law 9)"
+            yield warning(f"of two nodes, the one that is left {what}; what helps: {text}")
     elif voters % 2 == 0:
         text = f"survive the loss of {(voters - 1) // 2}, as {voters - 1} would; halves of equal size have no majority"
         yield warning(f"an even number of voters: {voters} {text}; a witness would break the tie")
@@ -198,6 +205,8 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     yield from _addresses(cluster.node(own.node), tuple(str(each.ip) for each in interfaces))
     yield from _agents(machine, cluster)
     yield from _watchdog(machine, cluster.node(own.node).watchdog)
+    if len(cluster.nodes) > 1:
+        yield from clock(machine.steering(), cluster.timing)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
         yield from storage(machine, app)

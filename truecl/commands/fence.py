@@ -43,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        return self.level > 0 and self.power is not Power.UNKNOWN
+        return self.level > 0 and self.power is not Power.UNKNOWN and not self.reason
 
 
 Answers = Generator[Line, None, tuple[Answer, ...]]
@@ -114,8 +114,16 @@ def test(node: Node, target: NodeName | None, status: Status, timeout: float) ->
             yield Line(f"{asker} is {word}: not asked", WARN)
             continue
         for each in status.nodes if target is None else (target,):
-            answers += yield from _ask(node, asker, each, timeout)
+            seen = yield from _ask(node, asker, each, timeout)
+            answers += _doubted(seen) if status.nodes[each] == "UP" else seen
     return tuple(answers)
+
+
+def _doubted(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """Of a node that is up. One of several power feeds may be off."""
+    on = {each.level for each in answers if each.power is not Power.OFF}
+    why = "the node is up: another one's device, or an agent that always ends with exit code 2?"
+    return tuple(each if each.level in on else msgspec.structs.replace(each, reason=why) for each in answers)
 
 
 def judged(answers: tuple[Answer, ...]) -> Outcome:

@@ -3,6 +3,7 @@
 Pure arithmetic over `Timing`, used when a configuration is read and by whoever builds a Timing in code.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -109,6 +110,18 @@ def check_duel(source: Source, cluster: ClusterConfig) -> None:
         f"{one} and {two} could switch each other off at the same time",
         f"expected a fence_delay of {two} above {shown(least)}: what the device of {one} may take, and detection",
     )
+
+
+def lease_of_survivor(cluster: ClusterConfig) -> float | None:
+    """Of two nodes, one goes on alone only after the other is off for certain. Seconds that the lease must have so that
+    the survivor keeps its own applications meanwhile, at the device's worst; None where the lease is long enough, where
+    there are not two voters, and where no device is asked."""
+    devices = [worst_time(node.fence) for node in cluster.nodes if node.name in cluster.voters and node.fence]
+    if len(cluster.voters) != 2 or not devices:
+        return None
+    timing = cluster.timing
+    needed = timing.detection + 2 * timing.renewal + max(devices)
+    return math.ceil(needed) if _less(timing.lease, needed) else None
 
 
 def _less(left: float, right: float) -> bool:

@@ -220,7 +220,7 @@ def _agreement(given: Given, lines: tuple[str, ...], what: str) -> Next | None:
     told = tuple(Progress(line, Severity.WARN, verbose=False) for line in lines)
     if not given.wish.force or not given.wish.create:
         return Next(told, f"what {what}, is not touched without --create --force")
-    question = Question(lines, token_of(given.app.name, lines))
+    question = Question(tuple(f"{line}, which would be lost" for line in lines), token_of(given.app.name, lines))
     return None if given.wish.agreed == question.token else Next(told, question=question)
 
 
@@ -274,7 +274,17 @@ def _metadata(given: Given, helps: str) -> Next | None:
         return Next(refusal=f"{node} has not {', '.join(missing[node].values())}: {new}")
     if any(copy.state is not CopyState.CURRENT for copy in mirror.copies.values()):
         return Next(refusal="a volume is added only while both copies are current: lha_stat -A shows them")
+    if raw := [name for name in missing[mirror.nodes[0]] if name not in _filled_through_drbd(given)]:
+        text = (
+            f"volume {', '.join(raw)} has no file system in its file, so what its two disks hold now would stay unlike"
+        )
+        return Next(refusal=f"{text}; give it one, or make it an application of its own")
     return _not_now(given, missing, helps) or _write_metadata(given, mirror, missing, identifier_of(given, mirror, 1))
+
+
+def _filled_through_drbd(given: Given) -> set[str]:
+    """Volumes that get a file system: what no file system has written, none reads."""
+    return {volume_of(given.app, each) for each in given.app.filesystems}
 
 
 def _parted(given: Given, mirror: Mirror) -> list[str]:
@@ -290,11 +300,11 @@ def _parted(given: Given, mirror: Mirror) -> list[str]:
 
 
 def _initialise(given: Given, mirror: Mirror, helps: str) -> Next | None:
-    """No copy holds anything yet. Where each volume is to get a file system, all copies begin as equals: what no file
-    system has written, none reads. Otherwise the first node's is copied to the others."""
+    """No copy holds anything yet. Where each volume is to get a file system, all copies begin as equals. Otherwise the
+    first node's is copied to the others."""
     names = {volume.name: f"metadata of DRBD for volume {volume.name}" for volume in mirror.volumes}
     mine = identifier_of(given, mirror, 0)
-    begin_equal = {volume_of(given.app, each) for each in given.app.filesystems} >= {*names}
+    begin_equal = _filled_through_drbd(given) >= {*names}
     first = mirror.nodes[0]
     wanted = {node: mine if begin_equal or node == first else "" for node in mirror.nodes}
     away = [node for node in mirror.nodes if node not in given.seen]
@@ -339,7 +349,13 @@ def _write_metadata(
     if made is None:
         return Next(refusal=f"a node of '{given.app.name}' has no address on the link of its replication")
     works: dict[NodeName, Work] = {
-        node: Initialise(made, tuple(names), identifier if node in (current or mirror.nodes) else "", agreed[node])
+        node: Initialise(
+            made,
+            tuple(names),
+            identifier if node in (current or mirror.nodes) else "",
+            agreed[node],
+            equal=not current,
+        )
         for node, names in missing.items()
     }
     return Next((Progress(f"Initialising DRBD on {','.join(works)} ..."),), works=works)

@@ -9,6 +9,7 @@ related by the narrowest of
     wall    their wall clocks, whose error nobody knows.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import msgspec
@@ -22,15 +23,15 @@ DRIFT = 1e-4
 LOG_DELAY = 0.01
 """Seconds by which one node may hear of a committed entry later than another, beyond what the entries show."""
 BOOT_GAP = 5.0
-"""Boots of one node are told apart by wall clock minus uptime; steps of the wall clock smaller than this are none."""
+"""Boots that events do not name are told apart by wall clock minus uptime; a smaller step of the wall clock is none."""
 SAME_BOOT = 60.0
 """A reading that the wall clocks contradict by more is of another boot."""
 NEAREST = 12
 FEWEST = 3
 """Entries of the log to relate two clocks by."""
 
-Boot = tuple[NodeName, int]
-"""A node, and which of its boots that the events show."""
+Boot = tuple[NodeName, str]
+"""A node, and which of its boots: as the events name it, or the number of those that they show."""
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -68,13 +69,14 @@ class Clocks:
                 self._entries.setdefault(boot, {}).setdefault((event.index, event.text), event.uptime)
         self._reference: Boot | None = max(counts, key=lambda boot: counts[boot], default=None)
         for reading in self._readings.values():
-            if reading.reader in self._epochs:
-                self._reference = self._latest(reading.reader)
+            self._reference = self._latest(reading.reader) or self._reference
 
     def boot(self, event: EventRecord) -> Boot:
+        if event.boot:
+            return event.node, event.boot
         epoch = event.at - event.uptime
-        known = self._epochs[event.node]
-        return event.node, min(range(len(known)), key=lambda place: abs(known[place] - epoch))
+        unnamed = (boot for boot in self._epochs if boot[0] == event.node and boot[1].isdecimal())
+        return min(unnamed, key=lambda boot: abs(self._epochs[boot][0][1] - epoch))
 
     def moment(self, event: EventRecord, uptime: float | None = None) -> float:
         """Of the event, or of another uptime of its node in the same boot, by the one clock."""
@@ -85,13 +87,20 @@ class Clocks:
         boot, reference = self.boot(event), self._reference
         if self._shared or reference is None or boot == reference:
             return SAME
-        wall = self._epochs[boot[0]][boot[1]] - self._epochs[reference[0]][reference[1]]
+        wall = event.at - event.uptime - self._epoch(reference, event.at)
         known = [self._asked(boot, uptime, wall), self._by_log(boot, reference, uptime)]
         best = [each for each in known if each is not None and each.uncertainty is not None]
         return min(best, key=lambda each: each.uncertainty or 0.0, default=Relation(wall, None, "wall"))
 
-    def _latest(self, node: NodeName) -> Boot:
-        return node, len(self._epochs[node]) - 1
+    def _latest(self, node: NodeName) -> Boot | None:
+        boots = [boot for boot in self._epochs if boot[0] == node]
+        return max(boots, key=lambda boot: self._epochs[boot][-1][1], default=None)
+
+    def _epoch(self, boot: Boot, at: float) -> float:
+        """As its wall clock had it when it showed about `at`: somebody may have set it, before or since."""
+        known = self._epochs[boot]
+        place = bisect_left(known, (at,))
+        return min(known[max(0, place - 1) : place + 1], key=lambda each: abs(each[0] - at))[1]
 
     def _asked(self, boot: Boot, uptime: float, wall: float) -> Relation | None:
         reading = self._readings.get(boot[0])
@@ -114,12 +123,16 @@ class Clocks:
         return Relation(differences[len(differences) // 2], (trimmed[-1] - trimmed[0]) / 2 + LOG_DELAY, "log")
 
 
-def _epochs(events: Iterable[EventRecord]) -> dict[NodeName, list[float]]:
-    """Wall clock at the beginning of each boot, as far as the events show them."""
-    found: dict[NodeName, list[float]] = {}
+def _epochs(events: Iterable[EventRecord]) -> dict[Boot, list[tuple[float, float]]]:
+    """Of each boot: what its wall clock showed, and what that makes of the moment at which the boot began; in order."""
+    found: dict[Boot, list[tuple[float, float]]] = {}
+    unnamed: dict[NodeName, list[str]] = {}
     for event in sorted(events, key=lambda each: each.at - each.uptime):
-        epoch = event.at - event.uptime
-        known = found.setdefault(event.node, [])
-        if not known or epoch - known[-1] > BOOT_GAP:
-            known.append(epoch)
-    return found
+        epoch, boot = event.at - event.uptime, event.boot
+        if not boot:
+            known = unnamed.setdefault(event.node, [])
+            if not known or epoch - found[event.node, known[-1]][0][1] > BOOT_GAP:
+                known.append(str(len(known)))
+            boot = known[-1]
+        found.setdefault((event.node, boot), []).append((event.at, epoch))
+    return {boot: sorted(shown) for boot, shown in found.items()}

@@ -50,6 +50,7 @@ from truecl.wire.messages import (
     Refused,
     Reply,
     Request,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -218,8 +219,6 @@ class Clusterd:
             self._cold_start.begin()
             self._flapping.begin()
             self._activation.begin()
-        if situation.master:
-            self._operations.begin_early()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
             self._desk.pass_all()
 
@@ -245,11 +244,12 @@ class Clusterd:
             situation.nodes.reports, frozenset(situation.nodes.lapsed), dict(self._fencer.trouble),
             self._operations.unwanted(), situation.nodes.watchdogs, frozenset(situation.nodes.reset),
             frozenset(self._flapping.held()), situation.nodes.replicas, self._activation.overdue(),
-            self._operations.builds.building(),
+            self._operations.builds.building(), frozenset(situation.nodes.unrenewed), situation.members.membership,
         )  # fmt: skip
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
+        self._operations.begin_early()
         lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
         built = self._operations.builds.step(self._proposal is not None)
@@ -273,6 +273,8 @@ class Clusterd:
             self._give_orders(now)
             self._activation.tell(self._plan.replicas)
         self._fencer.carry_out(self._plan.fences)
+        for each in self._plan.revocations:
+            self._out.tell(LOCKD, Revoke(self.situation.leadership.term, each.node, each.app, each.generation))
         if self._plan.step_down and now >= self._step_down_at:
             self._step_down_at = now + REPEAT_STEP_DOWN
             self._out.tell(LOCKD, StepDown())

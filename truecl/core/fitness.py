@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from truecl.model.config import Configuration, NodeConfig
+from truecl.model.config import Configuration, FenceLevel, NodeConfig
 from truecl.model.ids import AppName, BootId, Generation, NodeName
 from truecl.model.ledger import Format, Ledger
+from truecl.model.membership import Membership
 from truecl.model.replica import ReplicaReport
 from truecl.model.report import InstanceReport, WatchdogReport
 
@@ -39,6 +40,10 @@ class PlanInput:
     """Applications whose replicas were waited for long enough: they start with those that are there."""
     building: tuple[tuple[AppName, tuple[Format, ...]], ...] = ()
     """Stopped applications whose file systems lha_buildapp wants to be found or made now."""
+    unrenewed: frozenset[NodeName] = frozenset()
+    """Nodes that get no lease any more: they cannot stop what they have, and their watchdogs are to reset them."""
+    membership: Membership = Membership()
+    """Of the log: no decision depends on it, only who may decide after a fault. Without voters: not known."""
 
 
 def unfit(given: PlanInput, node: NodeName) -> str:
@@ -53,12 +58,19 @@ def unfit(given: PlanInput, node: NodeName) -> str:
         return "is under a fence order"
     if node in given.unwanted:
         return "is to be switched off"
+    if node in given.unrenewed:
+        return "gets no lease"
     return "must have a watchdog and has none" if watchdog is not None and watchdog.missing else ""
 
 
 def node_config(given: PlanInput, name: NodeName) -> NodeConfig | None:
     """None: it is not in the configuration any more."""
     return next((each for each in given.configuration.cluster.nodes if each.name == name), None)
+
+
+def fence_levels(given: PlanInput, name: NodeName) -> tuple[FenceLevel, ...]:
+    config = node_config(given, name)
+    return config.fence if config is not None else ()
 
 
 def report_of(given: PlanInput, node: NodeName, app: AppName) -> InstanceReport | None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core.fitness import PlanInput
+from truecl.core.fitness import PlanInput, node_config
 from truecl.core.leases import expired_after, reset_after
 from truecl.core.planner import NodeOrder, Plan, plan
-from truecl.core.quorum import has_quorum
+from truecl.core.quorum import electors, has_quorum, may_lead
+from truecl.core.revocation import Revocation
 from truecl.model.config import Configuration, NodeConfig
 from truecl.model.ids import AppName, BootId, Index, LinkName, NodeName, Term
 from truecl.model.ledger import (
@@ -111,6 +112,7 @@ def forecast(given: PlanInput, fault: Fault) -> Forecast:
 class _Model:
     def __init__(self, given: PlanInput) -> None:
         self._first = self._given = given
+        self._membership = given.membership if given.membership.voters else _configured(given.configuration)
         self._steps: list[Step] = []
         self._at = 0.0
         self._detection = given.configuration.cluster.timing.detection
@@ -171,7 +173,7 @@ class _Model:
             self._step("nothing moves; addresses on that network are out of its clients' reach until it is back", why)
             return True
         if not self._quorum(heard):
-            better = [node for node in cluster.voters if node in hearing and self._quorum(hearing[node])]
+            better = [node for node in self._electors if node in hearing and self._quorum(hearing[node])]
             if better:
                 heard = hearing[better[0]]
         return self._lose(
@@ -215,7 +217,7 @@ class _Model:
         reports = given.reports
         me = given.me
         if me not in alive:
-            me = next(node for node in given.configuration.cluster.voters if node in alive)
+            me = next(node for node in self._electors if node in alive)
             up, voters = self._votes(alive)
             why = f"{up} of {voters} voters are up, and it is their first in the succession"
             self._step(f"{me} becomes master", why if excluded is None else "it decides alone now")
@@ -231,21 +233,30 @@ class _Model:
 
     # ---- quorum -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _electors(self) -> tuple[NodeName, ...]:
+        return electors(self._membership)
+
     def _quorum(self, up: frozenset[NodeName]) -> bool:
-        return has_quorum(_membership(self._given.configuration), up)
+        return has_quorum(self._membership, up)
 
     def _votes(self, up: frozenset[NodeName]) -> tuple[int, int]:
-        voters = self._given.configuration.cluster.voters
-        return sum(voter in up for voter in voters), len(voters)
+        return sum(voter in up for voter in self._electors), len(self._electors)
 
     def _excluded(self, running: frozenset[NodeName]) -> NodeName | None:
         """Of two voters that lost each other, which the other has switched off; None where that cannot be."""
-        cluster = self._given.configuration.cluster
-        if len(cluster.voters) != 2:
+        if len(self._electors) != 2 or self._membership.together:
             return None
-        one, two = cluster.voters
-        reachable = [node for node, other in ((one, two), (two, one)) if other in running and cluster.node(node).fence]
-        return min(reachable, key=cluster.fence_delay, default=None)
+        one, two = self._electors
+        reachable = [
+            node for node, other in ((one, two), (two, one))
+            if other in running and may_lead(self._membership, other) and self._has_device(node)
+        ]  # fmt: skip
+        return min(reachable, key=self._given.configuration.cluster.fence_delay, default=None)
+
+    def _has_device(self, node: NodeName) -> bool:
+        config = node_config(self._given, node)
+        return config is not None and bool(config.fence)
 
     def _go_on_alone(self, survivor: NodeName, excluded: NodeName) -> None:
         delay = self._given.configuration.cluster.fence_delay(excluded)
@@ -256,16 +267,13 @@ class _Model:
         self._step(f"the fence device of {excluded} confirms 'off'", "taken for granted here")
         named = tuple(sorted(generation for _, generation in ledgers.granted_to(self._given.ledger, excluded)))
         self._apply((Excluded(excluded, named),))
+        self._membership = msgspec.structs.replace(self._membership, excluded=excluded, leaving=None)
         self._step(
             f"{survivor} goes on without {excluded}", "the log excludes that one, until it is up and has caught up"
         )
 
     def _no_quorum(self, alive: frozenset[NodeName], powered: frozenset[NodeName]) -> None:
-        up, voters = self._votes(alive)
-        self._step(
-            "no quorum remains: nothing is decided any more",
-            f"{up} of {voters} voters are up, {voters // 2 + 1} are needed" + self._why_not_alone(alive),
-        )
+        self._step("no quorum remains: nothing is decided any more", self._why_no_quorum(alive))
         self._at = max(self._at, *(each.lease for each in self._timings))
         for node in sorted(powered):
             for app, _ in ledgers.granted_to(self._given.ledger, node):
@@ -273,17 +281,24 @@ class _Model:
                     f"'{app}' is stopped on {node} by the node itself", "its lease ends, and nobody can renew it"
                 )
 
-    def _why_not_alone(self, alive: frozenset[NodeName]) -> str:
-        voters = self._given.configuration.cluster.voters
-        if len(voters) != 2 or len(alive) != 1:
-            return ""
-        other = next(node for node in voters if node not in alive)
-        return f", or that {other} is off for certain: it has no fence device, so say lha_fence {other} --confirm"
+    def _why_no_quorum(self, alive: frozenset[NodeName]) -> str:
+        excluded = self._membership.excluded
+        if excluded is not None:
+            return f"{excluded} is excluded, and does not count before it has caught up with {self._electors[0]}"
+        up, voters = self._votes(alive)
+        why = f"{up} of {voters} voters are up, {voters // 2 + 1} are needed"
+        if len(self._electors) != 2 or up != 1 or self._membership.together:
+            return why
+        other = next(node for node in self._electors if node not in alive)
+        if self._has_device(other):
+            return f"{why}, as {self._membership.leaving} was about to leave"
+        return f"{why}, or that {other} is off for certain: it has no fence device, so say lha_fence {other} --confirm"
 
     def _stopped_for_good(self) -> Iterator[tuple[AppName, str]]:
+        others = "the other nodes" if self._membership.excluded is None else self._electors[0]
         for app, state in sorted(self._given.ledger.apps.items()):
             if state.wanted is Wanted.RUNNING:
-                yield app, "no quorum would remain, so it runs nowhere: start the other nodes"
+                yield app, f"no quorum would remain, so it runs nowhere: start {others}"
 
     # ---- the forward model ------------------------------------------------------------------------------------------
 
@@ -308,6 +323,9 @@ class _Model:
         elif found.orders:
             for order in found.orders:
                 self._carry_out(order)
+        elif found.revocations:
+            for revocation in found.revocations:
+                self._revoke(revocation)
         elif found.step_down:
             return self._hand_over()
         else:
@@ -330,11 +348,24 @@ class _Model:
         others = tuple(each for each in lines if each.app != line.app)
         self._given = replace(self._given, reports={**self._given.reports, node: (boot, (*others, line))})
 
+    def _revoke(self, revocation: Revocation) -> None:
+        """What it can stop it has stopped when its lease is over; the rest is left to its watchdog."""
+        given, node = self._given, revocation.node
+        self._step(f"{node} gets no lease any more, so that its watchdog resets it", revocation.reason)
+        self._at += max(each.lease for each in self._timings)
+        stuck = {line.app for line in given.reports[node][1] if line.phase is Phase.NEEDS_FENCE}
+        for app, generation in ledgers.granted_to(given.ledger, node):
+            if app not in stuck:
+                self._step(f"'{app}' is stopped on {node} by the node itself", "its lease ends")
+                self._report(node, InstanceReport(app, generation, Phase.CLOSED))
+        given = self._given
+        self._given = replace(
+            given, alive=given.alive - {node}, lost=given.lost | {node}, unrenewed=given.unrenewed | {node}
+        )
+
     def _hand_over(self) -> bool:
         given = self._given
-        other = next(
-            (each for each in given.configuration.cluster.voters if each in given.alive and each != given.me), None
-        )
+        other = next((each for each in self._electors if each in given.alive and each != given.me), None)
         if other is None:
             return False
         self._step(f"{other} becomes master", f"{given.me} must be fenced, and cannot do that itself")
@@ -402,7 +433,7 @@ class _Model:
         return grant.node if grant is not None and grant.node in given.alive else ""
 
 
-def _membership(configuration: Configuration) -> Membership:
+def _configured(configuration: Configuration) -> Membership:
     voters = configuration.cluster.voters
     return Membership(voters, tuple(each.name for each in configuration.cluster.nodes if each.name not in voters))
 
@@ -446,6 +477,7 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
             (before.alive, after.alive, "{} is alive", "{} is not alive any more"),
             (before.awaited, after.awaited, "{} is about to report", "{} has reported"),
             (before.lost, after.lost, "{} is lost", "{} is not lost any more"),
+            (before.unrenewed, after.unrenewed, "{} gets no lease any more", "{} may get a lease again"),
         )
         for text, nodes in ((came, new - old), (went, old - new))
         for node in sorted(nodes)
@@ -463,6 +495,8 @@ def changes(before: PlanInput | None, after: PlanInput) -> tuple[str, ...]:
                   for line in lines if line not in old_lines]  # fmt: skip
     if after.ledger.index != before.ledger.index:
         found.append(f"the log is at {after.ledger.index}")
+    if after.membership != before.membership:
+        found.append(f"what counts is the word of {', '.join(electors(after.membership))}")
     if after.configuration.digest != before.configuration.digest:
         found.append(f"configuration {after.configuration.digest[:8]} is in force")
     return tuple(found)
@@ -476,6 +510,7 @@ def decided(given: PlanInput) -> tuple[tuple[Step, ...], tuple[NotDone, ...]]:
               for each in found.orders]  # fmt: skip
     steps += [Step(f"ask the fence device of {node} for 'off'", f"order {index} is written, and not confirmed yet")
               for node, index in found.fences]  # fmt: skip
+    steps += [Step(f"renew {each.node} no more", each.reason) for each in found.revocations]
     if found.step_down:
         steps.append(Step("hand over to another master", f"{given.me} must be fenced, and cannot do that itself"))
     return tuple(steps), tuple(NotDone(app, why) for app, why in found.notes)

@@ -46,7 +46,7 @@ class Guard:
                 if now >= self.frozen_until:
                     machine.stop(now, reason="the node got no lease in time")
             elif not (self.freezes and now < self.frozen_until and machine.freeze(now)):
-                machine.stop(now, force=True, reason="the node's lease ended: no quorum in reach")
+                machine.stop(now, force=True, reason="the node's lease ended: no master in reach renews it")
 
     @property
     def frozen_until(self) -> float:

@@ -85,8 +85,13 @@ class Leases:
         """From this moment on 'expired + watchdog' holds for what runs there under a watchdog of that timeout."""
         return self._answered.get(node, self._bound) + reset_after(self._timings, timeout)
 
+    @property
+    def unrenewed(self) -> tuple[NodeName, ...]:
+        return tuple(sorted(self._revoked))
+
     def revoke(self, node: NodeName, app: AppName, generation: Generation) -> None:
-        """A grant elsewhere is proposed on 'expired': this leader renews the old owner no more."""
+        """A grant elsewhere is proposed on 'expired', or the node cannot stop what it has: this leader renews it no
+        more."""
         self._revoked.setdefault(node, {})[app] = generation
 
     def reported(self, request: Renew, live: Collection[tuple[AppName, Generation]]) -> None:

@@ -57,6 +57,7 @@ from truecl.wire.messages import (
     Renew,
     Renewed,
     Reshape,
+    Revoke,
     StepDown,
     Subscribe,
     View,
@@ -133,6 +134,8 @@ class Lockd:
         self._watchdogs: dict[NodeName, WatchdogReport] = {}
         self._replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
         self._levels: dict[NodeName, int] = {}
+        self._outlived: dict[tuple[NodeName, Generation], None] = {}
+        """Those of which their node is heard after the time in which its watchdog must have reset it."""
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
         self._subscribers: dict[str, None] = {}
@@ -199,6 +202,8 @@ class Lockd:
                 self._out.tell(CLUSTERD, self._propose(message, now))
             case Reshape() if who == CLUSTERD:
                 self._out.tell(CLUSTERD, self._reshape(message, now))
+            case Revoke() if who == CLUSTERD:
+                self._revoke(message, now)
             case NewConfiguration() if who == SYNCD:
                 self._cluster = self.pair.cluster = message.configuration.cluster
             case Subscribe():
@@ -358,6 +363,24 @@ class Lockd:
             else:
                 self._out.send(request.node, answer)
 
+    def _revoke(self, message: Revoke, now: float) -> None:
+        """Only of who says itself that it cannot stop this very generation, which is its own; and never of this node,
+        whose lockd leads."""
+        node, app, generation = message.node, message.app, message.generation
+        if not self.raft.ready or message.term != self.raft.term or node == self.me:
+            return
+        grant, report = ledgers.app_state(self.ledger, app).grant, self._reported(node, app, generation)
+        owns = grant is not None and (grant.node, grant.generation) == (node, generation)
+        leases = self._leases_of_term(now)
+        if owns and report is not None and report.phase is Phase.NEEDS_FENCE and node not in leases.unrenewed:
+            leases.revoke(node, app, generation)
+            text = f"application '{app}' cannot be stopped on {node}: its lease is renewed no more, for its watchdog"
+            self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text, app)))
+
+    def _reported(self, node: NodeName, app: AppName, generation: Generation) -> InstanceReport | None:
+        _, lines = self._reports.get(node, (BootId(""), ()))
+        return next((line for line in lines if (line.app, line.generation) == (app, generation)), None)
+
     # ---- proposals --------------------------------------------------------------------------------------------------
 
     def _propose(self, message: Propose, now: float) -> Proposed:
@@ -406,11 +429,8 @@ class Lockd:
             return f"generation {grant.generation} of '{command.app}' was not started for proof '{command.proof}'"
         match command.proof:
             case Proof.RELEASED:
-                _, lines = self._reports.get(grant.node, (BootId(""), ()))
-                closed = any(
-                    line.app == command.app and line.generation == grant.generation and line.phase is Phase.CLOSED
-                    for line in lines
-                )
+                report = self._reported(grant.node, command.app, grant.generation)
+                closed = report is not None and report.phase is Phase.CLOSED
                 return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
             case Proof.FENCED | Proof.VOUCHED:
                 proven = ledgers.fence_proof(self.ledger, grant.node, grant.generation) is command.proof
@@ -422,6 +442,9 @@ class Lockd:
             case Proof.EXPIRED_WATCHDOG:
                 if not ledgers.watchdog_proves(self.ledger, grant):
                     return f"the log knows of no watchdog of {grant.node} that counts for it"
+                self._see_who_outlives(now)
+                if (grant.node, grant.generation) in self._outlived:
+                    return f"{grant.node} is heard after the time in which its watchdog must have reset it"
                 over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
                 return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
 
@@ -509,10 +532,11 @@ class Lockd:
         self._tell_members()
         if leadership.ready:
             self._forget_strangers()
+            self._see_who_outlives(now)
             leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
             nodes = Nodes(
                 dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._lapsed(now), self._common_level(), dict(self._replicas),
+                self._lapsed(now), self._common_level(), dict(self._replicas), self._leases_of_term(now).unrenewed,
             )  # fmt: skip
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -546,6 +570,7 @@ class Lockd:
         self._watchdogs.clear()
         self._replicas.clear()
         self._levels.clear()
+        self._outlived.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
@@ -571,8 +596,28 @@ class Lockd:
         return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
 
     def _reset(self, now: float) -> tuple[Generation, ...]:
+        return tuple(
+            each.generation for each in self._overdue(now) if (each.node, each.generation) not in self._outlived
+        )
+
+    def _overdue(self, now: float) -> tuple[Grant, ...]:
+        """Of the guarded ones, those whose node's watchdog has had its time."""
         leases, grants = self._leases_of_term(now), self._guarded()
-        return tuple(each.generation for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
+        return tuple(each for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
+
+    def _see_who_outlives(self, now: float) -> None:
+        """A node that is heard in the boot in which it said that it has this generation was not reset, whatever its
+        watchdog is worth: it ends nothing then, also when the node falls silent later."""
+        overdue = self._overdue(now)
+        known = [(each.node, each.generation) for each in overdue]
+        self._outlived = {each: None for each in known if each in self._outlived}
+        for app, state in sorted(self.ledger.apps.items()):
+            grant = state.grant
+            if grant not in overdue or self._heard.get(grant.node) != self._boots.get(grant.node, ""):
+                continue
+            report = self._reported(grant.node, app, grant.generation)
+            if report is not None and report.phase is not Phase.CLOSED:
+                self._outlived[grant.node, grant.generation] = None
 
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:

@@ -13,16 +13,20 @@ A grant ends only by a proof (SAFETY.md section 3), and each proof names the gen
     expired             the owner's lease, drift and stop allowance are over, and its grant was given for that
 
 What ends a grant is written into it when it is given: what is running was started with the configuration of that time.
+
+A node that cannot stop what is to run elsewhere is fenced; where none of its fence devices works, it is left to its
+watchdog (`truecl.core.revocation`).
 """
 
 from dataclasses import dataclass, field
 
 from truecl.core import replication
 from truecl.core.drain import drain
-from truecl.core.fitness import PlanInput, node_config, report_of, unfit, why_none
+from truecl.core.fitness import PlanInput, fence_levels, report_of, unfit, why_none
 from truecl.core.ledger import app_state, fence_proof, granted_to, watchdog_proves
 from truecl.core.replication import ReplicaOrder
-from truecl.model.config import AppConfig, FenceLevel
+from truecl.core.revocation import Revocation, way_out
+from truecl.model.config import AppConfig
 from truecl.model.ids import NO_GENERATION, AppName, BootId, Generation, Index, NodeName
 from truecl.model.ledger import (
     ALWAYS,
@@ -80,6 +84,7 @@ class Plan:
     replicas: tuple[ReplicaOrder, ...] = ()
     reasons: tuple[str, ...] = field(default=(), compare=False)
     """Of each command."""
+    revocations: tuple[Revocation, ...] = ()
 
 
 class _Draft:
@@ -93,6 +98,7 @@ class _Draft:
         self.notes: list[tuple[AppName, str]] = []
         self.failed: list[AppName] = []
         self.to_fence: dict[NodeName, str] = {}
+        self.revocations: list[Revocation] = []
         self.step_down = False
         self.chosen: dict[AppName, NodeName] = {}
         """Where a replicated application is about to be started."""
@@ -134,6 +140,7 @@ def plan(given: PlanInput) -> Plan:
         draft.step_down,
         _replica_orders(draft),
         tuple(draft.because[command] for command in draft.commands),
+        tuple(draft.revocations),
     )
 
 
@@ -224,11 +231,20 @@ def _order(draft: _Draft, grant: Grant, app: AppName, verb: str, state: AppState
 
 def _stop_failed(draft: _Draft, app: AppName, state: AppState, grant: Grant, report: InstanceReport) -> None:
     """Never 'assumed stopped'. To run elsewhere the node must be fenced; for a mere stop the operator decides."""
-    text = f"cannot be stopped on {grant.node}: {report.reason}"
+    text = _stuck(report, grant.node)
     if state.wanted is Wanted.STOPPED:
         draft.note(app, f"{text}; tried again every second; repair it there, or power {grant.node} off")
-    else:
-        _fence_or_wait(draft, app, grant, text)
+        return
+    _fence_or_wait(draft, app, grant, text)
+    note, revocation = way_out(draft.given, app, grant, text)
+    if note:
+        draft.notes[-1] = (app, note)
+    if revocation is not None:
+        draft.revocations.append(revocation)
+
+
+def _stuck(report: InstanceReport, node: NodeName) -> str:
+    return f"cannot be stopped on {node}: {report.reason}"
 
 
 def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> None:
@@ -239,16 +255,21 @@ def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> N
         reason = f"the lease of {grant.node} ran out, and its watchdog has reset it"
         _end(draft, app, state, EndGrant(app, grant.generation, Proof.EXPIRED_WATCHDOG, reason))
         return
-    text = f"{grant.node} is silent"
+    report = report_of(draft.given, grant.node, app)
+    stuck = report is not None and report.generation == grant.generation and report.phase is Phase.NEEDS_FENCE
+    text = _stuck(report, grant.node) if report is not None and stuck else f"{grant.node} is silent"
     if state.wanted is Wanted.STOPPED and draft.given.ledger.fences.get(grant.node) is None:
         draft.note(app, f"{text}: stopped as soon as it is back or fenced")
         return
     _fence_or_wait(draft, app, grant, text)
-    if not _fence_levels(draft.given, grant.node):
+    if not fence_levels(draft.given, grant.node):
         if Proof.EXPIRED in grant.proofs:
             draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
         elif watchdog_proves(draft.given.ledger, grant):
             draft.notes[-1] = (app, f"{text}: taken over when its watchdog has surely reset it")
+        elif grant.node in draft.given.unrenewed:
+            helps = f"it moves when that is back, or on lha_fence {grant.node} --confirm"
+            draft.notes[-1] = (app, f"{text}: {grant.node} gets no lease, so that its watchdog resets it; {helps}")
 
 
 def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None:
@@ -257,7 +278,7 @@ def _fence_or_wait(draft: _Draft, app: AppName, grant: Grant, text: str) -> None
         draft.step_down = True
         draft.note(app, f"{text}; another node must lead to fence this one")
         return
-    if not _fence_levels(given, grant.node):
+    if not fence_levels(given, grant.node):
         helps = f"power it off, then lha_fence {grant.node} --confirm, or boot it: it reports what it released"
         draft.note(app, f"{text} and has no fence device: {helps}")
         return
@@ -428,11 +449,6 @@ def _record_watchdogs(draft: _Draft) -> None:
         reported = _reported_watchdog(given, node)
         if reported != given.ledger.watchdogs.get(node):
             draft.decide(RecordWatchdog(node, reported), f"{node} reports it")
-
-
-def _fence_levels(given: PlanInput, name: NodeName) -> tuple[FenceLevel, ...]:
-    config = node_config(given, name)
-    return config.fence if config is not None else ()
 
 
 # ---- fences ---------------------------------------------------------------------------------------------------------

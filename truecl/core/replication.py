@@ -46,6 +46,8 @@ def unbuilt(given: PlanInput, app: AppName) -> str:
         return "" if built else f"its replicated storage was never built; lha_buildapp -A {app}"
     if layout_of(given.configuration, given.ledger, app) is None:
         return f"its replicated volumes are not those that were built; lha_buildapp -A {app}"
+    if all(copy.state is CopyState.INCONSISTENT for copy in mirror.copies.values()):
+        return f"its copies hold nothing yet, it was not built to the end; lha_buildapp -A {app} --create"
     return ""
 
 

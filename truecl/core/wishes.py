@@ -9,7 +9,19 @@ from truecl.core.assess import METADATA, VOLUME, Given, Next, sizes, token_of
 from truecl.core.layouts import layout
 from truecl.core.ledger import app_state
 from truecl.core.situation import Situation
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Make, Question, Reconcile, Spread, Verify, Work
+from truecl.model.build import (
+    Adopt,
+    Discard,
+    Grow,
+    GrowStage,
+    Initialise,
+    Make,
+    Question,
+    Reconcile,
+    Spread,
+    Verify,
+    Work,
+)
 from truecl.model.config import AppConfig, DrbdStorage, LvmStorage
 from truecl.model.ids import NodeName
 from truecl.model.ledger import AcceptCopy, SetMirror
@@ -84,7 +96,7 @@ def _verify(given: Given, made: Layout, acts: int) -> Next:
 
 
 def _grow(given: Given, acts: int) -> Next | None:
-    """What lies beneath on every node, then replica and file system on the owner."""
+    """What lies beneath on every node, if every node has the room; then replica and file system on the owner."""
     owner, wish = _owner(given), given.wish
     if owner is None:
         return Next(refusal=f"volumes grow while '{given.app.name}' runs: lha_startapp -A {given.app.name}")
@@ -98,12 +110,18 @@ def _grow(given: Given, acts: int) -> Next | None:
         smaller = [node for node in nodes if int(given.seen[node].facts.get(VOLUME + wish.grow, "0")) > wish.size]
         if smaller:
             return Next(refusal=f"volume {wish.grow} is larger than that already: it never shrinks")
-        text = Progress(f"Growing volume {wish.grow} on {','.join(nodes)} ...")
-        return Next((text,), works={node: Grow(wish.grow, wish.size) for node in nodes})
+        return Next(works=_grown(wish, nodes, GrowStage.TRY))
     if acts == 1:
+        text = Progress(f"Growing volume {wish.grow} on {','.join(nodes)} ...")
+        return Next((text,), works=_grown(wish, nodes, GrowStage.GROW))
+    if acts == 2:
         text = Progress(f"Growing what lies on it on '{owner}' ...")
         return Next((text,), works={owner: Spread(wish.grow, made)})
-    return None
+    return Next(works=_grown(wish, nodes, GrowStage.NOTE)) if copied and acts == 3 else None
+
+
+def _grown(wish: BuildWish, nodes: tuple[NodeName, ...], stage: GrowStage) -> dict[NodeName, Work]:
+    return {node: Grow(wish.grow, wish.size, stage) for node in nodes}
 
 
 # ---- an operator's word on copies -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ A node looks at and makes what its own configuration says of the application; wh
 of things are an operator's: 'volume data', 'metadata data', 'script /usr/local/sbin/x', 'tool mkfs.ext4'.
 """
 
+from enum import StrEnum
 from typing import Union
 
 import msgspec
@@ -44,6 +45,17 @@ class Initialise(msgspec.Struct, frozen=True, tag="initialise"):
     identifier. '': it holds nothing yet, and will be synchronised from another."""
     agreed: dict[str, str] = {}
     """The same, 'metadata data'."""
+    equal: bool = False
+    """All copies begin so: nothing that stands on this node's volumes may stay, for it would never be sent."""
+
+
+class GrowStage(StrEnum):
+    TRY = "try"
+    """Would there be room? Nothing is changed: a volume that grew on one node alone is of no use."""
+    GROW = "grow"
+    NOTE = "note"
+    """After its replica has grown too: have DRBD's tools note where its metadata are now. What they noted before would
+    have them attach older ones, if what lies beneath ever grows once more without them."""
 
 
 class Grow(msgspec.Struct, frozen=True, tag="grow"):
@@ -51,6 +63,7 @@ class Grow(msgspec.Struct, frozen=True, tag="grow"):
 
     volume: str
     size: int
+    stage: GrowStage = GrowStage.GROW
 
 
 class Spread(msgspec.Struct, frozen=True, tag="spread"):

@@ -125,3 +125,5 @@ class EventRecord(msgspec.Struct, frozen=True):
     index: int = 0
     """Log index that it follows from, 0 for none: several nodes note the same decision, it is shown once."""
     mark: Mark | None = None
+    boot: str = ""
+    """Of the node that noted it; '' where an earlier release noted it."""

@@ -33,7 +33,7 @@ class History:
     """To be used by one thread at a time. Never raises: a reason in the result says what the disk refused.
 
     wall -- seconds since the epoch; boot -- CLOCK_BOOTTIME seconds. From both, an event that only knows its uptime gets
-    its time for people.
+    its time for people; and `boot_id`, as without it a wall clock that was set looks like another boot.
     """
 
     def __init__(
@@ -43,11 +43,13 @@ class History:
         boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         max_events: int = MAX_EVENTS,
         max_age: float = MAX_AGE,
+        boot_id: str = "",
     ) -> None:
         self._wall = wall
         self._boot = boot
         self._max_events = max_events
         self._max_age = max_age
+        self._boot_id = boot_id
         self._since_trim = 0
         self._shelf = Shelf(path, _SCHEMA, self._trim)
         self._encoder = msgspec.msgpack.Encoder()
@@ -56,7 +58,8 @@ class History:
     def record(self, events: Iterable[EventRecord]) -> Recorded:
         began = self._wall() - self._boot()  # read once: events of one moment keep their order
         stamped = tuple(
-            event if event.at else msgspec.structs.replace(event, at=began + event.uptime) for event in events
+            event if event.at else msgspec.structs.replace(event, at=began + event.uptime, boot=self._boot_id)
+            for event in events
         )
         rows = [(event.at, event.app, self._encoder.encode(event)) for event in stamped]
         try:

@@ -11,9 +11,12 @@ from truecl.runtime.process import Daemon
 from truecl.runtime.worker import Worker
 from truecl.service.joint import Joint
 
+BOOT_LETTERS = 8
+"""Of a boot id: enough to tell the boots of one node apart."""
+
 
 def main(daemon: Daemon) -> None:
-    history = History(daemon.home() / "history.db", boot=daemon.clock.now)
+    history = History(daemon.home() / "history.db", boot=daemon.clock.now, boot_id=daemon.boot[:BOOT_LETTERS])
     inputs = KeptInputs(daemon.home() / "inputs.db", boot=daemon.clock.now)
     worker = Worker(daemon.reactor, "history")
     Joint(daemon).run(lambda action: worker(_work(history, inputs, action)), failed)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from truecl.core.contract import Event, Output, Put, Received, Told
 from truecl.core.reqd import Reqd
-from truecl.model.ids import REQD
+from truecl.model.ids import REQD, STATD
 from truecl.model.ledger import Proof
 from truecl.model.report import Phase
-from truecl.wire.messages import AddressState, FenceResult, Order, Proposed, Renewed, Reply
+from truecl.wire.messages import AddressState, FenceResult, Note, Order, Proposed, Renewed, Reply, Revoke
 from truecl.wire.raft import AppendAnswer, PreVoteAnswer, SnapshotPart, TimeoutNow, VoteAnswer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ OTHERS = (
     *(f"instance {phase}" for phase in Phase if phase is not Phase.STARTING),
     *(f"way down: {name}" for name in _WAYS_DOWN.values()),
     "start waits for the lease", "reqd takes up what runs", "snapshot sent", "leadership handed over",
-    "fence confirmed", "fence failed", "operator served",
+    "fence confirmed", "fence failed", "operator served", "renewed no more, for its watchdog",
     *(f"lha_node {verb}: {end}" for verb in ("add", "remove") for end in ("done", "not done")),
 )  # fmt: skip
 KINDS = (*FAULTS, *REPLICAS, *PROOFS, *REFUSALS, *OTHERS)
@@ -136,6 +136,11 @@ def _renewed(process: "Process", answer: Renewed, output: Output) -> str:
     return "refused: a lease answer after the lease's end" if late else ""
 
 
+def _revoked(process: "Process", revoke: Revoke, output: Output) -> str:
+    told = any(tell.who == STATD and isinstance(tell.message, Note) for tell in output.tell)
+    return "renewed no more, for its watchdog" if told else ""
+
+
 def _proposed(process: "Process", answer: Proposed, output: Output) -> str:
     name = _named(_PROPOSALS, answer.reason) if answer.index is None else ""
     return f"refused: {name}" if name else ""
@@ -155,6 +160,7 @@ _SEEN: dict[type, Callable[["Process", Any, Output], str]] = {
     Proposed: _proposed,
     AddressState: _address,
     Reply: lambda process, reply, output: _REPLIES.get(reply.code, ""),
+    Revoke: _revoked,
     FenceResult: lambda process, result, output: "fence confirmed" if result.off else "fence failed",
     VoteAnswer: lambda process, answer, output: "" if answer.granted else "refused: vote",
     PreVoteAnswer: lambda process, answer, output: "" if answer.granted else "refused: pre-vote",

@@ -27,6 +27,7 @@ from truecl.model.actions import (
     FenceOutcome,
     FreezeGroup,
     KillGroup,
+    KillParent,
     Leave,
     Power,
     ReadConfiguration,
@@ -141,7 +142,8 @@ class SimulatedDrivers:
         machine.virtual = self._watchdogs[machine.name] is not WATCHDOGS[0]
         required = self._cluster.configuration.cluster.node(machine.name).watchdog.use == "required"
         if required or self._random.random() >= self._cluster.faults.no_watchdog:
-            machine.watchdog = Device(machine, *self._watchdogs[machine.name])
+            toothless = self._cluster.faults.toothless > 0.0 and self._random.random() < self._cluster.faults.toothless
+            machine.watchdog = Device(machine, *self._watchdogs[machine.name], toothless)
         else:
             self._cluster.met("boot without a watchdog")
 
@@ -214,6 +216,8 @@ class SimulatedDrivers:
                     process.machine.watchdog.disarm()
             case Leave():
                 self._cluster.supervision.left(process.machine)
+            case KillParent():
+                self._cluster.supervision.parent_killed(process.machine)
             case ReadConfiguration():
                 self._work(process, order.id, 0.01, lambda: ConfigurationRead(self._cluster.configuration))
             case Configure():

@@ -66,6 +66,9 @@ class Faults:
     """The nodes have quick watchdogs and no fence devices."""
     no_watchdog: float = 0.0
     """Probability that a node whose watchdog is not required boots without one."""
+    toothless: float = 0.0
+    """Share of nodes whose watchdog is armed and resets nothing. Not drawn: what rests on a watchdog rests on its being
+    one. But a node that is heard after its time is not taken for reset."""
     late_feeds: float = 0.0
     """A node stands still between its reqd's decision to feed the watchdog and the feed, which comes just before the
     reset; and reqd dies just before the next, or not."""
@@ -118,7 +121,7 @@ class Faults:
 CALM = Faults()
 """Nothing fails."""
 
-_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "at_primary")
+_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "toothless", "at_primary")
 """Not drawn, or drawn and never left out: no lot is cast for them, so that the days of before stay as they are."""
 
 
@@ -300,6 +303,16 @@ def duels(faults: Faults) -> Faults:
 def softly(faults: Faults) -> Faults:
     """As `watched`, and most nodes are virtual machines."""
     return replace(watched(faults), virtual=0.8, pauses=0.2)
+
+
+def clinging(faults: Faults) -> Faults:
+    """Nodes that nothing is wrong with, and what is to be stopped on them for a move does not stop."""
+    return replace(stuck(faults), cuts=0.0, wishes=2.0)
+
+
+def toothless(faults: Faults) -> Faults:
+    """As `clinging`, and no watchdog does anything."""
+    return replace(clinging(faults), toothless=1.0)
 
 
 def unwatched(faults: Faults) -> Faults:

@@ -260,5 +260,5 @@ def _healed(faults: Faults) -> Faults:
         CALM, latency=min(faults.latency, 0.001), jitter=min(faults.jitter, 0.005), fsync=faults.fsync,
         driver_time=faults.driver_time, drift=faults.drift, fence_slow=faults.fence_slow,
         fence_slow_length=faults.fence_slow_length, wishes=faults.wishes, memberships=faults.memberships,
-        no_watchdog=faults.no_watchdog,
+        no_watchdog=faults.no_watchdog, toothless=faults.toothless,
     )  # fmt: skip

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 class Device:
-    """Exists for one boot. `runs_on`: its clock runs while all of the node's user space stands still."""
+    """Exists for one boot. `runs_on`: its clock runs while all of the node's user space stands still. `toothless`: it
+    says that it is armed, and resets nothing."""
 
-    def __init__(self, machine: "Machine", identity: str, virtual: str, runs_on: bool) -> None:
+    def __init__(self, machine: "Machine", identity: str, virtual: str, runs_on: bool, toothless: bool = False) -> None:
         self._machine = machine
-        self._identity, self._virtual, self._runs_on = identity, virtual, runs_on
+        self._identity, self._virtual, self._runs_on, self._toothless = identity, virtual, runs_on, toothless
         self.timeout = 0.0
         """Seconds; 0: not armed."""
         self.resets = 0
@@ -73,6 +74,6 @@ class Device:
             self._machine.schedule.at(self._expires, self._ring, self._alarm)
 
     def _ring(self, alarm: int) -> None:
-        if alarm == self._alarm and self._machine.watchdog is self:
+        if alarm == self._alarm and self._machine.watchdog is self and not self._toothless:
             self._machine.cluster.met("watchdog reset")
             self._machine.cluster.power_cut(self._machine, "WATCHDOG RESET")

@@ -63,8 +63,8 @@ class Volumes:
         await self._lvm(argv.reserve(on))
         return "; ".join(done) or f"reserved logical volume {argv.name(on)}: nothing but truecl activates it"
 
-    async def grow(self, app: AppConfig, name: str, size: int) -> str:
-        """Raises StepFailed."""
+    async def grow(self, app: AppConfig, name: str, size: int, only_try: bool = False) -> str:
+        """What was done, '' for nothing. Raises StepFailed."""
         on = backing(app, name)
         if not isinstance(on, LvmStorage):
             raise StepFailed(f"volume {name} is no logical volume")
@@ -72,9 +72,9 @@ class Volumes:
         if own is None:
             raise StepFailed(f"there is no logical volume {argv.name(on)}")
         if own.size >= size:
-            return f"logical volume {argv.name(on)} has {parse.shown(own.size)} already"
-        await self._lvm(argv.extend(on, size))
-        return f"logical volume {argv.name(on)} grown to {parse.shown(size)}"
+            return "" if only_try else f"logical volume {argv.name(on)} has {parse.shown(own.size)} already"
+        await self._lvm(argv.extend(on, size, only_try))
+        return "" if only_try else f"logical volume {argv.name(on)} grown to {parse.shown(size)}"
 
     # ---- looks ------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Volumes:
     async def _lvm(self, command: tuple[str, ...]) -> None:
         result = await self._tool.run(command, _MAKE_TIME)
         if not result.ok:
-            raise StepFailed(f"{' '.join(command[1:3])}: {result.last_lines() or result.ending()}")
+            raise StepFailed(f"{command[1]}: {result.last_lines(1) or result.ending()}")
 
 
 def _replicated(app: AppConfig, name: str) -> bool:

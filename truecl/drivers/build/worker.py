@@ -10,7 +10,7 @@ from truecl.drivers.build.volumes import Volumes, joined
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.filesystem import grow
 from truecl.model.actions import BuildWork
-from truecl.model.build import Adopt, Discard, Grow, Initialise, Look, Make, Reconcile, Seen, Spread, Verify
+from truecl.model.build import Adopt, Discard, Grow, GrowStage, Initialise, Look, Make, Reconcile, Seen, Spread, Verify
 from truecl.model.config import AppConfig
 from truecl.model.replica import Layout
 from truecl.model.step import replicated, volume_of
@@ -34,6 +34,10 @@ class ReplicaTools(Protocol):
     async def resize(self, layout: Layout, volume: str, clean: bool) -> str:
         """The device's path, after it grew to what lies beneath. `clean`: nothing reads what it grew by before it is
         written, so it need not be sent."""
+        ...
+
+    async def note_size(self, app: AppConfig, volume: str) -> None:
+        """Have its tools know where the metadata are, now that the volume has grown."""
         ...
 
     async def adopt(self, layout: Layout) -> str: ...
@@ -62,8 +66,10 @@ class Worker:
                         for name in volumes
                     ]
                 )
-            case Grow(volume, size):
-                return await self._each([self._volumes.grow(app, volume, size)])
+            case Grow(volume, size, GrowStage.NOTE):
+                return await self._each([self._note(app, volume)])
+            case Grow(volume, size, stage):
+                return await self._each([self._volumes.grow(app, volume, size, stage is GrowStage.TRY)])
             case Spread(volume, layout):
                 return await self._each([self._spread(app, volume, layout)])
             case Initialise() as work:
@@ -89,7 +95,7 @@ class Worker:
                 work.close()
                 continue
             try:
-                done.append(await work)
+                done += [said] if (said := await work) else []
             except StepFailed as failed:
                 problems = (failed.reason,)
         return Seen(problems=problems, done=tuple(done))
@@ -125,6 +131,10 @@ class Worker:
             return b""
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
+
+    async def _note(self, app: AppConfig, volume: str) -> str:
+        await self._replicas.note_size(app, volume)
+        return ""
 
     async def _spread(self, app: AppConfig, volume: str, layout: Layout | None) -> str:
         filesystem = next((each for each in app.filesystems if volume_of(app, each) == volume), None)

@@ -20,7 +20,8 @@ class FenceDriver:
         UNKNOWN: ask for the status alone.
 
         Never raises; `done` is true only if the node has (or has not) power, and `reason` says how that is known or why
-        it is not. An 'off' that failed is believed all the same if the status then says off: the device decides.
+        it is not. An 'off' that failed is believed all the same if the status then says off: the device decides. Not
+        where 'off' itself ended as only a status may: that agent fails whatever it is asked.
         """
         try:
             asking = _Asking(self._runner, self._loop, node, device)
@@ -57,6 +58,8 @@ class _Asking:
         if not device.verify:
             said = f"{device.agent} says it switched {self._node} {wanted} (not verified)"
             return FenceOutcome(result.ok, asked or said, wanted if result.ok else Power.UNKNOWN)
+        if wanted is Power.OFF and parse.power(result) is Power.OFF:
+            return FenceOutcome(False, f"{device.agent} does not work: {asked}, which to a status would mean 'off'")
         return await self._verify(wanted, deadline, asked)
 
     async def _verify(self, wanted: Power, deadline: float, asked: str) -> FenceOutcome:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from truecl.drivers.build.signatures import Signature, described, signatures, wipe
-from truecl.drivers.contract import Facts, Runner, StepFailed, spec_of
+from truecl.drivers.contract import Facts, Result, Runner, StepFailed, last_lines, spec_of
 from truecl.model.ledger import Format
 from truecl.model.step import FormatSpec, Instance, Over, Probe, ReplicaVolume, Step
 
@@ -59,7 +59,7 @@ class FormatDriver:
     async def _make(self, wanted: Format, path: str, replicated: bool) -> None:
         result = await self._runner.run(command(wanted, path, replicated), timeout=_MAKE_TIME)
         if not result.ok:
-            raise StepFailed(f"volume {wanted.volume}: mkfs.{wanted.type}: {result.last_lines() or result.ending()}")
+            raise StepFailed(f"volume {wanted.volume}: mkfs.{wanted.type}: {refusal(result)}")
 
 
 def command(wanted: Format, path: str, replicated: bool) -> tuple[str, ...]:
@@ -72,6 +72,12 @@ def command(wanted: Format, path: str, replicated: bool) -> tuple[str, ...]:
         keep = ("-E", "nodiscard") if replicated else ()
         return (f"/usr/sbin/mkfs.{wanted.type}", "-q", "-F", *keep, "-U", wanted.uuid, path)
     raise StepFailed(f"volume {wanted.volume}: file systems of type {wanted.type} are not made here")
+
+
+def refusal(result: Result) -> str:
+    """mkfs.xfs says how it is called after the reason."""
+    reason, usage, _ = result.stderr.partition(b"\nUsage:")
+    return last_lines(reason) if usage else result.last_lines() or result.ending()
 
 
 def _found(wanted: Format, there: tuple[Signature, ...]) -> Facts:

@@ -8,7 +8,7 @@ from truecl.model.ids import LOCKD, NodeName
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
-from truecl.wire.messages import Renew
+from truecl.wire.messages import Renew, Revoke
 
 
 class AnswersWithoutARound(Lockd):
@@ -32,6 +32,16 @@ class TwoTimeouts(Leases):
 
     def surely_reset(self, node: NodeName, timeout: float) -> float:
         return super().surely_reset(node, 2 * timeout / WATCHDOG_TIMES)
+
+
+class RenewsTheStuck(Lockd):
+    def _revoke(self, message: Revoke, now: float) -> None:
+        pass
+
+
+class SeesNobodyOutlive(Lockd):
+    def _see_who_outlives(self, now: float) -> None:
+        pass
 
 
 class CountsTheFirstAnswer(Leases):
@@ -68,4 +78,8 @@ MUTANTS = (
            adjust=faults.watched, nodes=3, bad_day=30.0),
     Mutant("accept two timeouts of a watchdog", "SAFETY.md 3", assemble=with_lockd(with_leases(TwoTimeouts)),
            adjust=faults.watched, nodes=3, bad_day=30.0, seen_by="tests/model/test_watchdog.py"),
+    Mutant("take a node for reset that is heard", "SAFETY.md 3", assemble=with_lockd(SeesNobodyOutlive),
+           adjust=faults.toothless, nodes=3, bad_day=30.0),
+    Mutant("renew a node that cannot stop", "SAFETY.md 2", assemble=with_lockd(RenewsTheStuck),
+           adjust=faults.clinging, nodes=3, bad_day=30.0, seen_by="tests/sim/test_clinging.py"),
 )  # fmt: skip

@@ -57,7 +57,18 @@ from truecl.wire.messages.heartbeat import Goodbye, Heartbeat, LinkView, NodeVie
 from truecl.wire.messages.history import AskInputs, AskLog, ClockReading, Decided, Inputs, Kept, LogLines, Note
 from truecl.wire.messages.instance import InstanceProgress, Order
 from truecl.wire.messages.lease import Renew, Renewed
-from truecl.wire.messages.log import Applied, Campaign, Leadership, Members, Nodes, Propose, Proposed, Reshape, StepDown
+from truecl.wire.messages.log import (
+    Applied,
+    Campaign,
+    Leadership,
+    Members,
+    Nodes,
+    Propose,
+    Proposed,
+    Reshape,
+    Revoke,
+    StepDown,
+)
 from truecl.wire.messages.operation import AskWork, BuildWish, Reply, Request, WorkAnswer
 from truecl.wire.messages.process import UNSEEN, End, Exited, Fork, Forked, Living, Ready
 from truecl.wire.messages.replica import AskPeerOutdated, OrderReplica, PeerOutdated
@@ -90,7 +101,7 @@ MESH: dict[DaemonName, object] = {
 LOCAL = Union[
     Subscribe, Refused,
     View,
-    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Campaign, StepDown,
+    Propose, Proposed, Applied, Leadership, Members, Reshape, Nodes, Revoke, Campaign, StepDown,
     Renew, Renewed,
     OrderFenceOff, FenceResult, OrderPowerOn, PoweredOn, AskFences, FencesSeen, ConfirmOff, Confirmed,
     ProbeAddress, HoldAddress, ReleaseAddress, LeaseExtended, AddressState,
@@ -116,6 +127,7 @@ SINCE: dict[type, int] = {
     PeerOutdated: 2,
     AskWork: 2,
     WorkAnswer: 2,
+    Revoke: 2,
 }
 """From which format on there is such a message; what is not here was there from the first."""
 

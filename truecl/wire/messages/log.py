@@ -1,6 +1,6 @@
 """lockd on its node: what is proposed for the replicated log, and what the log says."""
 
-from truecl.model.ids import BootId, Generation, Index, NodeName, Term
+from truecl.model.ids import AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import AnyCommand, Ledger
 from truecl.model.membership import Membership
 from truecl.model.replica import ReplicaReport
@@ -60,6 +60,8 @@ class Nodes(Message, frozen=True):
     """The newest level of the log that all its members have said they know."""
     replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
     """In the same word as `reports`, so of the same boot."""
+    unrenewed: tuple[NodeName, ...] = ()
+    """Nodes that get no lease any more until they have closed what they own no longer, or cannot stop."""
 
 
 class Members(Message, frozen=True):
@@ -78,6 +80,16 @@ class Reshape(Message, frozen=True):
     number: int
     term: Term
     membership: Membership
+
+
+class Revoke(Message, frozen=True):
+    """Master's clusterd: `node` cannot stop this generation, so renew it no more, if `term` is still this lockd's own
+    as leader. Its guard then stops all that it has, and where that does not end its watchdog resets it."""
+
+    term: Term
+    node: NodeName
+    app: AppName
+    generation: Generation
 
 
 class Campaign(Message, frozen=True):

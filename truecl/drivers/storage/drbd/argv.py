@@ -25,6 +25,11 @@ def show(resource: str) -> Argv:
     return SETUP, "show", resource
 
 
+def read() -> Argv:
+    """Reads all of drbdadm's files, says what is wrong with them, and does nothing."""
+    return ADM, "sh-nop"
+
+
 def adm(verb: str, resource: str, *options: str) -> Argv:
     return ADM, verb, *options, resource
 
@@ -63,6 +68,12 @@ def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
 def resize(resource: str, number: int, clean: bool) -> Argv:
     """`clean`: what it grows by need not be sent to the peer. drbdadm hands that on without knowing it."""
     return ADM, *(("--", "--assume-clean") if clean else ()), "resize", f"{resource}/{number}"
+
+
+def note_size(minor: int) -> Argv:
+    """Have the tools note how large the disk beneath is: at its end are the metadata. Nothing is resized. (drbdadm
+    resize does that on its own node alone.)"""
+    return SETUP, "check-resize", str(minor)
 
 
 def meta(nine: bool, minor: int, path: str, verb: str, *words: str, node: int | None = None) -> Argv:

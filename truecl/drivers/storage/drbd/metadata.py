@@ -8,17 +8,21 @@ ever forced to be primary.
 import re
 from contextlib import suppress
 
-from truecl.drivers.build.signatures import described, signatures
+from truecl.drivers.build.signatures import described, signatures, wipe
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.storage.drbd import argv, parse
 from truecl.drivers.storage.drbd.kernel import diskless, gave_up, link_of
 from truecl.drivers.storage.drbd.parse import Seen as Minor
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.model.build import Initialise, Seen
+from truecl.model.config import AppConfig
 from truecl.model.replica import Layout, LayoutVolume, Link, Role
 
 _IDENTIFIER = re.compile(r"^([0-9A-Fa-f]{16}):", re.MULTILINE)
 _NONE = ("No valid meta data found", "No valid meta-data")
+_RESIZED = "Device seems to have been resized"
+_LAST_KNOWN = "/var/lib/drbd/drbd-minor-{}.lkbd"
+"""Where DRBD's tools note how large the disk of a minor was. They look there where its end has no metadata."""
 _META_TIME = 120.0
 """Seconds for drbdmeta: it clears the bitmap, 32 KiB for each GiB."""
 
@@ -41,7 +45,13 @@ class Metadata:
             failed = [each for each in layout.volumes if each.minor in there and gave_up(there[each.minor])]
             if any(not diskless(each) for each in there.values()) and not failed:
                 return Seen(apart=_apart(there))  # attached: DRBD itself took them for good
-            disks = await self._replicas.prepare(layout)
+            try:
+                disks = await self._replicas.prepare(layout)
+            except StepFailed:
+                if not there:
+                    with suppress(StepFailed):  # what was active before it failed
+                        await self._replicas.release(layout)
+                raise
             try:
                 look = self._look_at_failed if failed else self._look_at
                 seen = [await look(volume, disks[volume.number]) for volume in failed or layout.volumes]
@@ -88,6 +98,11 @@ class Metadata:
         # Where there are none, get-gi fails without a word.
         dump = await self._runner.run(argv.meta(self._nine(), volume.minor, path, "dump-md"), timeout=_META_TIME)
         said = (result.stdout + result.stderr + dump.stdout + dump.stderr).decode(errors="replace")
+        if _RESIZED in said:
+            raise StepFailed(
+                f"volume {volume.name}: {path} has another size than when DRBD last had it; a start takes the metadata"
+                f" from where they were, unless the volume is a new one: rm {_LAST_KNOWN.format(volume.minor)}, then"
+            )
         if any(text in said for text in _NONE):
             return ""
         raise StepFailed(f"volume {volume.name}: its metadata of DRBD cannot be read: {parse.refusal(result)}")
@@ -122,6 +137,8 @@ class Metadata:
         found = await self._found(path, await self._identifier(volume, path))
         if found and found != work.agreed.get(f"metadata {volume.name}"):
             raise StepFailed(f"volume {volume.name}: there is {found}: not what was agreed to be lost")
+        if found and work.equal:
+            await wipe(self._runner, path)  # a file system that one copy alone has would be taken for that of both
         nine = self._nine()
         await self._meta(argv.meta(nine, volume.minor, path, "create-md", *(("1",) if nine else ())))
 
@@ -214,6 +231,12 @@ class Metadata:
             raise StepFailed(f"DRBD resource {layout.resource} has no volume {volume}")
         await self._kernel.order(argv.resize(layout.resource, own.number, clean), _META_TIME)
         return f"/dev/drbd{own.minor}"
+
+    async def note_size(self, app: AppConfig, volume: str) -> None:
+        layout = self._kernel.layout(app.name)
+        own = next((each for each in layout.volumes if each.name == volume), None) if layout is not None else None
+        if layout is not None and own is not None and own.minor in await self._kernel.seen(layout):
+            await self._kernel.order(argv.note_size(own.minor))
 
     async def verify(self, layout: Layout) -> str:
         there = await self._kernel.seen(layout)

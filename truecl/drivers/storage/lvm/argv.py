@@ -87,5 +87,5 @@ def make(spec: LvmStorage, size: int) -> tuple[str, ...]:
     return (LVM, "lvcreate", "-qq", "-y", "-Wy", "-Zy", "-L", f"{size}b", "-n", spec.volume, spec.group)
 
 
-def extend(spec: LvmStorage, size: int) -> tuple[str, ...]:
-    return (LVM, "lvextend", "-qq", "-L", f"{size}b", name(spec))
+def extend(spec: LvmStorage, size: int, only_try: bool = False) -> tuple[str, ...]:
+    return (LVM, "lvextend", "-qq", *(("--test",) if only_try else ()), "-L", f"{size}b", name(spec))
