@@ -111,6 +111,9 @@ class Chaos:
 
     def _owner(self) -> "Machine":
         """One that has storage active, where there is any and a coin says so: there something can go wrong."""
+        primaries = self._cluster.drivers.primaries() if self._cluster.faults.at_primary else []
+        if primaries and self._random.random() < self._cluster.faults.at_primary:
+            return self._random.choice(primaries)
         owners = [
             each
             for each in self._cluster.machines.values()
