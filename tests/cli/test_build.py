@@ -88,3 +88,8 @@ def test_a_problem_is_told_and_is_the_exit_code(capsys: Any) -> None:
     told = Told(clusterd=[[Reply("r", problem), Reply("r", code=1)]])
     assert build.main(["-A", "db"], told, lambda: "") == 1
     assert capsys.readouterr().err == "lha_buildapp: ERROR n2 : there is no user web\n"
+
+
+def test_control_c_says_how_to_go_on(capsys: Any) -> None:
+    assert build.main(["-A", "db", "--create"], Told(clusterd=[[*DONE[:1], KeyboardInterrupt()]]), lambda: "") == 130
+    assert "what is not made yet is not begun: the same command goes on" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from tests.cli.told import BUILDS, SILENT, Told, failed, golden, granted, instan
 from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, Index, NodeName
-from truecl.model.ledger import AppState, Ledger, Verified
+from truecl.model.ledger import AppState, Ledger, Verified, Wanted
 from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.model.standing import StepStatus, VolumeRow
@@ -203,6 +203,16 @@ def test_the_last_column_folds_into_the_terminal_and_nothing_else_does() -> None
         "b    short",
     ]
     assert len(table(("App", "Notes"), rows).splitlines()) == 3
+
+
+def test_what_failed_before_it_was_validated_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    for valid, note in (("its files changed", "slack10s1: no disk"), ("", "")):
+        app = replace(failed(("slack10s1", "no disk")), wanted=Wanted.STOPPED)
+        ledger = replace(status().ledger, apps={AppName("test1"): app})
+        known = status(ledger=ledger, invalid={AppName("test1"): valid}, notes={}, reports={})
+        assert main(["--json"], Told(statd=[[known]])) == 0
+        (row,) = json.loads(capsys.readouterr().out)["apps"]
+        assert row["note"] == note
 
 
 def test_a_cell_cannot_move_the_cursor() -> None:

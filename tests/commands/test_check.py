@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from truecl.commands.check import Checked, Environment, check
+from truecl.commands.clock import CHRONY_DEFAULT, Steering
 from truecl.commands.init import Environment as InitEnvironment
 from truecl.commands.init import InitRequest, init, parse_nodes
 from truecl.commands.machine import Machine, WatchdogFacts, this_machine
@@ -34,6 +35,7 @@ def machine(
     networkd: tuple[str, ...] = (),
     agents: dict[str, Metadata | str] = {},  # noqa: B006
     watchdog: WatchdogFacts = WatchdogFacts(False),  # noqa: B008
+    steering: Steering = Steering(),  # noqa: B008
 ) -> Machine:
     return Machine(
         program=lambda name: name not in missing,
@@ -42,6 +44,7 @@ def machine(
         interfaces=lambda: tuple(ipaddress.ip_interface(each) for each in addresses),
         dropping_networkd=lambda: networkd,
         watchdog=lambda device: watchdog,
+        steering=lambda: steering,
     )
 
 
@@ -406,3 +409,18 @@ def test_networkd(tmp_path: pathlib.Path, network: str, dropin: str, drops: bool
     (directory / "a.network.d/x.conf").write_text(dropin)
     expected = ("/etc/systemd/network/a.network",) if drops else ()
     assert this_machine(tmp_path).dropping_networkd() == expected
+
+
+def test_a_clock_that_is_steered_faster_than_drift_covers(etc: pathlib.Path) -> None:
+    missing = (f"{etc.parent}/web/bin/own",)
+    chrony = Steering("/etc/chrony.conf", CHRONY_DEFAULT, -83333.0)
+    later = "and `drift` covers 20,000: a lease may end here later than others think"
+    assert warnings(run(etc, machine(missing, steering=chrony))) == [
+        f"/etc/chrony.conf: chronyd may slew the clock by 83,333 parts per million, {later}; "
+        "`maxslewrate 500` there, and `makestep 1 3` for the start",
+        f"the kernel steers this node's clock by -83,333 parts per million now, {later}; "
+        "`chronyc tracking` shows when it is over, `adjtimex --tick 10000` ends it",
+    ]
+    assert warnings(run(etc, machine(missing, steering=Steering("/etc/chrony.conf", 20000.0, 19000.0)))) == []
+    (etc / "cluster.yaml").write_text((etc / "cluster.yaml").read_text() + "timing: {drift: 130ms}\n")
+    assert warnings(run(etc, machine(missing, steering=chrony))) == []

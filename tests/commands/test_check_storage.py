@@ -56,6 +56,15 @@ def without(*names: str) -> dict[str, Any]:
         ({}, LIN, []),
         ({}, DrbdStorage(on=LIN), []),
         (without("lvm"), LIN, ["ERROR lvm is missing; install lvm2"]),
+        (
+            {"drbd_complaint": lambda: "drbd.d/other.res:2: Parse error"},
+            DrbdStorage(on=LIN),
+            [
+                "ERROR drbdadm cannot read its files (/etc/drbd.conf, /etc/drbd.d): drbd.d/other.res:2: Parse error;"
+                " until that is mended no replica starts, and a primary that lost its peer stays frozen"
+            ],
+        ),
+        ({"drbd_complaint": lambda: "drbd.d/other.res:2: Parse error"}, LIN, []),
         (without("dmsetup"), DrbdStorage(on=LIN), ["ERROR dmsetup is missing; install dmsetup"]),
         ({"module": lambda name: name != "dm_mod"}, LIN, ["ERROR the kernel has no device mapper (module dm_mod)"]),
         (

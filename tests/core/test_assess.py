@@ -1,7 +1,6 @@
 """What follows from the nodes' looks: the next step of lha_buildapp, as a table."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -255,6 +254,16 @@ def test_a_volume_that_was_out_for_a_while_is_not_taken_for_current() -> None:
     assert assess(bare(COPIED, mirrored(COPIED, CURRENT, OUTDATED), seen=parted)).refusal == ""
 
 
+def test_a_volume_is_added_only_while_both_nodes_are_there() -> None:
+    """One that is back may have a stale copy on the node that is away, of which the log knows nothing."""
+    more = replace(LV, volume="log")
+    both = replace(COPIED, volumes=(*COPIED.volumes, Volume(name="log", storage=DrbdStorage(on=more))))
+    ledger = mirrored(COPIED, CURRENT, CURRENT)
+    alone = assess(bare(both, ledger, CREATE, seen={N1: seen()}))
+    assert "n2 must be up for volume log to be added" in alone.refusal and not alone.commands
+    assert assess(bare(both, ledger, CREATE)).commands
+
+
 # ---- file systems ---------------------------------------------------------------------------------------------------
 
 
@@ -402,14 +411,19 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
     assert validation.refusal(changed, build, {}) == "", "how long it may take is no matter of its nodes"
     changed = replace(COPIED, replication=replace(COPIED.replication, verify=7.0, verify_between=(0, 60)))
     assert validation.digest(changed) == validation.digest(COPIED), "nor is when copies are compared"
-    first = b'{"link":"","rate":0,"disk_failure":"stay"}'
-    known = validation.parts(COPIED)["configuration replication"]
-    assert known == sha256(first).hexdigest()[:16], "what an older release found is still valid"
     changed = replace(SHARED, filesystems=())
     assert "'filesystems' in its file" in validation.refusal(changed, build, {})
     other = seen(facts=LOOK | {"script /s": "b" * 64})
     assert "script /s on n2" in validation.refusal(SHARED, build, {N1: seen(), N2: other})
     assert validation.refusal(SHARED, build, {N1: seen(), N2: Seen(problems=("hangs",))}) == ""
+
+
+def test_a_key_that_a_later_release_knows_changes_nothing_at_its_default() -> None:
+    """Else an upgrade would find every file changed. This differs where a default was changed."""
+    assert validation.digest(COPIED) == "30f84555da21bcfb15dcad46485ebac455208db03e045302ac32d739cf79f3e5"
+    assert validation.digest(replace(COPIED, replication=replace(COPIED.replication, rate=1))) != validation.digest(
+        COPIED
+    )
 
 
 def test_a_record_is_kept_until_the_next() -> None:

@@ -8,6 +8,7 @@ from truecl.core import errands, validation
 from truecl.core import ledger as ledgers
 from truecl.core.builds import FORGOTTEN
 from truecl.core.contract import Left, Output, Received, Told
+from truecl.core.operations import LEVEL_PATIENCE
 from truecl.model.build import Look, Seen
 from truecl.model.config import FileStorage, FileSystem, Volume
 from truecl.model.ids import LOCKD, REQD, NodeName
@@ -221,8 +222,20 @@ def test_nothing_is_built_while_the_log_does_not_know_how() -> None:
     master = Building()
     master.ledger = replace(master.ledger, level=2)
     master.feed(Told(LOCKD, Applied(master.ledger)))
-    assert master.build() == [] and "lha_node list shows which" in master.said[-1]
+    assert master.build() == [] and master.said == [], "the nodes may not have said yet what they know"
+    master.wait(LEVEL_PATIENCE + 0.1)
+    assert master.commit() == [] and "lha_node list shows which" in master.said[-1]
     assert SetWanted in kinds(master.start()), "and nothing is refused for that"
+
+
+def test_what_is_asked_right_after_lha_form_waits_for_the_nodes_to_say_what_they_know() -> None:
+    master = Building()
+    master.ledger = replace(master.ledger, level=1)
+    master.feed(Told(LOCKD, Applied(master.ledger)))
+    assert master.build() == []
+    master.ledger = replace(master.ledger, level=3)
+    master.feed(Told(LOCKD, Applied(master.ledger)))
+    assert TakeLock in kinds(master.commit()) and master.reply is None
 
 
 def test_a_build_that_nobody_asks_after_ends() -> None:

@@ -7,7 +7,7 @@ import pytest
 from truecl.core.formation import CHECK_TIME, ELECT_TIME, STAGE_TIME, STOP_APPS_TIME, Formation, Stage
 from truecl.core.outbox import Outbox
 from truecl.model.actions import ConfigurationRead
-from truecl.model.ids import CLUSTERD, DAEMONS, LOCKD, REQD, AppName, DaemonName, Generation, NodeName, Term
+from truecl.model.ids import CLUSTERD, DAEMONS, LOCKD, REQD, STATD, AppName, DaemonName, Generation, NodeName, Term
 from truecl.model.ledger import AppState, Grant, Ledger
 from truecl.model.report import Progress
 from truecl.wire.messages import (
@@ -28,6 +28,7 @@ from .same_daemon import configuration
 N1, N2, N3 = (NodeName(f"n{number}") for number in (1, 2, 3))
 CONFIGURATION = configuration()
 ALL = tuple(daemon for daemon in DAEMONS if daemon != REQD)
+WITHOUT_STATD = tuple(daemon for daemon in ALL if daemon != STATD)
 
 
 class Operator:
@@ -81,6 +82,9 @@ class Operator:
         self.form.news(self.now)
         self.look()
 
+    def said(self) -> list[Progress]:
+        return [reply.progress for _, reply in self.told if isinstance(reply, Reply) and reply.progress is not None]
+
     def requests(self) -> list[Request]:
         return [each for who, each in self.told if who == CLUSTERD]
 
@@ -121,10 +125,50 @@ def test_a_node_that_does_not_answer_is_gone_on_without() -> None:
     operator.answer((), N1, N2)
     operator.wait(CHECK_TIME)
     assert isinstance(operator.question, StartDaemons)
-    operator.answer(ALL, N1)
-    operator.wait(STAGE_TIME)
+    operator.answer(ALL, N1, N2)
     operator.lead()
     assert operator.code == 0
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "last"),
+    [
+        (ALL, 0, "n2 : all daemons are up now"),
+        (WITHOUT_STATD, 4, "the cluster is formed; without statd on n2: "),
+        (None, 4, "the cluster is formed; without n2, which does not answer: "),
+    ],
+)
+@pytest.mark.parametrize("at_first", [WITHOUT_STATD, None])
+def test_it_is_done_when_every_daemon_is_up(
+    at_first: tuple[DaemonName, ...] | None, then: tuple[DaemonName, ...] | None, code: int, last: str
+) -> None:
+    operator = started()
+    operator.answer(ALL, N1, N3)
+    if at_first is not None:
+        operator.answer(at_first, N2)
+    else:
+        operator.wait(STAGE_TIME)
+    operator.lead()
+    assert [request.verb for request in operator.requests()] == ["autostart"], "one daemon keeps no application waiting"
+    assert operator.code is None and operator.sent[-1] == AskDaemons(operator.form._number)
+    if then is not None:
+        operator.form.answered(N2, DaemonsUp(operator.form._number, then), operator.now)
+    operator.wait(CHECK_TIME)
+    assert operator.code == code and operator.said()[-1].text.startswith(last)
+
+
+def test_formed_already_and_all_up_are_two_things() -> None:
+    operator = Operator()
+    for daemons, code in ((ALL, 0), (WITHOUT_STATD, 4)):
+        operator.lead()
+        operator.ask(Form())
+        operator.read()
+        operator.answer(ALL, N1, N3)
+        operator.answer(daemons, N2)
+        assert operator.code == code and operator.said()[-1].text.startswith(
+            "the cluster is formed already; n2 is its master"
+        )
+        operator.told.clear()
 
 
 def test_less_than_a_majority_of_the_voters_is_refused() -> None:
@@ -195,8 +239,9 @@ def test_dissolving_stops_applications_first_and_only_by_force() -> None:
     operator.answer(tuple(daemon for daemon in ALL if daemon != CLUSTERD), N1, N2, N3)
     operator.answer((), N1, N2, N3)
     assert operator.code == 0
-    said = [reply.progress for _, reply in operator.told if isinstance(reply, Reply) and reply.progress is not None]
-    assert said[-1] == Progress("Cluster has been halted.", verbose=False), "and not that an application was stopped"
+    assert operator.said()[-1] == Progress("Cluster has been halted.", verbose=False), (
+        "and not that an application was stopped"
+    )
 
 
 def test_an_application_that_never_stops_ends_the_dissolving_and_not_the_cluster() -> None:

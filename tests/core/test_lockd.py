@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from truecl.core.contract import Joined, Left, Received, Told, Woke
+from truecl.core.contract import Connected, Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
@@ -158,6 +158,44 @@ def test_an_answer_needs_a_round_that_began_after_the_request_came_in(lockds: Lo
     for node in (N2, N3):
         lockds.feed("n1", Received(node, AppendAnswer(leader.term, leader.next_round - 1, True, last, last, Term(0))))
     assert lockds.answer("n1") is not None
+
+
+@pytest.mark.parametrize("lost", ["the request", "the answer"])
+def test_a_request_that_a_dying_link_swallowed_is_answered_as_soon_as_another_link_is_connected(
+    lockds: Lockds, lost: str
+) -> None:
+    """The verdict on a link takes nearly half of a lease: to wait for the next request, and the next round after it,
+    would take the rest."""
+    lockds.granted()
+    lockds.renew("n2")
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+    if lost == "the request":
+        lockds.cut = {N2}
+    request = lockds.renew("n2")
+    lockds.cut = {N2}
+    lockds.wait(TIMING.detection)
+    lockds.cut = set()
+    assert lockds.answer("n2") is None
+    lockds.feed("n1", Connected(N2))
+    lockds.feed("n2", Connected(N1))
+    if lost == "the answer":
+        assert lockds.answer("n2") is None, "the leader had that one; it knows no more of what came of it"
+        request = lockds.renew("n2")
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.number == request.number
+
+
+def test_a_gap_in_the_numbers_gets_a_round_at_once(lockds: Lockds) -> None:
+    """The node's reqd was killed and is there again: what is left of its lease is not to be waited away."""
+    lockds.renew("n2", number=50)
+    lockds.wait(0.3)
+    assert lockds.answer("n2") is not None
+    lockds.renew("n2", number=51)
+    assert lockds.answer("n2") is None, "the next heartbeat's round will do"
+    lockds.renew("n2", number=1000)
+    answer = lockds.answer("n2")
+    assert answer is not None and answer.number == 1000
 
 
 def test_a_leader_without_a_quorum_answers_nothing(lockds: Lockds) -> None:

@@ -2,7 +2,7 @@
 
 from truecl.core import ledger as ledgers
 from truecl.core.contract import Left, Output, Told
-from truecl.core.operations import FORGOTTEN
+from truecl.core.operations import FORGOTTEN, LEVEL_PATIENCE
 from truecl.model.ids import LOCKD, REQD, AppName, Generation, NodeName
 from truecl.model.ledger import (
     AnyCommand,
@@ -185,6 +185,7 @@ def test_unknown_names_and_older_nodes_are_refused() -> None:
     master.wish("clear", None, AppName("n9"))
     assert master.said == ["there is no application and no node 'n9'; configured: db, web, n1, n2, n3"]
     older = Operated(level=1)
+    older.wait(LEVEL_PATIENCE + 0.1)
     assert older.wish("standby") == [] and older.code == 1
     assert "lha_node list shows which" in older.said[0]
 

@@ -314,6 +314,17 @@ def test_before_hbd_speaks_nothing_is_claimed() -> None:
     assert bench.status("n1").nodes[N2] == "UNKNOWN"
 
 
+def test_before_the_log_is_known_nothing_is_claimed_of_an_application() -> None:
+    """A node that starts without the others has a log, and nobody who says how much of it counts."""
+    bench = Bench()
+    bench.lead(None)
+    row = next(each for each in standing(bench.status("n1")).apps if each.name == WEB)
+    assert row.status == "UNKNOWN" and "not known" in row.invalid, "neither stopped nor never validated"
+    bench.tell("n1", "lockd", Applied(Ledger(index=Index(3))))
+    row = next(each for each in standing(bench.status("n1")).apps if each.name == WEB)
+    assert row.status == "DOWN" and "lha_buildapp" in row.invalid
+
+
 def test_a_fence_order_shows_until_it_is_over() -> None:
     bench = Bench()
     bench.lead(N1)

@@ -16,6 +16,7 @@ from truecl.core.supervisor import (
     Supervisor,
     ending,
 )
+from truecl.model.actions import KillParent
 from truecl.model.ids import HBD, LOCKD, REQD, DaemonName
 from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Ready
 
@@ -225,7 +226,7 @@ def test_a_parent_that_dies_over_a_replacement_is_followed_by_one_that_goes_on_w
     parent.supervisor.living(Living((Forked(HBD, 2), Forked(LOCKD, 1, True))), 0.4)
     assert parent.told() == []
     parent.supervisor.wake(0.3 + REPLACEMENT_TIME)
-    assert parent.told() == [End(LOCKD, 0.0)], "nobody had heard it"
+    assert parent.told() == [End(LOCKD, 0.0), Fork(HBD)], "nobody had heard it; and a question whether the parent lives"
 
 
 def test_a_stop_ends_an_upgrade() -> None:
@@ -270,6 +271,61 @@ def test_a_daemon_that_answers_nothing_any_more_is_killed_and_started_again() ->
     assert look(parent, 42.0) == asked
 
 
+def greeted() -> Parent:
+    parent = running()
+    parent.supervisor.living(Living((Forked(LOCKD, 1),)), 1.0)
+    return parent
+
+
+def parent_looked_at(parent: Parent, now: float) -> list[object]:
+    """What was asked of the parent, and done to it."""
+    parent.supervisor.ready(LOCKD, now)
+    parent.supervisor.wake(now)
+    taken = parent.out.take()
+    return [tell.message for tell in taken.tell if tell.who == PARENT] + [do.action for do in taken.do]
+
+
+def test_a_parent_that_answers_nothing_any_more_is_killed_once() -> None:
+    """It is asked for what runs, and only says so again."""
+    parent = greeted()
+    for number in range(MAX_UNANSWERED):
+        assert parent_looked_at(parent, 10.0 + number * LOOK_EVERY) == [Fork(LOCKD)]
+    assert parent_looked_at(parent, 20.0) == [KillParent()]
+    assert parent.noted == [f"truecld {HUNG}; it is killed"]
+    assert parent_looked_at(parent, 30.0) == [], "it is dying, and the next one greets"
+    parent.supervisor.living(Living((Forked(LOCKD, 1),)), 30.5)
+    assert parent_looked_at(parent, 31.5) == [Fork(LOCKD)]
+
+
+def test_a_question_that_comes_just_after_a_death_starts_it_and_nothing_else_does() -> None:
+    """The parent takes it for the order that it is otherwise."""
+    parent = greeted()
+    for death in (10.0, 10.1):
+        parent.fork()
+        parent.supervisor.ready(LOCKD, death)
+        parent.die(death)
+    parent.told()
+    parent.fork()
+    parent.supervisor.ready(LOCKD, 10.15)
+    assert parent.supervisor.up() == (LOCKD,)
+    parent.supervisor.wake(10.1 + MAX_BACKOFF)
+    assert parent.supervisor.up() == (LOCKD,), "it is not begun anew, and waited for in vain"
+
+
+def test_a_parent_that_says_anything_lives() -> None:
+    parent = greeted()
+    for number in range(3 * MAX_UNANSWERED):
+        assert parent_looked_at(parent, 10.0 + number * LOOK_EVERY) == [Fork(LOCKD)]
+        parent.supervisor.parent_lives()
+    assert parent.noted == []
+
+
+def test_one_that_has_not_greeted_is_not_asked() -> None:
+    parent = running()
+    parent.supervisor.parent_lives()
+    assert parent_looked_at(parent, 10.0) == []
+
+
 def test_looks_are_counted_and_an_answer_begins_anew() -> None:
     parent = running()
     for number in range(3 * MAX_UNANSWERED):
@@ -287,5 +343,6 @@ def test_who_is_not_up_or_about_to_be_replaced_is_not_asked() -> None:
     parent.supervisor.living(Living((Forked(LOCKD, 1, outdated=True), Forked(HBD, 2, outdated=True))), 1.0)
     parent.supervisor.ready(HBD, 1.0)
     parent.told()
-    assert look(parent, 2.0) == [], "of an older release: it may not know the question"
-    assert [who for who, _ in look(parent, 10.0)] == [PARENT], "the other one's turn"
+    assert {who for who, _ in look(parent, 2.0)} == {PARENT}, "of an older release: it may not know the question"
+    asked = look(parent, 10.0)
+    assert {who for who, _ in asked} == {PARENT} and End in [type(each) for _, each in asked], "the other one's turn"

@@ -89,6 +89,15 @@ def test_daemons_that_hang_on_owner_and_master_are_killed_and_started_again(clus
             another(cluster, "n1", daemon, before[daemon])
 
 
+def test_a_parent_that_hangs_is_killed_and_the_next_one_starts_what_dies(cluster: Cluster) -> None:
+    with unharmed(cluster):
+        before = pids(cluster, "n1")
+        kill(before["truecld"], signal.SIGSTOP)
+        taken_over(cluster, "n1", before["truecld"])
+        kill(before["statd"], signal.SIGKILL)
+        another(cluster, "n1", "statd", before["statd"])
+
+
 def test_each_daemon_is_killed_under_a_parent_that_took_it_over(cluster: Cluster) -> None:
     with unharmed(cluster):
         before = pids(cluster, "n1")

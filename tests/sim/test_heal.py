@@ -2,10 +2,14 @@
 
 from random import Random
 
+import pytest
+from msgspec.structs import replace
+
 from truecl.core.announce import BURST, ROUND_AFTER
 from truecl.core.contract import Event, Output
 from truecl.core.hold import Announce
-from truecl.model.ids import NETD, AppName, NodeName
+from truecl.core.lockd import Lockd
+from truecl.model.ids import LOCKD, NETD, AppName, NodeName
 from truecl.sim import scenario
 from truecl.sim.checker import World
 from truecl.sim.cluster import Cluster
@@ -32,6 +36,39 @@ class Announced:
         if process.daemon == NETD:
             times = [self._cluster.schedule.now for do in output.do if isinstance(do.action, Announce)]
             self.at[process.machine.name] += times
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_nodes_whose_cut_has_healed_have_a_leader_again_at_once(seed: int) -> None:
+    """Not after the patience of both: a second or two. What was said meanwhile comes up to a second late (TCP)."""
+    configuration = scenario.configuration(Random("heal"), 2)
+    unfenced = tuple(replace(node, fence=()) for node in configuration.cluster.nodes)
+    configuration = replace(configuration, cluster=replace(configuration.cluster, nodes=unfenced))
+    cluster = Cluster(configuration, scenario.PLAN, production, seed, CALM)
+    world = World(cluster)
+    cluster.supervision, cluster.drivers, cluster.checks = (
+        WarmParent(cluster),
+        SimulatedDrivers(cluster, world),
+        [world],
+    )
+    scenario.formed(cluster)
+    for machine in cluster.machines.values():
+        machine.power_on()
+    schedule, network = cluster.schedule, cluster.network
+    schedule.run(5.0)
+    for link in configuration.cluster.links:
+        network.cut(NodeName("n1"), NodeName("n2"), link.name)
+        network.cut(NodeName("n2"), NodeName("n1"), link.name)
+    schedule.run(5.0 + 1.6 * configuration.cluster.timing.election)
+    assert not leaders(cluster)
+    network.heal_all()
+    schedule.run(schedule.now + 0.95)
+    assert len(leaders(cluster)) == 1
+
+
+def leaders(cluster: Cluster) -> list[NodeName]:
+    cores = {name: machine.processes[LOCKD].core for name, machine in cluster.machines.items()}
+    return [name for name, core in cores.items() if isinstance(core, Lockd) and core.raft.ready]
 
 
 def test_whoever_holds_an_address_announces_it_after_a_cut_has_healed() -> None:

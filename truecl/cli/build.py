@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None, read: Read
     what.add_argument("--resolve", action="store_true", help="end a split brain; needs --keep")
     what.add_argument("--verify", action="store_true", help="compare the copies, block by block")
     what.add_argument("--resync", action="store_true", help="copy again what was found to differ")
+    made.set_defaults(interrupted="interrupted; what is not made yet is not begun: the same command goes on from there")
     made.add_argument("--keep", metavar="NODE", help="with --resolve: whose copy is kept")
 
     def work(options: argparse.Namespace, node: Node, out: Output) -> int:

@@ -124,7 +124,8 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the operation goes on\n" if hasattr(options, "wait") else "\n")
+        goes_on = "interrupted; the operation goes on" if hasattr(options, "wait") else ""
+        sys.stderr.write(f"{getattr(options, 'interrupted', goes_on)}\n")
         return INTERRUPTED
 
 

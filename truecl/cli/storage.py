@@ -95,6 +95,14 @@ def _remarks(copy: Row) -> Iterator[str]:
         yield copy["trouble"]
 
 
+def alone(app: Row) -> Iterator[str]:
+    """A sentence about data that one more failure would lose."""
+    lacking = [f"that of {copy['node']} is {copy['state']}" for copy in app["copies"] if copy["state"] != "current"]
+    whole = [copy["node"] for copy in app["copies"] if copy["state"] == "current"]
+    if lacking and whole and not any(splits(app)):
+        yield f"WARN {app['name']}: {whole[0]} has the only current copy: {', '.join(lacking)}"
+
+
 def comparison(app: Row, now: float) -> Iterator[str]:
     """When the copies were last compared, and what that found."""
     verified = app["verified"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from truecl.commands.check_storage import storage
+from truecl.commands.clock import clock
 from truecl.commands.finding import Finding, error, warning
 from truecl.commands.machine import Machine
 from truecl.config.law import lease_of_survivor, shown
@@ -204,6 +205,8 @@ def _this_node(machine: Machine, configuration: Configuration, own: Credentials)
     yield from _addresses(cluster.node(own.node), tuple(str(each.ip) for each in interfaces))
     yield from _agents(machine, cluster)
     yield from _watchdog(machine, cluster.node(own.node).watchdog)
+    if len(cluster.nodes) > 1:
+        yield from clock(machine.steering(), cluster.timing)
     hosted = [app for app in configuration.apps if own.node in app.nodes]
     for app in hosted:
         yield from storage(machine, app)

@@ -120,6 +120,9 @@ def _drbd_tools(machine: Machine) -> Iterator[Finding]:
     for tool in ("drbdadm", "drbdsetup", "drbdmeta"):
         if not machine.program(tool):
             yield error(f"{tool} is missing; install drbd-utils")
+    if complaint := machine.drbd_complaint():
+        text = "until that is mended no replica starts, and a primary that lost its peer stays frozen"
+        yield error(f"drbdadm cannot read its files (/etc/drbd.conf, /etc/drbd.d): {complaint}; {text}")
     if not machine.module("drbd"):
         text = "on Ubuntu it is in linux-modules-extra; on Debian in the kernel's own package"
         yield error(f"the kernel has no module drbd: {text}")

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import netifaces
 
+from truecl.commands.clock import Steering, steering
 from truecl.drivers.contract import last_lines
 from truecl.drivers.fence import parse
 from truecl.drivers.fence.parse import Metadata
+from truecl.drivers.storage.drbd import argv as drbd_argv
 from truecl.drivers.storage.lvm import argv as lvm_argv
 from truecl.drivers.storage.lvm import parse as lvm_parse
 from truecl.drivers.storage.lvm.parse import LogicalVolume
@@ -28,6 +30,9 @@ METADATA_TIME = 10.0
 
 LVM_TIME = 20.0
 """Seconds for LVM to read the disks."""
+
+DRBD_TIME = 10.0
+"""Seconds for drbdadm to read its files."""
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -68,6 +73,10 @@ class Machine(NamedTuple):
     """Does an LVM command by hand look at DRBD's devices?"""
     volumes: Callable[[str], tuple[LogicalVolume, ...] | str] = lambda group: ""
     """All of a volume group, or why they cannot be told; '': that is not known, as only root may look."""
+    drbd_complaint: Callable[[], str] = lambda: ""
+    """What drbdadm finds wrong with its files, '' for nothing."""
+    steering: Callable[[], Steering] = Steering
+    """How fast the clock is, and may be, corrected."""
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
@@ -83,6 +92,8 @@ def this_machine(root: Path = Path("/")) -> Machine:
         starts_at_boot=lambda unit: any((root / "etc/systemd/system").glob(f"*.wants/{unit}")),
         lvm_reads_replicas=_lvm_reads_replicas,
         volumes=_volumes,
+        drbd_complaint=_drbd_complaint,
+        steering=lambda: steering(root),
     )
 
 
@@ -124,6 +135,18 @@ def _volumes(group: str) -> tuple[LogicalVolume, ...] | str:
     except ValueError as error:
         return str(error)
     return last_lines(said.stderr, 2)
+
+
+def _drbd_complaint() -> str:
+    environment = {"PATH": SYSTEM_PATH, "LANG": "C"}
+    command = drbd_argv.read()
+    try:
+        said = subprocess.run(command, capture_output=True, cwd="/", env=environment, timeout=DRBD_TIME)
+    except OSError:
+        return ""  # that it is missing is said elsewhere
+    except subprocess.TimeoutExpired:
+        return f"no end within {DRBD_TIME:g} s"
+    return last_lines(said.stderr, 2) or f"exit code {said.returncode}" if said.returncode else ""
 
 
 def _fence_agent(name: str) -> Metadata | str:

@@ -242,6 +242,11 @@ def _mirror(given: Given, helps: str) -> Next | None:
         return Next(refusal=f"the replicated volumes are not those that were built: {helps} --create assigns them")
     if not replicated(given.app):
         return Next((Progress("No volume is replicated any more"),), commands=(SetMirror(given.app.name, None),))
+    known = {volume.name for volume in given.mirror.volumes} if given.mirror is not None else set(replicated(given.app))
+    added = [name for name in replicated(given.app) if name not in known]
+    away = [node for node in given.app.nodes if node not in given.seen]
+    if added and away:
+        return Next(refusal=f"{', '.join(away)} must be up for volume {', '.join(added)} to be added")
     try:
         mirror = assignment.assigned(given.app, given.cluster, given.ledger)
     except ValueError as error:

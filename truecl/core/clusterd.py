@@ -223,8 +223,6 @@ class Clusterd:
             self._flapping.begin()
             self._activation.begin()
             self._verification.forget()
-        if situation.master:
-            self._operations.begin_early()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
             self._desk.pass_all()
 
@@ -256,6 +254,7 @@ class Clusterd:
 
     def _decide(self, now: float) -> None:
         """One pass of the master: plan, write what must be written, order what is committed."""
+        self._operations.begin_early()
         lost_and_found = self._flapping.step(self._operations.unwanted())
         self.situation.going = self._operations.going()
         built = self._operations.builds.step(self._proposal is not None)

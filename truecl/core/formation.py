@@ -7,6 +7,7 @@ a formation that stops half way leaves daemons running that will find their quor
     COMPARE     (only on a difference) syncd brings all nodes to one version, or says how they differ
     SUPPORT     hbd, lockd, netd, syncd, statd and clusterd are started everywhere
     ELECT       this node stands, and a master is known, who starts what says `autostart`
+    LOOK_AGAIN  (only where a daemon was missing) whether it is up by now: only then is the forming done
 
     DAEMONS_OFF clusterd first, so that nothing is planned any more, then the others
 """
@@ -50,9 +51,14 @@ class Stage(StrEnum):
     COMPARE = "compare"
     SUPPORT = "support"
     ELECT = "elect"
+    LOOK_AGAIN = "look again"
     STOP_APPS = "stop applications"
     CLUSTERD_OFF = "clusterd off"
     DAEMONS_OFF = "daemons off"
+
+
+_WITH_WHO_ANSWERED = (Stage.CHECK, Stage.SUPPORT, Stage.LOOK_AGAIN, Stage.CLUSTERD_OFF, Stage.DAEMONS_OFF)
+"""Stages that go on when their time is over, with the answers that came."""
 
 
 class Formation:
@@ -81,6 +87,8 @@ class Formation:
         self._asked: tuple[NodeName, ...] = ()
         self._answers: dict[NodeName, DaemonsUp] = {}
         self._available: tuple[NodeName, ...] = ()
+        self._incomplete: tuple[NodeName, ...] = ()
+        """Where not every daemon was up when its time was over."""
         self._reading: int | None = None
         self._stopping: dict[str, AppName] = {}
         self._campaigned = False
@@ -177,7 +185,7 @@ class Formation:
         if self.deadline is None or now < self.deadline:
             return
         self.deadline = None
-        if self.stage in (Stage.CHECK, Stage.SUPPORT, Stage.CLUSTERD_OFF, Stage.DAEMONS_OFF) and self._asked:
+        if self.stage in _WITH_WHO_ANSWERED and self._asked:
             self._stage_done(now)
         elif self.stage is Stage.ELECT:
             self._end(
@@ -196,6 +204,8 @@ class Formation:
             self._compare(now)
         elif stage is Stage.SUPPORT:
             self._supported(now)
+        elif stage is Stage.LOOK_AGAIN:
+            self._looked_again()
         elif stage is Stage.CLUSTERD_OFF:
             self._off(now)
         elif stage is Stage.DAEMONS_OFF:
@@ -232,7 +242,8 @@ class Formation:
 
     def _end_formed(self, text: str) -> None:
         assert self.leadership is not None
-        self._end(0, f"{text}; {self.leadership.leader} is its master")
+        without = self._without(self._available)
+        self._end(4 if without else 0, f"{text}; {self.leadership.leader} is its master{without}")
 
     def _compare(self, now: float) -> None:
         if len(self._answers) < len(self._asked) or not self.syncd_joined:
@@ -250,21 +261,18 @@ class Formation:
         )
 
     def _supported(self, now: float) -> None:
-        missing = False
         for node in self._available:
-            up = self._answers[node].up if node in self._answers else ()
+            up = self._up(node)
             words = ",".join(f"{daemon} {'YES' if daemon in up else 'NO'}" for daemon in sorted(SUPPORT_DAEMONS))
-            bad = any(daemon not in up for daemon in SUPPORT_DAEMONS)
-            missing = missing or bad
-            self._say(f"{node} : {words}", Severity.WARN if bad else Severity.LOG)
+            self._say(f"{node} : {words}", Severity.LOG if {*SUPPORT_DAEMONS} <= {*up} else Severity.WARN)
         self._say(f"Starting Cluster Daemons on {','.join(self._available)} ...")
         for node in self._available:
-            answer = self._answers.get(node)
-            if answer is not None and CLUSTERD in answer.up:
+            if CLUSTERD in self._up(node):
                 self._say(f"{node} OK STARTED")
             else:
-                missing = True
+                answer = self._answers.get(node)
                 self._say(f"{node} FAILED: {answer.reason if answer else 'no answer'}", Severity.WARN)
+        self._incomplete = tuple(node for node in self._available if self._down(node))
         self._enter(Stage.ELECT, now, ELECT_TIME)
         self._elect(now)
 
@@ -277,7 +285,34 @@ class Formation:
             self._number += 1
             id = f"{self.me}-form-{self._number}"
             self._out.tell(CLUSTERD, Request(id, "autostart", AppName(""), None, "lha_form"))
-            self._end(0)
+            if self._incomplete:
+                self._ask(AskDaemons, self._incomplete, Stage.LOOK_AGAIN, now, CHECK_TIME)
+            else:
+                self._end(0)
+
+    def _looked_again(self) -> None:
+        for node in self._incomplete:
+            if not self._down(node):
+                self._say(f"{node} : all daemons are up now")
+        without = self._without(self._incomplete)
+        self._end(4 if without else 0, f"the cluster is formed{without}" if without else "")
+
+    def _without(self, nodes: tuple[NodeName, ...]) -> str:
+        """What a formed cluster lacks to be all up, by the last answers; '' for nothing."""
+        parts = []
+        for node in nodes:
+            if node not in self._answers:
+                parts.append(f"{node}, which does not answer")
+            elif down := self._down(node):
+                parts.append(f"{','.join(down)} on {node}")
+        text = "reqd goes on starting what is missing, and 'lha_stat -N NODE' says what becomes of it"
+        return f"; without {'; '.join(parts)}: {text}" if parts else ""
+
+    def _up(self, node: NodeName) -> tuple[DaemonName, ...]:
+        return self._answers[node].up if node in self._answers else ()
+
+    def _down(self, node: NodeName) -> list[DaemonName]:
+        return [daemon for daemon in (*SUPPORT_DAEMONS, CLUSTERD) if daemon not in self._up(node)]
 
     # ---- dissolve ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import msgspec
 
 from truecl.core import ledger as ledgers
 from truecl.core import levels
-from truecl.core.contract import Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
+from truecl.core.contract import Connected, Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
 from truecl.core.pair import Pair
@@ -138,6 +138,9 @@ class Lockd:
         """Those of which their node is heard after the time in which its watchdog must have reset it."""
         self._early: dict[NodeName, Renew] = {}
         self._named: dict[NodeName, tuple[tuple[AppName, Generation], ...]] = {}
+        """What each node was told last, as far as that surely arrived."""
+        self._asked: Renew | None = None
+        """This node's latest request to another that leads, not answered yet."""
         self._subscribers: dict[str, None] = {}
         self._leadership = Leadership(Term(0), None, False)
         self._members = Members(self.raft.membership, self.raft.log.settled)
@@ -165,7 +168,11 @@ class Lockd:
                     self._renew(message, now)
             case Received(node, Renewed() as message):
                 self.pair.heard(node, now)
+                if self._asked is not None and message.number >= self._asked.number:
+                    self._asked = None
                 self._out.tell(REQD, message)
+            case Connected(node):
+                self._reconnected(node)
             case Received(node, message):
                 self.pair.received(node, message, now)
             case Told(who, message):
@@ -279,10 +286,19 @@ class Lockd:
 
     def _renew_here(self, message: Renew, now: float) -> None:
         message = msgspec.structs.replace(message, level=self._level)
+        self._asked = None
         if self.raft.role is Role.LEADER:
             self._renew(message, now)
         elif self.raft.leader is not None:
+            self._asked = message
             self._out.send(self.raft.leader, message)
+
+    def _reconnected(self, node: NodeName) -> None:
+        """What was on the way is lost, on a link that has died. Neither the next request nor the next round is waited
+        for: the lease may be over by then."""
+        self._named.pop(node, None)
+        if node == self.raft.leader and self._asked is not None:
+            self._out.send(node, self._asked)
 
     def _renew(self, message: Renew, now: float) -> None:
         """A leader that is not ready answers nothing: it does not yet know the fate of every older entry. The latest
@@ -291,13 +307,16 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        leases = self._leases_of_term(now)
+        leases, last = self._leases_of_term(now), self._numbers.get(message.node)
         if message.node not in self.raft.membership.nodes or not self._take_report(message, leases, now):
             return
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
-        if self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
-            self.raft.start_round(now)  # an order waits for this answer; otherwise the next heartbeat's round will do
+        in_order = last is not None and message.number == last + 1
+        if not in_order or self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
+            # An order waits for this answer; or its reqd has started again, or requests or answers were lost, and its
+            # lease may be nearly over. Otherwise the next heartbeat's round will do.
+            self.raft.start_round(now)
 
     def _take_report(self, message: Renew, leases: Leases, now: float) -> bool:
         """False for what is older than the latest of this node: an earlier boot, or a smaller number; and for another

@@ -15,6 +15,7 @@ from truecl.core.cold_start import autostart
 from truecl.core.desk import Desk
 from truecl.core.fence_operation import FenceOperation, FenceStage
 from truecl.core.ledger import app_state, lease_timing, may_configure
+from truecl.core.levels import knows
 from truecl.core.membership_operation import MembershipOperation
 from truecl.core.node_operation import NodeOperation, NodeStage
 from truecl.core.operation import Operation, Stage
@@ -22,7 +23,7 @@ from truecl.core.outbox import Outbox
 from truecl.core.situation import Situation
 from truecl.model.build import Question
 from truecl.model.ids import LOCKD, REQD, AppName, NodeName
-from truecl.model.ledger import AnyCommand, Configure, FreeLock, Lock
+from truecl.model.ledger import AnyCommand, Configure, FreeLock, Lock, RecordBuild, SetStandby
 from truecl.model.membership import Membership
 from truecl.model.report import Progress, Severity
 from truecl.wire.messages import (
@@ -40,6 +41,9 @@ from truecl.wire.messages import (
 
 FORGOTTEN = 10.0
 """Seconds after which the master waits no more for a wish that nobody asks after: its lock is for others."""
+LEVEL_PATIENCE = 1.0
+"""Seconds for which a new master waits until the nodes have said what level of the log they know, each with its first
+request for a lease: so that what is asked right after lha_form is not refused."""
 MAX_OUTCOMES = 256
 MAX_OPERATIONS = 64
 
@@ -57,7 +61,7 @@ class Operations:
         self.builds = Builds(situation, outbox, self.desk, self._tell_end, self._take_up)
         self._unbind_at = 0.0
         self._early: list[tuple[Request, NodeName]] = []
-        """Requests that came between this node's election and its first committed entry."""
+        """Requests that came between this node's election and its first committed entries."""
         self._outcomes: dict[str, tuple[Reply, ...]] = {}
         """Of the latest operations, by request: a reply may be lost, and its request comes again."""
 
@@ -93,13 +97,21 @@ class Operations:
         elif request.id in self._outcomes:
             for reply in self._outcomes[request.id]:
                 self.desk.answer(origin, reply)
-        elif not self._situation.master:
+        elif not self._situation.master or self._too_early(request):
             known = any(each.id == request.id for each, _ in self._early)
             leads = self._situation.leadership.leader == self._situation.me
             if leads and not known and len(self._early) < MAX_OPERATIONS:
                 self._early.append((request, origin))
         else:
             self._begin_new(request, origin)
+
+    def _too_early(self, request: Request) -> bool:
+        situation = self._situation
+        if situation.master_since is None or situation.now >= situation.master_since + LEVEL_PATIENCE:
+            return False
+        if request.verb == "build":
+            return not knows(situation.ledger, RecordBuild)
+        return request.verb in node_operation.VERBS and not knows(situation.ledger, SetStandby)
 
     def _begin_new(self, request: Request, origin: NodeName) -> None:
         situation = self._situation
@@ -419,4 +431,6 @@ class Operations:
         if self._situation.members.membership.together:
             times.append(max(self._unbind_at, self._situation.now + membership_operation.REPEAT))
         times += self.builds.wakes()
+        if self._early and self._situation.master_since is not None:
+            times.append(self._situation.master_since + LEVEL_PATIENCE)
         return times + [each.until for each in self._fence_operations.values()]

@@ -221,6 +221,8 @@ class Reqd:
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def _told(self, who: str, message: Any, now: float) -> None:
+        if who == PARENT:
+            self._supervisor.parent_lives()
         match message:
             case Renewed() if who == LOCKD:
                 self._renewed(message, now)

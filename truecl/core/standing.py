@@ -75,9 +75,10 @@ def _app(status: Status, name: AppName) -> AppRow:
     state = status.ledger.apps.get(name, AppState())
     instance = _instance(status, name, state)
     note = status.notes.get(name, "") or (instance.reason if instance is not None else "")
-    if not note and state.grant is None and state.failures:
-        note = f"{state.failures[-1].node}: {state.failures[-1].reason}"
     build = status.ledger.builds.get(name) if status.invalid.get(name) == "" else None
+    mended = build is not None and state.wanted is Wanted.STOPPED
+    if not note and state.grant is None and state.failures and not mended:
+        note = f"{state.failures[-1].node}: {state.failures[-1].reason}"
     return AppRow(
         name,
         _word(status, state, instance),
@@ -171,6 +172,8 @@ def _instance(status: Status, name: AppName, state: AppState) -> InstanceStatus 
 
 
 def _word(status: Status, state: AppState, instance: InstanceStatus | None) -> str:
+    if status.master is None and not status.ledger.index:
+        return "UNKNOWN"  # since it started, this node has heard of no master, who says how far the log counts
     if state.grant is None:
         if state.wanted is Wanted.STOPPED:
             return "DOWN"

@@ -334,7 +334,12 @@ class Statd:
             roles={node: self._role(node) for node in self._nodes()},
             held={node: max(0.0, until - now) for node, until in self._held.items()},
             volumes={app.name: volume_rows(app) for app in self.configuration.apps if app.volumes},
-            invalid={app.name: refusal(app, ledger.builds.get(app.name), {}) for app in self.configuration.apps},
+            invalid={
+                app.name: refusal(app, ledger.builds.get(app.name), {})
+                if ledger.index
+                else "the log is not known here yet"
+                for app in self.configuration.apps
+            },
             refused={node: reason for node, reason in self._rejected.items() if node in self._nodes()},
             twins=tuple(each.node for each in self._view.nodes if each.twin) if self._view is not None else (),
         )

@@ -5,7 +5,8 @@ die and be followed by another: what is asked for in between is lost, so the nex
 is wanted. Daemons of another version of truecl than the parent's are replaced one at a time (an upgrade).
 
 A daemon that hangs keeps its sockets and its lock: nobody else does its work, and no death says so. So each is asked
-again and again whether it is `Ready`, and one that does not answer is killed.
+again and again whether it is `Ready`, and one that does not answer is killed. The parent is asked for a daemon that
+runs, which it only says again (so does one of any release); killed, it is followed by another, and nobody misses it.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from truecl.core.contract import EXIT_JOURNAL, EXIT_OUTDATED
 from truecl.core.happenings import Happening
 from truecl.core.outbox import Outbox
+from truecl.model.actions import KillParent
 from truecl.model.ids import DAEMONS, REQD, DaemonName
 from truecl.model.report import Severity
 from truecl.wire.messages import UNSEEN, End, Exited, Fork, Forked, Living, Ready
@@ -59,6 +61,8 @@ class Supervisor:
         self._out, self._note = outbox, note
         self._children = {daemon: _Child() for daemon in DAEMONS if daemon != "reqd"}
         self._look_at = 0.0
+        self._parent_unanswered: int | None = None
+        """Looks since the parent's last word; None: it is not asked before it greets."""
         self._replacing: tuple[DaemonName, float] | None = None
         """Whose turn it is, and until when."""
 
@@ -105,8 +109,14 @@ class Supervisor:
         child.forked, child.ready, child.restart_at, child.last = True, False, None, "starting"
         self._out.tell(PARENT, Fork(daemon))
 
+    def parent_lives(self) -> None:
+        """Whatever it said."""
+        if self._parent_unanswered is not None:
+            self._parent_unanswered = 0
+
     def living(self, message: Living, now: float) -> None:
         """A line to a parent begins: at this daemon's start, or because the former parent has died."""
+        self._parent_unanswered = 0
         alive = {each.daemon: each for each in message.daemons}
         for daemon, child in self._children.items():
             if daemon in alive:
@@ -127,7 +137,7 @@ class Supervisor:
             return
         if not child.forked:  # an orphan of an earlier reqd; a child of this one may be unwanted again by now
             child.forked = child.wanted = True
-            child.last = "starting"
+            child.last, child.restart_at = "starting", None
         child.pid, child.outdated = message.pid, message.outdated
 
     def ready(self, daemon: DaemonName, now: float) -> None:
@@ -165,6 +175,19 @@ class Supervisor:
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY
             self._look()
+            self._look_at_parent()
+
+    def _look_at_parent(self) -> None:
+        known = next((daemon for daemon, child in self._children.items() if child.ready and child.wanted), None)
+        if known is None or self._parent_unanswered is None:
+            return
+        if self._parent_unanswered < MAX_UNANSWERED:
+            self._parent_unanswered += 1
+            self._out.tell(PARENT, Fork(known))
+        else:
+            self._parent_unanswered = None
+            self._note(Happening(REQD, Severity.WARN, f"truecld {HUNG}; it is killed"))
+            self._out.do(KillParent())
 
     def _look(self) -> None:
         """By KILL, as in `_replace`; and nothing else ends a process that was stopped. One of an older release is about

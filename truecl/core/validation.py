@@ -4,11 +4,12 @@ Failover never asks that: what ran goes on running.
 """
 
 import hashlib
+from typing import Any
 
 import msgspec
 
 from truecl.model.build import Seen
-from truecl.model.config import AppConfig
+from truecl.model.config import AppConfig, Replication
 from truecl.model.ids import NodeName
 from truecl.model.ledger import Build
 
@@ -17,14 +18,27 @@ PARTS = ("nodes", "volumes", "filesystems", "addresses", "programs", "replicatio
 _PART = "configuration "
 _SCHEDULE = ("verify", "verify_between")
 """Of `replication`: when copies are compared, which nothing has to be ready for."""
+_PLAIN = Replication()
 
 
 def parts(app: AppConfig) -> dict[str, str]:
     """Each part's own digest, as facts."""
-    encoded = {name: msgspec.json.encode(getattr(app, name), order="deterministic") for name in PARTS}
-    replication = msgspec.structs.asdict(app.replication)
-    encoded["replication"] = msgspec.json.encode({key: replication[key] for key in replication if key not in _SCHEDULE})
+    values = {name: getattr(app, name) for name in PARTS}
+    values["replication"] = msgspec.structs.replace(app.replication, **{key: getattr(_PLAIN, key) for key in _SCHEDULE})
+    encoded = {name: msgspec.json.encode(_said(value), order="deterministic") for name, value in values.items()}
     return {_PART + name: hashlib.sha256(value).hexdigest()[:16] for name, value in encoded.items()}
+
+
+def _said(value: Any) -> Any:
+    """Only what the file says otherwise than by default: a release that knows more keys finds nothing changed."""
+    if isinstance(value, msgspec.Struct):
+        empty = type(value).__struct_defaults__
+        required = len(value.__struct_fields__) - len(empty)
+        defaults = dict(zip(value.__struct_fields__[required:], empty, strict=True))
+        found = {name: getattr(value, name) for name in value.__struct_fields__}
+        said = {name: _said(each) for name, each in found.items() if name not in defaults or each != defaults[name]}
+        return {type(value).__name__: said}
+    return [_said(each) for each in value] if isinstance(value, tuple) else value
 
 
 def digest(app: AppConfig) -> str:

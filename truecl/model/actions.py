@@ -163,6 +163,10 @@ class Leave(Action, frozen=True):
     """Everything is stopped and the others know: end this daemon. No result."""
 
 
+class KillParent(Action, frozen=True):
+    """The warm parent answers nothing any more: end it, if it is still there. No result."""
+
+
 class StepResult(msgspec.Struct, frozen=True):
     """`reason` is '' exactly when the action did what it was asked."""
 
@@ -237,6 +241,6 @@ class ServiceStopping(msgspec.Struct, frozen=True):
 
 AnyAction = Union[
     StepUp, StepDown, StepProbe, KillGroup, FreezeGroup, EndTools, AskDevice, ArmWatchdog, FeedWatchdog, DisarmWatchdog,
-    ReadConfiguration, Leave, ReplicaUp, ReplicaDown, ReplicaConnect, ReplicaSever, ReplicaLook,
+    ReadConfiguration, Leave, KillParent, ReplicaUp, ReplicaDown, ReplicaConnect, ReplicaSever, ReplicaLook,
     BuildWork,
 ]  # fmt: skip

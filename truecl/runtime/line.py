@@ -7,9 +7,11 @@ lost: `truecl.core.supervisor` asks again for what it still wants.
 
 import os
 import select
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,11 @@ class ParentLink:
         if self._line is not None:
             self._line.send(self._codec.encode(message))
 
+    def kill(self) -> None:
+        """By the descriptor of its process that was got with the connection: nobody else can be hit."""
+        if self._line is not None:
+            self._line.kill()
+
     def heard(self, payload: bytes) -> None:
         """Raises ProtocolFault."""
         self._feed(Told(NAME, self._codec.decode(payload)))
@@ -74,25 +81,27 @@ class ParentLink:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             connection.connect(str(self._path))
-            _, uid, _ = credentials_of(connection)
+            pid, uid, _ = credentials_of(connection)
+            process = os.pidfd_open(pid) if uid == os.geteuid() else -1
         except OSError:
-            uid = -1
-        if uid != os.geteuid():
+            process = -1
+        if process < 0:
             connection.close()
             self._reactor.callLater(RETRY, self._dial)
             return
-        self._line = _Line(self, connection)
+        self._line = _Line(self, connection, process)
         self._reactor.addReader(self._line)
         if self._missed:
             self._log.info("there is a warm parent again")
 
 
 class _Line:
-    """One connection of it."""
+    """One connection of it. `process`: the parent's pidfd."""
 
-    def __init__(self, link: ParentLink, connection: socket.socket) -> None:
+    def __init__(self, link: ParentLink, connection: socket.socket, process: int) -> None:
         self._link = link
         self._socket = connection
+        self._process = process
         self._framer = Framer()
 
     def send(self, frame: bytes) -> None:
@@ -104,8 +113,13 @@ class _Line:
         if sent < len(frame):
             self._link.lost("it does not listen")
 
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
     def close(self) -> None:
         self._socket.close()
+        os.close(self._process)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -24,6 +24,7 @@ from truecl.model.actions import (
     FenceOutcome,
     FreezeGroup,
     KillGroup,
+    KillParent,
     Leave,
     ReadConfiguration,
     ReplicaConnect,
@@ -71,6 +72,7 @@ class Hands:
         loop: TwistedLoop,
         read: Callable[[], ConfigurationRead],
         leave: Callable[[], None],
+        kill_parent: Callable[[], None],
         worker: Worker,
     ) -> None:
         self._drivers = drivers
@@ -82,7 +84,7 @@ class Hands:
         self._watchdog = watchdog
         self._loop = loop
         self._read = read
-        self._leave = leave
+        self._leave, self._kill_parent = leave, kill_parent
         self._worker = worker
 
     def __call__(self, action: AnyAction) -> Any:
@@ -114,6 +116,9 @@ class Hands:
                 return Deferred.fromCoroutine(self._fence.ask(action.node, action.device, action.wanted))
             case Leave():
                 self._leave()
+                return Deferred()
+            case KillParent():
+                self._kill_parent()
                 return Deferred()
             case ReadConfiguration():
                 return Deferred.fromCoroutine(self._configuration())

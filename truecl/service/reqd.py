@@ -94,9 +94,10 @@ def _hands(daemon: Daemon, noticed: Any, well: Any) -> Hands:
         StepKind.PROGRAM: programs,
     }
     watchdog = WatchdogDriver(KernelCalls(), virtual())
+    parent = daemon.parent
     return Hands(drivers, runner, groups, tools, replicas, FenceDriver(runner, loop), watchdog, loop,
                  lambda: _read(daemon.paths.etc), lambda: daemon.exit(0, "the applications are stopped"),
-                 worker(runner, replicas))  # fmt: skip
+                 lambda: parent.kill() if parent is not None else None, worker(runner, replicas))  # fmt: skip
 
 
 def _control_groups(daemon: Daemon, loop: TwistedLoop) -> tuple[Groups, Tools]:

@@ -18,16 +18,23 @@ from truecl.sim.mutants.build import Mutant
 from truecl.sim.runner import Result
 from truecl.sim.sweep import hunted, named, results, simulate
 
+SEEDS = 0, 199
+"""First and last, where nothing is said."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: every promise was kept (or every mutant was caught); 1 otherwise; 2: usage."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    wrong = _contradiction(options)
+    if wrong:
+        parser.error(wrong)
     mutant = named(options.mutant)
     if options.mutants:
         return _hunt(options.jobs)
     if options.seed is not None:
         return _one(options, mutant)
-    first, last = options.seeds
+    first, last = options.seeds or SEEDS
     seeds = range(first, last + 1)
     return _sweep(seeds, options.nodes, mutant, options.jobs)
 
@@ -35,14 +42,36 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m truecl.sim", description="Simulate truecl clusters on bad days.")
     parser.add_argument("--seed", type=int, help="one seed only")
-    parser.add_argument("--seeds", type=_range, default=(0, 199), metavar="A..B", help="all from A to B (0..199)")
+    parser.add_argument("--seeds", type=_range, metavar="A..B", help="all from A to B (0..199)")
     parser.add_argument("--nodes", type=int, choices=range(2, 9), help="2 to 8; drawn per seed by default")
     parser.add_argument("--trace", action="store_true", help="print every event (with --seed)")
     parser.add_argument("--replay", action="store_true", help="run the seed twice and compare the histories")
-    parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="leave this guard out")
+    names = [each.name for each in MUTANTS]
+    parser.add_argument("--mutant", choices=names, metavar="NAME", help="leave this guard out (docs/simulator.md)")
     parser.add_argument("--mutants", action="store_true", help="leave each guard out in turn, until a seed sees it")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
+    parser.add_argument("--jobs", type=_jobs, default=os.cpu_count() or 1, help="processes (one for each core)")
     return parser
+
+
+def _contradiction(options: argparse.Namespace) -> str:
+    """What of it would be passed over; '' if nothing."""
+    if options.mutants:
+        others = (options.seed, options.seeds, options.nodes, options.mutant)
+        if options.trace or options.replay or any(each is not None for each in others):
+            return "--mutants has seeds and nodes of its own: it goes with --jobs alone"
+    elif options.seed is None and (options.trace or options.replay):
+        return "--trace and --replay go with --seed"
+    elif options.seed is not None and options.seeds is not None:
+        return "--seed or --seeds"
+    elif options.replay and options.mutant is not None:
+        return "--replay goes without --mutant"
+    return ""
+
+
+def _jobs(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -58,7 +87,7 @@ def _one(options: argparse.Namespace, mutant: Mutant | None) -> int:
     name = mutant.name if mutant is not None else None
     result = simulate(options.seed, options.nodes, name, deep=True, trace=trace)
     seconds = perf_counter() - began
-    if options.replay and mutant is None:
+    if options.replay:
         again = simulate(options.seed, options.nodes, deep=True)
         same = again.digest == result.digest
         _say(f"history {result.digest:08x}, again {again.digest:08x}: {'the same' if same else 'NOT THE SAME'}")

@@ -27,6 +27,7 @@ from truecl.model.actions import (
     FenceOutcome,
     FreezeGroup,
     KillGroup,
+    KillParent,
     Leave,
     Power,
     ReadConfiguration,
@@ -206,6 +207,8 @@ class SimulatedDrivers:
                     process.machine.watchdog.disarm()
             case Leave():
                 self._cluster.supervision.left(process.machine)
+            case KillParent():
+                self._cluster.supervision.parent_killed(process.machine)
             case ReadConfiguration():
                 self._work(process, order.id, 0.01, lambda: ConfigurationRead(self._cluster.configuration))
             case Configure():

@@ -99,6 +99,8 @@ class WarmParent:
             case Fork(daemon):
                 if daemon not in machine.processes:
                     self._fork_later(machine, daemon, 0.01, 0.05)
+                elif daemon != REQD:
+                    self._report(machine, Forked(daemon, self._pids.get((machine.boot, daemon), 0)))
             case End(daemon, grace):
                 # TERM is obeyed soon or, now and then, only KILL helps.
                 patience = grace if self._cluster.random.random() < 0.1 else min(grace, 0.02)

@@ -630,6 +630,39 @@ def test_a_leader_that_was_restarted_is_elected_again_at_once() -> None:
     assert cluster.raft("a").ready and cluster.raft("b").leader == A
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        AppendAnswer(Term(3), 1, True, Index(3), Index(3), Term(0)),
+        AppendAnswer(Term(3), 1, False, Index(2), Index(1), Term(1)),
+        SnapshotAnswer(Term(3), Index(3), 0),
+    ],
+)
+def test_one_that_heard_no_quorum_and_is_answered_after_all_stands_again_at_once(late: RaftMessage) -> None:
+    """Whoever answers takes it for the leader still: both would wait, and nobody led."""
+    raft = in_role(Role.LEADER)
+    raft.wake(9.0)
+    assert (raft.role, raft.leader) == (Role.FOLLOWER, None)
+    raft.receive(B, late, 9.1)
+    assert (raft.role, raft.term) == (Role.PRE_CANDIDATE, 3)
+    other = in_role(Role.PRE_CANDIDATE)
+    other.receive(B, late, 9.1)
+    assert (other.role, other.term) == (Role.FOLLOWER, 3), "it never led this term"
+
+
+@pytest.mark.parametrize(("voters", "stands"), [((A, B), True), ((A, B, C), False)])
+def test_of_two_the_one_whose_log_is_ahead_stands_when_the_other_does(
+    voters: tuple[NodeName, ...], stands: bool
+) -> None:
+    """The other can never win. Among more voters it may, without this one's vote."""
+    raft = Raft(A, CLUSTER, Membership(voters), {}, Random(1), Timing())
+    raft.start(0.0)
+    raft.receive(B, Append(Term(2), Index(1), Term(1), (Entry(Term(2), EntryKind.EMPTY, b""),), Index(1), 1), 0.0)
+    raft.receive(B, PreVote(Term(2), Term(3), Index(1), Term(1)), 9.0)
+    assert [type(send.message) for send in raft.take().sends][1:] == [PreVoteAnswer, *[PreVote] * stands]
+    assert raft.role is (Role.PRE_CANDIDATE if stands else Role.FOLLOWER)
+
+
 def test_whoever_else_asks_early_is_refused() -> None:
     cluster = led("a", "b", "c")
     act(cluster, "b", "campaign")

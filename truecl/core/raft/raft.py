@@ -447,6 +447,12 @@ class Raft(Roles):
         if self._tenure is not None and not self._tenure.on_snapshot_answer(node, message, self._now):
             self.faults += 1
 
+    def _on_answer_to_the_past(self, node: NodeName, message: AppendAnswer | SnapshotAnswer) -> None:
+        """Of one that led this same term until it heard no quorum: whoever answers now takes it for the leader still,
+        and would wait for as long as this node does. (Of a newer term it is a refusal; there it voted for nobody.)"""
+        if self.leader is None and self.voted_for == self.me:
+            self.campaign(self._now)
+
     # ---- following --------------------------------------------------------------------------------------------------
 
     def _acknowledge(self, node: NodeName) -> bool:
@@ -549,7 +555,13 @@ _LATE_ELECTION: dict[type, _Answer] = {PreVoteAnswer: Raft._ignore, VoteAnswer: 
 _LATE_TENURE: dict[type, _Answer] = {AppendAnswer: Raft._ignore, SnapshotAnswer: Raft._ignore}
 
 TABLE: dict[Role, dict[type, _Answer]] = {
-    Role.FOLLOWER: {**_FOLLOW, **_LATE_ELECTION, **_LATE_TENURE, TimeoutNow: Raft._on_timeout_now},
+    Role.FOLLOWER: {
+        **_FOLLOW,
+        **_LATE_ELECTION,
+        AppendAnswer: Raft._on_answer_to_the_past,
+        SnapshotAnswer: Raft._on_answer_to_the_past,
+        TimeoutNow: Raft._on_timeout_now,
+    },
     Role.PRE_CANDIDATE: {
         **_FOLLOW,
         **_LATE_ELECTION,

@@ -224,7 +224,14 @@ class Roles:
             self._become_follower(self.term, None)
         if granted and self.role is Role.FOLLOWER:
             self._deadline = max(self._deadline, self._now + election.YIELD * self._timing.election)
+        elif message.asked > self.term and not granted and self._is_only_choice():
+            self._become_pre_candidate()
         return granted
+
+    def _is_only_choice(self) -> bool:
+        """Of two voters, the one whose log is ahead: the other, which stands, can never win."""
+        both = electors(self.log.membership)
+        return self.role is Role.FOLLOWER and len(both) == 2 and self.me in both and self.may_lead
 
     def _on_vote(self, node: NodeName, message: Vote) -> bool:
         if message.term > self.term:
