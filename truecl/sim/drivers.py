@@ -124,6 +124,15 @@ class SimulatedDrivers:
             return WATCHDOGS[0]
         return self._random.choice(WATCHDOGS[1:])
 
+    def primaries(self) -> list["Machine"]:
+        resources = self.replicas.resources.values()
+        return [
+            half.machine
+            for resource in resources
+            for half in resource.halves.values()
+            if half.primary and half.machine.powered
+        ]
+
     # ---- power and life ---------------------------------------------------------------------------------------------
 
     def powered_on(self, machine: "Machine") -> None:
