@@ -252,8 +252,8 @@ class Resource:
         if session is None or not session.whole or session.source is not None or session.comparing:
             return "copies are compared only while they are connected and equal"
         session.comparing = True
-        # One that nobody could see at a look would be its order's answer.
-        self._schedule.after(1.1 + self._random.expovariate(1.0), self._compared, session)
+        # One that is shorter would be its order's answer.
+        self._schedule.after(2.0 + self._random.expovariate(0.5), self._compared, session)
         return ""
 
     def _compared(self, session: Session) -> None:

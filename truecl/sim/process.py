@@ -89,7 +89,7 @@ class Process:
     def start(self) -> None:
         machine = self.machine
         self._carry_out(machine.started(self, self.core.start(machine.clock())))
-        if self.daemon == CLUSTERD and any(app.replication.verify for app in machine.cluster.configuration.apps):
+        if self.daemon == CLUSTERD:
             self.deliver(Noted(WallClock(_EPOCH + machine.schedule.now - machine.clock())))
 
     def deliver(self, event: Event) -> None:

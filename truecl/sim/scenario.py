@@ -156,15 +156,14 @@ def with_replicated(configuration: Configuration, random: Random) -> Configurati
     """And an application whose data is on two of the nodes."""
     able = [node.name for node in configuration.cluster.nodes if not node.witness]
     link = random.choice(configuration.cluster.links).name
-    nodes = tuple(random.sample(able, 2))
     app = AppConfig(
         name=AppName("mail"),
-        nodes=nodes,
+        nodes=tuple(random.sample(able, 2)),
         volumes=(Volume(name=VOLUME, storage=DrbdStorage(on=LvmStorage(group="vg", volume="mail"))),),
         filesystems=(FileSystem(type="ext4", mount="/srv/mail"),),
         addresses=(Address(address=f"{NETWORK}102", interface=INTERFACE),),
         programs=(Program(name="mail", run=("/usr/bin/mail",)),),
-        replication=Replication(link=link, verify=random.choice((0.0, 15.0))),
+        replication=Replication(link=link, verify=15.0),
         start_timeout=5.0,
         stop_timeout=2.0,
     )
