@@ -46,6 +46,15 @@ def test_what_nobody_answered_may_have_happened_or_not() -> None:
     assert unexplained([lost, take("b", 5, 6, ("a", 3))], LOCK) is None
 
 
+def test_a_token_is_learnt_from_the_first_answer_after_one_that_was_lost() -> None:
+    lost, told = take("a", 0, inf, None), take("b", 1, 2, ("a", 5))
+    assert unexplained([lost, told, take("c", 3, 4, ("a", 5))], LOCK) is None
+    assert unexplained([lost, told, take("c", 3, 4, ("a", 6))], LOCK) is not None
+    assert unexplained([lost, told, free(5, 3), take("c", 4, 5, ("c", 5))], LOCK) is not None
+    assert unexplained([lost, told, free(5, 3), take("c", 4, 5, ("c", 7))], LOCK) is None
+    assert unexplained([lost, free(5, 1), take("c", 2, 3, ("c", 5)), take("a", 4, 5, ("a", 5))], LOCK) is not None
+
+
 def test_an_operator_is_not_told_what_is_not_so() -> None:
     started, idle = wish("start", 0, 1, Said.WISHED), wish("stop", 2, 3, Said.STOPPED)
     assert unexplained([started, idle], WISH) is not None

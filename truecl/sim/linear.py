@@ -1,8 +1,9 @@
 """Linearizability: whether one order of all calls, each at a moment between its begin and end, explains every answer.
 
 The search of Wing and Gong (1993), with Lowe's memory of the configurations that were tried ("Testing for
-linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Two objects are
-known here: a lock of the ledger, and what operators want of an application, as the answers to their commands tell it.
+linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Three objects are
+known here: a lock of the ledger, the grant of an application, and what operators want of it, as the answers to their
+commands tell.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -101,24 +102,65 @@ def retried(call: Call) -> Call:
 
 # ---- a lock: take(holder) -> the token of who has it then; free(token) -----------------------------------------------
 
-Held = tuple[str, int]
-"""Holder and token; ('', the last token) while it is free."""
+Held = tuple[str, int, bool]
+"""Holder ('': it is free); his token, or that of the last one; False: his token is not known yet, only above that."""
 
 
 def _lock_after(state: Held, call: Call) -> Held | None:
-    holder, token = state
+    """A `free` has no answer: where it changes nothing it may as well not have been."""
+    holder, token, known = state
     if call.verb == "free":
-        return ("", token) if holder and call.argument == token else state
+        assert isinstance(call.argument, int)
+        ends = holder and (call.argument == token if known else call.argument > token)
+        return ("", call.argument, True) if ends else state
     if call.answer is None:
-        return state if holder else (str(call.argument), token)  # its token is above the last one, and not known
+        return state if holder else (str(call.argument), token, False)
     assert isinstance(call.answer, tuple)
     whose, which = call.answer
-    if holder:
-        return state if (whose, which) == state or (whose == holder and which >= token) else None
-    return (whose, which) if whose == call.argument and which > token else None
+    if holder and known:
+        return state if (whose, which) == (holder, token) else None
+    expected = holder or call.argument
+    return (whose, which, True) if whose == expected and which > token else None
 
 
-LOCK: Model[Held] = Model(("", 0), _lock_after)
+LOCK: Model[Held] = Model(("", 0, True), _lock_after)
+
+# ---- an application's grant ------------------------------------------------------------------------------------------
+# give(node, after, index) -> the generation, REFUSED; end(generation) -> OVER, REFUSED; see() -> (node, generation)
+
+REFUSED = 0
+OVER = "over"
+Granted = tuple[str, int, bool]
+"""Node ('': no grant is live); its generation, or that of the last one; False: it is not known yet, only above that."""
+
+
+def _grant_after(state: Granted, call: Call) -> Granted | None:
+    """What is refused changes nothing; why it was refused the grant alone does not tell."""
+    if call.answer == REFUSED:
+        return state
+    otherwise = state if call.answer is None else None
+    node, generation, known = state
+    match call.verb, call.argument:
+        case "give", (str(to), int(after), index):
+            if node or generation != after:
+                return otherwise
+            given = index if call.answer is None else call.answer
+            if given is None:
+                return to, generation, False
+            return (to, given, True) if given == index and given > generation else otherwise
+        case "end", int(which):
+            if node and (which == generation if known else which > generation):
+                return "", which, True
+            return state if which <= generation else otherwise
+        case _:
+            assert isinstance(call.answer, tuple)
+            whose, which = call.answer
+            if known:
+                return state if (whose, which) == (node, generation) else None
+            return (node, which, True) if whose == node and which > generation else None
+
+
+GRANT: Model[Granted] = Model(("", 0, True), _grant_after)
 
 # ---- an application's wish: start, stop and move, and what their answers tell of it ----------------------------------
 

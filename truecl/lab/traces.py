@@ -1,0 +1,43 @@
+"""Whether one order explains what all clusterds of a lab asked of the log and saw of it: locks and grants.
+
+The nodes of a lab share one machine's CLOCK_BOOTTIME, so that times in their traces can be compared.
+"""
+
+from collections.abc import Iterable
+from operator import itemgetter
+from pathlib import Path
+
+from truecl.lab.description import LabNode
+from truecl.runtime.trace import read
+from truecl.sim.proposals import Proposals
+from truecl.wire.messages import Applied, Propose, Proposed
+
+
+def directory(node: LabNode) -> Path:
+    return Path(node.directory) / "log" / "truecl" / "trace"
+
+
+def begin(nodes: Iterable[LabNode]) -> None:
+    """Before the cluster is formed: a history is judged from its beginning."""
+    for node in nodes:
+        directory(node).mkdir(parents=True, exist_ok=True)
+
+
+def gather(nodes: Iterable[LabNode]) -> Proposals:
+    """What all traces tell until now. Raises OSError, Incomplete."""
+    found = [
+        (at, f"{node.name}/{path.name}", message)
+        for node in nodes
+        for path in sorted(directory(node).iterdir())
+        for at, message in read(path)
+    ]
+    proposals = Proposals()
+    for at, who, message in sorted(found, key=itemgetter(0, 1)):
+        match message:
+            case Propose():
+                proposals.propose(who, message, at)
+            case Proposed():
+                proposals.proposed(who, message)
+            case Applied(ledger):
+                proposals.applied(who, ledger, at)
+    return proposals
