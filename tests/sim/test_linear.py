@@ -12,47 +12,64 @@ from truecl.core.clusterd import Clusterd
 from truecl.core.operation import Operation, Stage
 from truecl.model.ids import CLUSTERD
 from truecl.model.ledger import AnyCommand
-from truecl.sim.linear import LOCK, WISH, Call, Said, retried, said, unexplained
+from truecl.sim.linear import OWNED, REFUSED, WISH, Call, Said, retried, said, unexplained
 from truecl.sim.mutants.build import instead
 from truecl.sim.runner import run
 
 
-def take(who: str, began: float, ended: float, answer: tuple[str, int] | None) -> Call:
-    return Call(who, "lock", "take", who, began, ended, answer)
+def take(who: str, index: int | None, began: float, answer: int | None) -> Call:
+    ended = began + 1 if answer is not None else inf
+    return Call(who, "lock", "take", (who, None, index), began, ended, answer)
 
 
 def free(token: int, began: float) -> Call:
     return Call("x", "lock", "free", token, began)
 
 
+def see(began: float, who: str, token: int | None) -> Call:
+    return Call("x", "lock", "see", "", began, began + 1, (who, token))
+
+
 def wish(verb: str, began: float, ended: float, answer: str | None) -> Call:
     return Call("op", "web", verb, "", began, ended, answer)
 
 
-def test_a_lock_has_one_holder() -> None:
-    assert unexplained([take("a", 0, 1, ("a", 5)), take("b", 2, 3, ("a", 5))], LOCK) is None
-    assert unexplained([take("a", 0, 1, ("a", 5)), take("b", 2, 3, ("b", 7))], LOCK) is not None
-    assert unexplained([take("a", 0, 1, ("a", 5)), free(5, 1.5), take("b", 2, 3, ("b", 7))], LOCK) is None
-    assert unexplained([take("a", 0, 1, ("a", 5)), free(4, 1.5), take("b", 2, 3, ("b", 7))], LOCK) is not None
+TAKEN, LOST = take("a", 5, 0, 5), take("a", None, 0, None)
 
 
-def test_tokens_only_rise() -> None:
-    assert unexplained([take("a", 0, 1, ("a", 5)), free(5, 1.5), take("b", 2, 3, ("b", 4))], LOCK) is not None
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [TAKEN, take("b", 7, 2, REFUSED), see(2, "a", 5)],
+        [TAKEN, free(5, 1.5), take("b", 7, 2, 7)],
+        [TAKEN, free(5, 1.5), see(2, "", None)],
+        [TAKEN, free(5, 0.5), see(0.5, "", None), see(0.5, "a", 5)],
+        [LOST, take("b", 3, 5, 3)],  # what nobody answered may have happened or not
+        [LOST, see(5, "a", 3)],
+        [LOST, see(1, "a", 5), free(5, 3), take("c", 7, 4, 7)],
+        [take("a", 4, 0, None), see(1, "a", 4)],
+    ],
+)
+def test_locks_that_have_an_order(calls: list[Call]) -> None:
+    assert unexplained(calls, OWNED) is None
 
 
-def test_what_nobody_answered_may_have_happened_or_not() -> None:
-    lost = take("a", 0, inf, None)
-    assert unexplained([lost, take("b", 5, 6, ("b", 3))], LOCK) is None
-    assert unexplained([lost, take("b", 5, 6, ("a", 3))], LOCK) is None
-
-
-def test_a_token_is_learnt_from_the_first_answer_after_one_that_was_lost() -> None:
-    lost, told = take("a", 0, inf, None), take("b", 1, 2, ("a", 5))
-    assert unexplained([lost, told, take("c", 3, 4, ("a", 5))], LOCK) is None
-    assert unexplained([lost, told, take("c", 3, 4, ("a", 6))], LOCK) is not None
-    assert unexplained([lost, told, free(5, 3), take("c", 4, 5, ("c", 5))], LOCK) is not None
-    assert unexplained([lost, told, free(5, 3), take("c", 4, 5, ("c", 7))], LOCK) is None
-    assert unexplained([lost, free(5, 1), take("c", 2, 3, ("c", 5)), take("a", 4, 5, ("a", 5))], LOCK) is not None
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [TAKEN, take("b", 7, 2, 7)],
+        [TAKEN, free(4, 1.5), take("b", 7, 2, 7)],
+        [TAKEN, free(5, 1.5), take("b", 4, 2, 4)],  # tokens only rise
+        [TAKEN, see(2, "", None)],
+        [TAKEN, free(5, 4), see(2, "", None)],  # against real time
+        [LOST, see(1, "a", 5), see(3, "a", 6)],  # a token is learnt from the first answer that tells it
+        [LOST, see(1, "a", 5), free(5, 3), take("c", 5, 4, 5)],
+        [LOST, free(5, 1), take("c", 5, 2, 5), see(4, "a", 5)],
+        [take("a", 4, 0, None), see(1, "a", 5)],
+    ],
+)
+def test_locks_that_have_none(calls: list[Call]) -> None:
+    assert unexplained(calls, OWNED) is not None
 
 
 def test_an_operator_is_not_told_what_is_not_so() -> None:

@@ -24,7 +24,7 @@ from truecl.model.ledger import (
     TakeLock,
     Wanted,
 )
-from truecl.sim.linear import GRANT, OVER, REFUSED, Call, unexplained
+from truecl.sim.linear import OVER, OWNED, REFUSED, Call, unexplained
 from truecl.sim.mutants.ledger import end_any, grant_again
 from truecl.sim.proposals import Proposals
 from truecl.wire.messages import Propose, Proposed
@@ -129,11 +129,11 @@ def _two_holders(ledger: Ledger, index: Index, term: Term, batch: Batch) -> Ledg
 @pytest.mark.parametrize(
     ("broken", "object"),
     [
-        (lambda: _changed(grant_again), APP),
-        (lambda: _changed(end_any), APP),
-        (lambda: _generation_again, APP),
-        (_TokenAgain, LOCK),
-        (lambda: _two_holders, LOCK),
+        (lambda: _changed(grant_again), "grant of web"),
+        (lambda: _changed(end_any), "grant of web"),
+        (lambda: _generation_again, "grant of web"),
+        (_TokenAgain, "lock cluster"),
+        (lambda: _two_holders, "lock cluster"),
     ],
     ids=["a grant while one lives", "an end of what is not live", "a generation again", "a token again", "two holders"],
 )
@@ -143,11 +143,11 @@ def test_what_a_broken_ledger_answers_has_none(broken: Callable[[], Apply], obje
 
 
 def _give(began: float, after: int, index: int | None, answer: int | None) -> Call:
-    return Call("n1", APP, "give", ("n1", after, index), began, began + 1 if answer is not None else inf, answer)
+    return Call("n1", APP, "take", ("n1", after, index), began, began + 1 if answer is not None else inf, answer)
 
 
 def _end(began: float, generation: int, answer: str | int | None) -> Call:
-    return Call("n1", APP, "end", generation, began, began + 1 if answer is not None else inf, answer)
+    return Call("n1", APP, "free", generation, began, began + 1 if answer is not None else inf, answer)
 
 
 def _see(began: float, node: str, generation: int) -> Call:
@@ -171,7 +171,7 @@ LOST = _give(0, 0, None, None)
     ],
 )
 def test_grants_that_have_an_order(calls: list[Call]) -> None:
-    assert unexplained(calls, GRANT) is None
+    assert unexplained(calls, OWNED) is None
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_grants_that_have_an_order(calls: list[Call]) -> None:
     ],
 )
 def test_grants_that_have_none(calls: list[Call]) -> None:
-    assert unexplained(calls, GRANT) is not None
+    assert unexplained(calls, OWNED) is not None

@@ -1,9 +1,9 @@
 """Linearizability: whether one order of all calls, each at a moment between its begin and end, explains every answer.
 
 The search of Wing and Gong (1993), with Lowe's memory of the configurations that were tried ("Testing for
-linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Three objects are
-known here: a lock of the ledger, the grant of an application, and what operators want of it, as the answers to their
-commands tell.
+linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Two kinds of
+object are known here: what has one owner at a time, by a token (a lock of the ledger, the grant of an application), and
+what operators want of an application, as the answers to their commands tell.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -100,67 +100,50 @@ def retried(call: Call) -> Call:
     return Call(call.who, call.object, call.verb, call.argument, call.began, call.ended)
 
 
-# ---- a lock: take(holder) -> the token of who has it then; free(token) -----------------------------------------------
-
-Held = tuple[str, int, bool]
-"""Holder ('': it is free); his token, or that of the last one; False: his token is not known yet, only above that."""
-
-
-def _lock_after(state: Held, call: Call) -> Held | None:
-    """A `free` has no answer: where it changes nothing it may as well not have been."""
-    holder, token, known = state
-    if call.verb == "free":
-        assert isinstance(call.argument, int)
-        ends = holder and (call.argument == token if known else call.argument > token)
-        return ("", call.argument, True) if ends else state
-    if call.answer is None:
-        return state if holder else (str(call.argument), token, False)
-    assert isinstance(call.answer, tuple)
-    whose, which = call.answer
-    if holder and known:
-        return state if (whose, which) == (holder, token) else None
-    expected = holder or call.argument
-    return (whose, which, True) if whose == expected and which > token else None
-
-
-LOCK: Model[Held] = Model(("", 0, True), _lock_after)
-
-# ---- an application's grant ------------------------------------------------------------------------------------------
-# give(node, after, index) -> the generation, REFUSED; end(generation) -> OVER, REFUSED; see() -> (node, generation)
+# ---- a lock, or the grant of an application --------------------------------------------------------------------------
+# take(who, after, index) -> its token, REFUSED; free(token) -> OVER, REFUSED; see() -> (who, token)
 
 REFUSED = 0
 OVER = "over"
-Granted = tuple[str, int, bool]
-"""Node ('': no grant is live); its generation, or that of the last one; False: it is not known yet, only above that."""
+Owned = tuple[str, int, bool]
+"""Who has it ('': nobody); his token, or that of the last one; False: it is not known yet, only above that."""
 
 
-def _grant_after(state: Granted, call: Call) -> Granted | None:
-    """What is refused changes nothing; why it was refused the grant alone does not tell."""
+def _owned_after(state: Owned, call: Call) -> Owned | None:
+    """A token is the index in the log that gave it, where that is known (else None); `after`, where it is not None, is
+    the last token that there may have been. What is refused changes nothing: there may be other reasons for that."""
     if call.answer == REFUSED:
         return state
     otherwise = state if call.answer is None else None
-    node, generation, known = state
+    owner, token, known = state
     match call.verb, call.argument:
-        case "give", (str(to), int(after), index):
-            if node or generation != after:
+        case "take", (str(whose), after, index):
+            if owner or after not in (None, token):
                 return otherwise
             given = index if call.answer is None else call.answer
             if given is None:
-                return to, generation, False
-            return (to, given, True) if given == index and given > generation else otherwise
-        case "end", int(which):
-            if node and (which == generation if known else which > generation):
+                return whose, token, False
+            return (whose, given, True) if given == index and given > token else otherwise
+        case "free", int(which):
+            if owner and (which == token if known else which > token):
                 return "", which, True
-            return state if which <= generation else otherwise
+            return state if which <= token else otherwise
         case _:
             assert isinstance(call.answer, tuple)
-            whose, which = call.answer
-            if known:
-                return state if (whose, which) == (node, generation) else None
-            return (node, which, True) if whose == node and which > generation else None
+            return _owned_seen(state, *call.answer)
 
 
-GRANT: Model[Granted] = Model(("", 0, True), _grant_after)
+def _owned_seen(state: Owned, whose: str, which: int | None) -> Owned | None:
+    """`which` is None where nobody has it and the last token is not told."""
+    owner, token, known = state
+    if whose != owner:
+        return None
+    if known:
+        return state if which in (None, token) else None
+    return (owner, which, True) if which is not None and which > token else None
+
+
+OWNED: Model[Owned] = Model(("", 0, True), _owned_after)
 
 # ---- an application's wish: start, stop and move, and what their answers tell of it ----------------------------------
 

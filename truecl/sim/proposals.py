@@ -4,23 +4,25 @@ A call on a lock or on a grant begins when the command is proposed, and ends whe
 entry is certainly part of. Simulated clusterds and real ones (truecl.runtime.trace) are judged alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from truecl.core.ledger import app_state
 from truecl.model.ids import AppName, Index, Term
 from truecl.model.ledger import AnyCommand, EndGrant, FreeLock, GiveGrant, Ledger, TakeLock
-from truecl.sim.linear import GRANT, LOCK, OVER, REFUSED, Call, unexplained
+from truecl.sim.linear import OVER, OWNED, REFUSED, Call, unexplained
 from truecl.wire.messages import Propose, Proposed
+
+_LOCK, _GRANT = "lock ", "grant of "
+"""What objects of either kind are named with."""
 
 
 class Proposals:
     """Of all clusterds of one cluster. Times are of one clock that all share."""
 
     def __init__(self) -> None:
-        self.locks: list[Call] = []
-        self.grants: list[Call] = []
+        self.calls: list[Call] = []
+        """Of those proposals whose fate is known, or will never be."""
         self._open: dict[str, dict[int, _Open]] = {}
         """By who proposed, and number."""
         self._latest = Ledger()
@@ -28,9 +30,8 @@ class Proposals:
 
     def unexplained(self) -> list[Call] | None:
         """The history of a lock or a grant that no order explains. Raises Undecided."""
-        for who in list(self._open):
-            self.forget(who)
-        return unexplained(self.locks, LOCK) or unexplained(self.grants, GRANT)
+        waiting = [call for proposals in self._open.values() for each in proposals.values() for call in each.calls]
+        return unexplained(self.calls + waiting, OWNED)
 
     def propose(self, who: str, message: Propose, now: float) -> None:
         calls = [call for command in message.commands for call in _calls(who, command, now)]
@@ -56,19 +57,15 @@ class Proposals:
             # The last entry being of its term too, it is of the log that this proposal was appended to. Otherwise a
             # later leader may have replaced it, and this ledger may be older than the proposal.
             if ledger.term == proposal.term:
-                self._keep([_answered(call, proposal.index, ledger, now) for call in proposal.calls])
-                self._keep(list(_seen(proposal.calls, ledger, now)))
+                self.calls += [_answered(call, proposal.index, ledger, now) for call in proposal.calls]
+                self.calls += _seen(proposal.calls, ledger, now)
             else:
-                self._keep(proposal.calls)
+                self.calls += proposal.calls
 
     def forget(self, who: str) -> None:
         """Whoever waited for the answers has gone; what was asked may still come into force."""
         for proposal in self._open.pop(who, {}).values():
-            self._keep(proposal.calls)
-
-    def _keep(self, calls: list[Call]) -> None:
-        for call in calls:
-            (self.locks if call.verb in ("take", "free") else self.grants).append(call)
+            self.calls += proposal.calls
 
     def _advance(self, ledger: Ledger, now: float) -> None:
         """A term's first command, whatever it is, frees the locks of earlier terms."""
@@ -77,7 +74,7 @@ class Proposals:
         if ledger.term > self._latest.term:
             for name, lock in self._latest.locks.items():
                 if ledger.locks.get(name) != lock:
-                    self.locks.append(Call("the log", name, "free", lock.token, now))
+                    self.calls.append(Call("the log", _LOCK + name, "free", int(lock.token), now))
         self._latest = ledger
 
 
@@ -96,50 +93,47 @@ class _Open:
 def _calls(who: str, command: AnyCommand, now: float) -> Iterator[Call]:
     match command:
         case TakeLock(name, holder):
-            yield Call(who, name, "take", holder, now)
+            yield Call(who, _LOCK + name, "take", (holder, None, None), now)
         case FreeLock(name, token):
-            yield Call(who, name, "free", int(token), now)
+            yield Call(who, _LOCK + name, "free", int(token), now)
         case GiveGrant(app, node, after):
-            yield Call(who, app, "give", (node, int(after), None), now)
+            yield Call(who, _GRANT + app, "take", (node, int(after), None), now)
         case EndGrant(app, generation):
-            yield Call(who, app, "end", int(generation), now)
+            yield Call(who, _GRANT + app, "free", int(generation), now)
         case _:
             pass
 
 
 def _at(call: Call, index: Index) -> Call:
-    if call.verb != "give":
+    if call.verb != "take":
         return call
     assert isinstance(call.argument, tuple)
     return replace(call, argument=(*call.argument[:2], int(index)))
 
 
 def _answered(call: Call, index: Index, ledger: Ledger, now: float) -> Call:
-    """The answer is what this ledger, of `index` or later, tells for certain; nothing, where it does not."""
-    answer: Any = None
-    if call.verb == "take":
-        lock = ledger.locks.get(call.object)
-        answer = (lock.holder, int(lock.token)) if lock is not None else None
-    elif call.verb == "give":
-        _, newest = _grant(ledger, call.object)
-        if newest <= index:  # else it may have been given, and ended since
-            answer = newest if newest == index else REFUSED
-    elif call.verb == "end":
-        node, newest = _grant(ledger, call.object)
-        answer = REFUSED if node and newest == call.argument else OVER
+    """The answer is what this ledger, of `index` or later, tells for certain; none, where it does not."""
+    owner, token = _owner(ledger, call.object)
+    answer: Hashable = None
+    if call.verb == "free":
+        answer = REFUSED if owner and token == call.argument else OVER
+    elif token is not None and token <= index:  # else it may have been given, and freed since
+        answer = token if token == index else REFUSED
     return call if answer is None else replace(call, ended=now, answer=answer)
 
 
-def _seen(calls: list[Call], ledger: Ledger, now: float) -> Iterator[Call]:
-    """This ledger was the newest at some time since the proposal: every grant that it was about is read besides."""
-    about = {call.object: call for call in calls if call.verb in ("give", "end")}
-    for app, call in about.items():
-        yield Call(call.who, app, "see", "", call.began, now, _grant(ledger, app))
+def _seen(calls: list[Call], ledger: Ledger, now: float) -> list[Call]:
+    """This ledger was the newest at some time since the proposal: all that it was about is read besides."""
+    about = {call.object: call for call in calls}
+    return [Call(call.who, name, "see", "", call.began, now, _owner(ledger, name)) for name, call in about.items()]
 
 
-def _grant(ledger: Ledger, app: str) -> tuple[str, int]:
-    """The node whose grant is live, '' for none, and its generation or that of the last one."""
-    state = app_state(ledger, AppName(app))
+def _owner(ledger: Ledger, name: str) -> tuple[str, int | None]:
+    """Who has a lock or a grant, '' for nobody, and his token; or the last one, None where the ledger does not tell."""
+    if name.startswith(_LOCK):
+        lock = ledger.locks.get(name.removeprefix(_LOCK))
+        return (lock.holder, int(lock.token)) if lock is not None else ("", None)
+    state = app_state(ledger, AppName(name.removeprefix(_GRANT)))
     if state.grant is not None:
         return state.grant.node, int(state.grant.generation)
     return "", int(state.ended.generation) if state.ended is not None else 0
