@@ -28,6 +28,7 @@ def asked(told: Told) -> list[Request]:
         (["--accept-data", "n2"], "n2", BuildWish(accept=True)),
         (["--resolve", "--keep", "n1"], "n1", BuildWish(resolve=True)),
         (["--verify"], None, BuildWish(verify=True)),
+        (["--resync"], None, BuildWish(resync=True)),
     ],
 )
 def test_what_is_asked_of_the_master(options: list[str], node: str | None, wish: BuildWish) -> None:
@@ -69,6 +70,8 @@ def test_a_question_that_changes_all_the_time_ends() -> None:
         ["--grow", "data"],
         ["--grow", "data=1G", "--verify"],
         ["--force", "--verify"],
+        ["--force", "--resync"],
+        ["--verify", "--resync"],
         ["--yes"],
     ],
 )

@@ -11,7 +11,7 @@ from tests.cli.told import BUILDS, SILENT, Told, failed, golden, granted, instan
 from truecl.cli.stat import main
 from truecl.cli.table import table
 from truecl.model.ids import AppName, Index, NodeName
-from truecl.model.ledger import AppState, Ledger, Wanted
+from truecl.model.ledger import AppState, Ledger, Verified, Wanted
 from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
 from truecl.model.replica import Disk, Link, ReplicaReport, Role, VolumeReport
 from truecl.model.standing import StepStatus, VolumeRow
@@ -125,6 +125,27 @@ def split() -> Status:
     )
 
 
+def verifying() -> Status:
+    volume = VolumeReport("data", Disk.UP_TO_DATE, Disk.UP_TO_DATE, 43.1, 12 << 10, 729.0, 0)
+    return replicated(
+        ReplicaReport(AppName("test1"), Role.PRIMARY, Link.VERIFYING, volumes=(volume,)),
+        ReplicaReport(AppName("test1"), Role.SECONDARY, Link.VERIFYING, volumes=(volume,)),
+        CopyState.CURRENT,
+    )
+
+
+def unequal(size: int = 8192) -> Status:
+    """As a comparison left them a day ago."""
+    volume = VolumeReport("data", Disk.UP_TO_DATE, Disk.UP_TO_DATE, behind=size)
+    known = replicated(
+        ReplicaReport(AppName("test1"), Role.PRIMARY, Link.CONNECTED, volumes=(volume,)),
+        ReplicaReport(AppName("test1"), Role.SECONDARY, Link.CONNECTED, volumes=(volume,)),
+        CopyState.CURRENT,
+    )
+    verified = Verified(NodeName("slack10s1"), {"data": size} if size else {}, Index(9), 13000.0)
+    return replace(known, ledger=replace(known.ledger, verified={AppName("test1"): verified}))
+
+
 def not_made_yet() -> Status:
     """A volume was written into the file while the application runs."""
     known = split()
@@ -143,6 +164,10 @@ CASES: dict[str, tuple[Status, list[str]]] = {
     "app_split": (split(), ["-A", "test1"]),
     "app_not_made_yet": (not_made_yet(), ["-A", "test1"]),
     "split": (split(), []),
+    "app_verifying": (verifying(), ["-A", "test1"]),
+    "app_unequal": (unequal(), ["-A", "test1"]),
+    "unequal": (unequal(), []),
+    "app_equal": (unequal(0), ["-A", "test1"]),
     "app_never_validated": (
         status(ledger=Ledger(), invalid={AppName("test1"): "application 'test1' is not validated: ..."}),
         ["-A", "test1"],

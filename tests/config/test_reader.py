@@ -344,6 +344,19 @@ def test_ports_are_distinct() -> None:
             ["4: '10' has no unit; expected a unit: 10M, 10G or 10T, powers of 1024"],
         ),
         (
+            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\nreplication:\n  verify: 7\n"
+            "  verify_between: 25:00-05:00",
+            [
+                "5: '7' has no unit; expected a unit: 7d for days, or 7h, 7w",
+                "6: 'verify_between' is the text '25:00-05:00'; expected two times of the day like 01:00-05:00",
+            ],
+        ),
+        (
+            APP + "volumes: {v: {type: drbd, on: {type: disk, device: /dev/sdb}}}\n"
+            "replication: {verify_between: 01:00-05:00}",
+            ["4: verify_between stands without verify; expected verify beside it, like verify: 7d"],
+        ),
+        (
             APP + "volumes: {v: {type: file, image: /a}}\nreplication: {link: ring}",
             ["4: no volume is replicated; expected one of type drbd, or no such key"],
         ),
@@ -395,7 +408,7 @@ volumes:
     on: {type: lvm, group: testvg, volume: test1, size: 128M, physical: [/dev/sdb, /dev/sdc]}
   logs: {type: drbd, on: {type: file, image: /var/lib/images/logs.img}}
 filesystems: [{type: xfs, mount: /srv/db, volume: copied}]
-replication: {link: ring, rate: 100M, disk_failure: move}
+replication: {link: ring, rate: 100M, disk_failure: move, verify: 7d, verify_between: 22:30-4:00}
 """
     configuration, problems = read({"cluster.yaml": CLUSTER, "apps/db.yaml": app})
     assert problems == ()
@@ -408,7 +421,10 @@ replication: {link: ring, rate: 100M, disk_failure: move}
         DrbdStorage(on=test1),
         DrbdStorage(on=FileStorage(image="/var/lib/images/logs.img")),
     ]
-    assert found.replication == Replication(link=LinkName("ring"), rate=100 << 20, disk_failure="move")
+    week, night = 7 * 86400.0, (22 * 60 + 30, 4 * 60)
+    assert found.replication == Replication(
+        link=LinkName("ring"), rate=100 << 20, disk_failure="move", verify=week, verify_between=night
+    )
 
 
 def test_a_volume_has_one_owner() -> None:

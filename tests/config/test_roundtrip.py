@@ -52,6 +52,8 @@ def written(value: Any) -> Any:
         if isinstance(value, LvmStorage | Replication):
             fields |= {name: in_kilobytes(fields[name]) for name in ("size", "rate") if name in fields}
             fields = {name: each for name, each in fields.items() if each != 0.0}
+        if isinstance(value, Replication) and value.verify_between is not None:
+            fields["verify_between"] = "-".join(f"{each // 60:02d}:{each % 60:02d}" for each in value.verify_between)
         return tag | {name: written(each) for name, each in fields.items() if each not in (None, (), {}, "")}
     if isinstance(value, float):
         return shown(value)
@@ -218,6 +220,8 @@ def apps(draw: st.DrawFn, cluster: ClusterConfig, number: int) -> AppConfig:
         link=st.sampled_from([link.name for link in cluster.links]),
         rate=SIZES,
         disk_failure=st.sampled_from(("stay", "move")),
+        verify=st.integers(10, 999_999).map(float),
+        verify_between=st.none() | st.tuples(st.integers(0, 719), st.integers(720, 1439)),
     )
     bare = [Volume(name="nothing", storage=NoStorage())] if draw(st.booleans()) else []
     address = Address(

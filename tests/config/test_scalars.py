@@ -23,6 +23,31 @@ def test_no_duration(text: str) -> None:
         scalars.duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10s", 10), ("90m", 5400), ("12h", 43200), ("7d", 604800), ("4w", 2419200), ("1.5 d", 129600)],
+)
+def test_period(text: str, seconds: float) -> None:
+    assert scalars.period(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["7", "0d", "9s", "53w", "-1d", "100ms", "weekly", "7 days", "7d\n", "٧d", ""])
+def test_no_period(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.period(text)
+
+
+def test_hours() -> None:
+    assert scalars.hours("01:00-05:00") == (60, 300)
+    assert scalars.hours("22:30 - 4:00") == (1350, 240), "over midnight"
+
+
+@pytest.mark.parametrize("text", ["1-5", "01:00", "24:00-05:00", "01:60-05:00", "01:00-01:00", "01:00-05:00\n", ""])
+def test_no_hours(text: str) -> None:
+    with pytest.raises(Unfit):
+        scalars.hours(text)
+
+
 def test_bare_number_is_answered_with_the_unit() -> None:
     with pytest.raises(Unfit) as refused:
         scalars.duration("5")

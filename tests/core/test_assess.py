@@ -10,7 +10,7 @@ from truecl.core import assignment, validation
 from truecl.core.assess import Given, Next, assess, identifier_of, kept, uuid_of
 from truecl.core.ledger import apply
 from truecl.core.wishes import decide
-from truecl.model.build import Adopt, Discard, Grow, GrowStage, Initialise, Make, Reconcile, Seen, Spread, Work
+from truecl.model.build import Adopt, Discard, Grow, GrowStage, Initialise, Make, Reconcile, Resync, Seen, Spread, Work
 from truecl.model.config import (
     AppConfig,
     ClusterConfig,
@@ -33,6 +33,7 @@ from truecl.model.ledger import (
     Ledger,
     RecordBuild,
     SetMirror,
+    Verified,
     Wanted,
 )
 from truecl.model.mirror import CopyState
@@ -377,6 +378,22 @@ def test_a_volume_grows_on_all_nodes_and_then_on_its_owner() -> None:
     assert smaller is not None and "never shrinks" in smaller.refusal
 
 
+def test_what_differs_is_copied_from_the_owner_alone_and_only_when_the_operator_agrees() -> None:
+    ledger = replace(mirrored(COPIED, CURRENT, CURRENT), apps=RUNNING.apps)
+    ledger = replace(ledger, verified={DB: Verified(N1, {"data": 4096}, Index(9))})
+    found = agreeing(lambda token: wish("resync", ledger, None, agreed=token))
+    assert list(found.works) == [N2] and isinstance(found.works[N2], Resync) and not found.commands
+    asked = wish("resync", ledger, None)
+    assert asked is not None and asked.question is not None
+    assert "volume data: 4096 bytes differed when the copies were compared" in asked.question.lines
+    then = wish("resync", ledger, None, 1)
+    assert then is not None and "What differs is being copied from 'n1'" in then.done
+    stopped = wish("resync", mirrored(COPIED, CURRENT, CURRENT), None)
+    assert stopped is not None and "is copied while 'db' runs" in stopped.refusal
+    alone = wish("resync", ledger, None, seen={N1: seen()})
+    assert alone is not None and "n2 must be up" in alone.refusal
+
+
 def grown(stage: GrowStage) -> dict[NodeName, Work]:
     return {node: Grow("data", 1 << 27, stage) for node in (N1, N2)}
 
@@ -392,6 +409,8 @@ def test_a_start_is_refused_with_what_changed_since() -> None:
     assert "is not validated: lha_buildapp -A db" in validation.refusal(SHARED, None, {})
     changed = replace(SHARED, start_timeout=1.0, autostart=True)
     assert validation.refusal(changed, build, {}) == "", "how long it may take is no matter of its nodes"
+    changed = replace(COPIED, replication=replace(COPIED.replication, verify=7.0, verify_between=(0, 60)))
+    assert validation.digest(changed) == validation.digest(COPIED), "nor is when copies are compared"
     changed = replace(SHARED, filesystems=())
     assert "'filesystems' in its file" in validation.refusal(changed, build, {})
     other = seen(facts=LOOK | {"script /s": "b" * 64})

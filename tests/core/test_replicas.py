@@ -101,6 +101,17 @@ def test_a_node_looks_at_its_replicas_when_reqd_starts_and_says_what_is_there() 
     assert bench.request.replicas == (seen(),), "at once: it is news"
 
 
+def test_the_master_hears_what_a_comparison_found_and_not_how_far_it_is() -> None:
+    bench = Bench()
+    bench.run(7)
+    for link, behind in ((Link.VERIFYING, 4096), (Link.SYNC_SOURCE, 4096), (Link.CONNECTED, 8192)):
+        volume = VolumeReport("d", Disk.UP_TO_DATE, Disk.UP_TO_DATE, 50.0, 1000, 60.0, behind)
+        bench.wait(LOOK_EVERY)
+        bench.look(replace(seen(Role.PRIMARY, link), volumes=(volume,)))
+        (told,) = bench.report().volumes
+        assert told == VolumeReport("d", Disk.UP_TO_DATE, Disk.UP_TO_DATE, behind=8192 if behind == 8192 else 0)
+
+
 def test_it_looks_each_second_and_seldom_at_one_that_is_down() -> None:
     bench = Bench()
     bench.wait(LOOK_EVERY)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.core.same_daemon import Nodes, configuration
 from truecl.core.contract import Joined, Received
 from truecl.core.rotation import SETTLE, STEP_TIME, DrawnRings, DrawRings, KeepRing, KeptRing
-from truecl.core.syncd import ROTATION, ActivatedFiles, FinishActivation, Syncd
+from truecl.core.syncd import ROTATION, Syncd
+from truecl.core.versions import ActivatedFiles, FinishActivation
 from truecl.model.ids import HBD, NodeName
 from truecl.wire.messages import KeysTaken, NewConfiguration, Refused, Reply, RotateKeys, Subscribe, TakeKeys
 

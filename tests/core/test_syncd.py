@@ -3,9 +3,10 @@
 from typing import Any
 
 from tests.core.same_daemon import Nodes, configuration
-from truecl.core import syncd
+from truecl.core import comparison, versions
 from truecl.core.contract import Joined, Left, Received
-from truecl.core.syncd import (
+from truecl.core.syncd import Syncd
+from truecl.core.versions import (
     ActivatedFiles,
     ActivateFiles,
     FinishActivation,
@@ -13,7 +14,6 @@ from truecl.core.syncd import (
     GatherFiles,
     StagedFiles,
     StageFiles,
-    Syncd,
     difference,
     unfit,
 )
@@ -128,7 +128,7 @@ def test_a_node_that_cannot_stage_leaves_all_as_they_were() -> None:
 def test_a_silent_node_leaves_all_as_they_were() -> None:
     bench = Bench(n1="v3")
     bench.cut.add(N2)
-    assert bench.compare(sync=True, wait=syncd.STAGE_TIME).differing == {N2: "its syncd does not answer"}
+    assert bench.compare(sync=True, wait=comparison.STAGE_TIME).differing == {N2: "its syncd does not answer"}
     assert bench.staged == {}
 
 
@@ -137,7 +137,7 @@ def test_a_lost_question_is_asked_again() -> None:
     bench.cut.add(N2)
     bench.tell("n1", "reqd", Compare(9, ALL, True))
     bench.cut.clear()
-    bench.wait(syncd.RESEND)
+    bench.wait(comparison.RESEND)
     assert bench.heard("n1", "reqd", Compared) == [Compared(9, "v3", {})]
 
 
@@ -173,7 +173,7 @@ def test_names_that_lead_elsewhere_and_too_much_text_are_refused() -> None:
     assert unfit({"cluster.yaml": "", "apps/web.yaml": "", "apps/a-b_c.1.yaml": ""}) == ""
     for name in ("../x.yaml", "apps/../x.yaml", "apps/.x.yaml", "/etc/passwd", "node-key.pem", "apps/a/b.yaml", "a\n"):
         assert "no name of a configuration file" in unfit({name: ""}), name
-    assert "bytes together" in unfit({"cluster.yaml": "x" * (syncd.MAX_TEXT + 1)})
+    assert "bytes together" in unfit({"cluster.yaml": "x" * (versions.MAX_TEXT + 1)})
     bench = Bench()
     bench.feed("n2", Received(N1, Stage(1, "v9", {"../../etc/passwd": "root::0"})))
     assert bench.staged == {}
@@ -219,7 +219,7 @@ def test_a_change_that_began_with_another_version_changes_nothing() -> None:
 def test_a_change_leaves_a_silent_node_behind() -> None:
     bench = Bench()
     bench.cut.add(N3)
-    warning, end = bring(bench, wait=syncd.STAGE_TIME)
+    warning, end = bring(bench, wait=comparison.STAGE_TIME)
     assert warning.progress.severity is Severity.WARN and "n3 does not answer" in warning.progress.text
     assert end.code == 0
     assert bench.active == {N1: "v2", N2: "v2", N3: "v1"}

@@ -620,6 +620,51 @@ def test_a_disk_that_failed_is_not_taken_back_while_the_peer_is_there(bench: Ben
     assert bench.real.do(bench.replicas.up(LAYOUT, True)).report.disk is UP
 
 
+def compared(bench: Bench, ends: str, behind: int = 0, at_once: float = 2.0) -> dict[str, int] | None:
+    """`ends`: the connection's state after the order."""
+
+    def after(order: str) -> None:
+        if order == "drbdadm verify db":
+            bench.drbd.set(state=ends)
+            text = (bench.path / "proc" / "drbd").read_text()
+            (bench.path / "proc" / "drbd").write_text(text.replace(" r-----", f" r-----\n    oos:{behind}", 1))
+            bench.drbd.show = lambda: None  # type: ignore[method-assign]
+
+    bench.drbd.set(state="Connected")
+    bench.drbd.before = after
+    return bench.real.do(Metadata(cast(Any, bench.drbd), bench.replicas, at_once).verify(LAYOUT))
+
+
+def test_what_a_short_comparison_found_is_its_answer(bench: Bench) -> None:
+    assert compared(bench, "Connected", 8) == {"data": 8192}
+
+
+def test_a_comparison_that_takes_longer_is_not_waited_for(bench: Bench) -> None:
+    assert compared(bench, "VerifyS", at_once=0.05) is None
+
+
+def test_a_comparison_whose_connection_was_lost_is_none(bench: Bench) -> None:
+    with pytest.raises(StepFailed, match="connection was lost"):
+        compared(bench, "WFConnection")
+
+
+def test_only_a_connected_secondary_with_a_difference_leaves_to_be_mended(bench: Bench) -> None:
+    tools = metadata(bench)
+    for role, state, said in (
+        ("Primary", "Connected", "only a secondary"),
+        ("Secondary", "SyncTarget", "only a secondary"),
+        ("Secondary", "Connected", "no comparison found a difference"),
+    ):
+        bench.drbd.set(state=state, role=role)
+        with pytest.raises(StepFailed, match=said):
+            bench.real.do(tools.resync(LAYOUT))
+    assert bench.drbd.orders == []
+    text = (bench.path / "proc" / "drbd").read_text()
+    (bench.path / "proc" / "drbd").write_text(text.replace(" r-----", " r-----\n    oos:4", 1))
+    assert bench.real.do(tools.resync(LAYOUT)) == "4096 bytes that differ will be copied from the owner"
+    assert bench.drbd.orders == ["drbdadm disconnect db"], "without force: its own disk is outdated first"
+
+
 def test_a_split_is_reported_while_it_stands_alone(bench: Bench) -> None:
     token.note_split(bench.run, APP)
     assert bench.real.do(bench.replicas.look(APP)).report.split

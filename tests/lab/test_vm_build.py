@@ -133,6 +133,43 @@ def test_a_check_of_what_runs_disturbs_nothing(cluster: Cluster) -> None:
     assert cluster.app("db")["status"] == "UP" and cluster.app("db")["validated"]
 
 
+def configure(cluster: Cluster, **replication: str) -> None:
+    """Of the copies, on a cluster that runs."""
+    node = cluster.lab.description.nodes[0]
+    changed = DB | {"replication": DB["replication"] | replication}
+    (node.etc / "apps" / "db.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    cluster.form("--sync")
+
+
+def test_what_the_other_disk_changed_by_itself_is_found_on_time_and_mended(cluster: Cluster) -> None:
+    spoil = "dd if=/dev/urandom of=/dev/testvg/test1 bs=4096 seek=10000 count=3 conv=notrunc oflag=direct"
+    shell(cluster, "n2", spoil)
+    configure(cluster, verify="10s")
+    assert cluster.app("db")["validated"], "when copies are compared is nothing that nodes must be ready for"
+    found = until(lambda: cluster.app("db")["verified"], "the copies were compared", 60)
+    assert (found["node"], found["differing"]) == ("n1", {"data": 12288})
+    until(lambda: "WARN db: the copies differ: 12 KiB of data" in cluster.run("n1", "lha_stat").out, "it is told", 20)
+    configure(cluster)
+    assert "nothing was done" in build(cluster, "--resync", typed="no", code=1)
+    said = build(cluster, "--resync", typed="db")
+    assert "volume data: 12288 bytes differed" in said and "what n1 has, where 'db' runs, is kept" in said
+    until(lambda: "copies differ" not in cluster.run("n1", "lha_stat").out, "they are equal again", 60)
+    equal(cluster)
+    assert " oos:0\n" in shell(cluster, "n1", "cat /proc/drbd")
+    sums = {shell(cluster, node, "dd if=/dev/testvg/test1 bs=4096 skip=10000 count=3 iflag=direct 2>&- | md5sum")
+            for node in ("n1", "n2")}  # fmt: skip
+    assert len(sums) == 1 and cluster.app("db")["status"] == "UP"
+
+
+def test_copies_are_compared_at_the_operators_word(cluster: Cluster) -> None:
+    before = cluster.app("db")["verified"]["at"]
+    build(cluster, "--verify")
+    until(lambda: cluster.app("db")["verified"]["at"] > before, "they were compared", 60)
+    assert cluster.app("db")["verified"]["differing"] == {}
+    assert "db: copies last compared 0:00:" in cluster.run("n1", "lha_stat", "-A", "db").out
+    assert "no comparison found a difference" in build(cluster, "--resync", typed="db", code=1)
+
+
 def test_a_volume_that_is_full_grows_while_it_is_in_use(cluster: Cluster) -> None:
     shell(cluster, "n1", "fallocate -l $(df -B1 --output=avail /srv/db | tail -1) /srv/db/all")
     until(lambda: "100% used" in cluster.run("n1", "lha_stat", "-A", "db").out, "it is seen to be full")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from truecl.config.reader import digest, read
-from truecl.core.syncd import ActivatedFiles
+from truecl.core.versions import ActivatedFiles
 from truecl.model.ids import NodeName
 from truecl.runtime.versions import Versions
 

@@ -18,6 +18,7 @@ _EXAMPLES = """\
   lha_buildapp -A db --grow data=20G        while it runs
   lha_buildapp -A db --replace n2           n2 has a new disk
   lha_buildapp -A db --accept-data n2       go on with the copy of n2, whatever it lacks
+  lha_buildapp -A db --resync               a comparison found differences: copy them again from where db runs
   lha_buildapp -A db --resolve --keep n1    after a split brain: throw the other copy away
 """
 
@@ -37,13 +38,14 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None, read: Read
     what.add_argument("--accept-data", metavar="NODE", help="this node's copy is the one to go on with")
     what.add_argument("--resolve", action="store_true", help="end a split brain; needs --keep")
     what.add_argument("--verify", action="store_true", help="compare the copies, block by block")
+    what.add_argument("--resync", action="store_true", help="copy again what was found to differ")
     made.set_defaults(interrupted="interrupted; what is not made yet is not begun: the same command goes on from there")
     made.add_argument("--keep", metavar="NODE", help="with --resolve: whose copy is kept")
 
     def work(options: argparse.Namespace, node: Node, out: Output) -> int:
         if options.resolve != (options.keep is not None):
             made.error("--resolve and --keep NODE go together")
-        if options.force and not options.create and (options.grow or options.verify):
+        if options.force and not options.create and (options.grow or options.verify or options.resync):
             made.error("--force goes with --create")
         return _work(options, node, out, read)
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None, read: Read
 
 
 def _work(options: argparse.Namespace, node: Node, out: Output, read: Read) -> int:
-    wish: dict[str, Any] = {name: getattr(options, name) for name in ("create", "force", "resolve", "verify")}
+    wish: dict[str, Any] = {name: getattr(options, name) for name in ("create", "force", "resolve", "verify", "resync")}
     wish["accept"], wish["replace"] = options.accept_data is not None, options.replace is not None
     if options.grow is not None:
         wish["grow"], wish["size"] = parse_growth(options.grow)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from truecl.cli.table import table
 from truecl.lab import demo, sample
 from truecl.lab.cluster import Lab, NodeStatus
 from truecl.lab.errors import LabError, NoLab
@@ -299,9 +300,7 @@ def print_nodes(nodes: Sequence[NodeStatus]) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows[0], rows[1:]))
 
 
 def print_probe(target: str, result: ProbeResult) -> None:

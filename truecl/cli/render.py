@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from truecl.cli.storage import alone, copies, splits, volumes
+from truecl.cli.storage import alone, comparison, copies, differences, splits, volumes
 from truecl.cli.table import table
 from truecl.commands.stat import Stat
 
@@ -62,6 +62,7 @@ def of_app(stat: Stat, width: int | None, now: float) -> str:
         parts.append(volumes(app, width))
     if app["copies"]:
         parts.append(copies(app, now, width))
+        parts += comparison(app, now)
     others = [step for step in app["steps"] if step["kind"] in ("address", "program")]
     if others:
         rows = [(step["kind"].capitalize(), _bare(step), _status(step), _facts(step)) for step in others]
@@ -70,7 +71,7 @@ def of_app(stat: Stat, width: int | None, now: float) -> str:
         parts.append(app["invalid"])
     if app["note"]:
         parts.append(f"{app['name']}: {app['note']}")
-    parts += [*splits(app), *alone(app)]
+    parts += [*splits(app), *alone(app), *differences(app)]
     if not stat["complete"]:
         parts.append(_not_the_master(stat))
     return "\n\n".join(parts)
@@ -126,6 +127,7 @@ def _troubles(stat: Stat) -> Iterator[str]:
     for app in stat["apps"]:
         yield from splits(app)
         yield from alone(app)
+        yield from differences(app)
     yield from mixed(stat)
 
 

@@ -103,6 +103,29 @@ def alone(app: Row) -> Iterator[str]:
         yield f"WARN {app['name']}: {whole[0]} has the only current copy: {', '.join(lacking)}"
 
 
+def comparison(app: Row, now: float) -> Iterator[str]:
+    """When the copies were last compared, and what that found."""
+    verified = app["verified"]
+    if verified is None:
+        return
+    when = f"{_duration(now - verified['at'])} ago" if 0.0 < verified["at"] <= now else "at a time that is not known"
+    found = ", ".join(f"{-(-size // 1024)} KiB of {name}" for name, size in verified["differing"].items())
+    yield f"{app['name']}: copies last compared {when}: {f'{found} differed' if found else 'equal'}"
+
+
+def differences(app: Row) -> Iterator[str]:
+    """A sentence about copies that are connected, and not equal."""
+    connected = [copy for copy in app["copies"] if copy["link"] == "connected" and copy["behind"]]
+    owners = [copy for copy in connected if copy["node"] == app["node"]] or connected
+    for copy in owners[:1]:
+        found = [f"{-(-each['behind'] // 1024)} KiB of {each['name']}" for each in _reports(copy) if each["behind"]]
+        name = app["name"]
+        yield (
+            f"WARN {name}: the copies differ: {', '.join(found)}; to copy that again from where it runs: "
+            f"lha_buildapp -A {name} --resync"
+        )
+
+
 def splits(app: Row) -> Iterator[str]:
     """A sentence about copies that were both written without the other."""
     if any(copy["split"] for copy in app["copies"]):

@@ -139,7 +139,13 @@ _PROGRAM = Shape(
 
 _REPLICATION = Shape(
     Replication,
-    {"link": text(scalars.name), "rate": text(scalars.size), "disk_failure": choice(("stay", "move"))},
+    {
+        "link": text(scalars.name),
+        "rate": text(scalars.size),
+        "disk_failure": choice(("stay", "move")),
+        "verify": text(scalars.period),
+        "verify_between": text(scalars.hours),
+    },
 )
 
 _APP = Shape(
@@ -205,6 +211,10 @@ def _check_replication(source: Source, app: AppConfig | None) -> None:
         source.note(source.line("nodes"), what, f"expected {COPIES} nodes")
     if source.found(Replication) and not copied and not source.problems:
         source.note(source.line("replication"), "no volume is replicated", "expected one of type drbd, or no such key")
+    keys = source.keys("replication")
+    if "verify_between" in keys and "verify" not in keys:
+        line = source.line("replication", "verify_between")
+        source.note(line, "verify_between stands without verify", "expected verify beside it, like verify: 7d")
 
 
 def _check_programs(source: Source) -> None:

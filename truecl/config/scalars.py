@@ -10,6 +10,10 @@ Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 MAX_SECONDS = 86400.0
 MAX_SIZE = 1 << 60
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+MIN_PERIOD, MAX_PERIOD = 10.0, 52 * 7 * 86400.0
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_PERIOD = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(s|m|h|d|w)")
+_HOURS = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])\s?-\s?([01]?[0-9]|2[0-3]):([0-5][0-9])")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s?(ms|s|m|h)")
 _SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?\s?([KMGT])(?:i?B)?")
 _SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -66,6 +70,30 @@ def duration_or_zero(text: str) -> float:
     if value > MAX_SECONDS:
         raise Unfit("expected at most 24h")
     return value
+
+
+def period(text: str) -> float:
+    """Seconds of something that comes again and again: '12h', '7d', '4w'."""
+    matched = _PERIOD.fullmatch(text)
+    if matched is None:
+        if _BARE_NUMBER.fullmatch(text):
+            raise Unfit(f"expected a unit: {text}d for days, or {text}h, {text}w", f"{text!r} has no unit")
+        raise Unfit("expected a period like 12h, 7d or 4w")
+    value = round(float(matched[1]) * _PERIODS[matched[2]], 9)
+    if not MIN_PERIOD <= value <= MAX_PERIOD:
+        raise Unfit("expected 10s to 52w")
+    return value
+
+
+def hours(text: str) -> tuple[int, int]:
+    """Minutes of the day: '01:00-05:00'; over midnight, '22:00-04:00'."""
+    matched = _HOURS.fullmatch(text)
+    if matched is None:
+        raise Unfit("expected two times of the day like 01:00-05:00")
+    first, last = (60 * int(matched[place]) + int(matched[place + 1]) for place in (1, 3))
+    if first == last:
+        raise Unfit("expected two times that differ, like 01:00-05:00")
+    return first, last
 
 
 def size(text: str) -> int:

@@ -20,7 +20,7 @@ from truecl.core.assess import FILESYSTEM, Given, Next
 from truecl.core.errands import QUICK, Errands
 from truecl.core.layouts import layout_of
 from truecl.core.ledger import app_state
-from truecl.core.levels import knows
+from truecl.core.levels import OLD_RELEASE, knows
 from truecl.core.situation import Situation
 from truecl.model.build import Look, Question, Seen, Work
 from truecl.model.config import AppConfig
@@ -35,9 +35,6 @@ LOOK_TIME = 30.0
 PLACE_TIME = 40.0
 """Seconds until a node has to be there that the build's generation can be given to."""
 MAX_ROUNDS = 24
-OLD_RELEASE = (
-    "not every node of the cluster has said that its release knows this; lha_node list shows which (docs/upgrade.md)"
-)
 
 
 class BuildStage(StrEnum):

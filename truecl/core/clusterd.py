@@ -24,9 +24,10 @@ from truecl.core.peer_questions import PeerQuestions
 from truecl.core.planner import NodeOrder, Plan, plan
 from truecl.core.replication import ReplicaOrder
 from truecl.core.situation import Situation, WallClock
+from truecl.core.verification import Verification
 from truecl.model.config import Configuration
 from truecl.model.ids import HBD, LOCKD, REQD, STATD, SYNCD, Index, NodeName, Term
-from truecl.model.ledger import AnyCommand, Configure, GiveGrant, Ledger, MarkCopy, RaiseLevel
+from truecl.model.ledger import AnyCommand, Configure, GiveGrant, Ledger, MarkCopy, RaiseLevel, RecordVerified
 from truecl.wire.messages import (
     Applied,
     AppNote,
@@ -83,6 +84,7 @@ class Clusterd:
         self._fencer = Fencer(self.situation, self._out)
         self._flapping = Flapping(self.situation)
         self._activation = Activation(self.situation, self._operations.say)
+        self._verification = Verification(self.situation, self._out)
         self._peers = PeerQuestions(self.situation, self._out)
         self._number = 0
         self._proposal: tuple[int, Index | None, float] | None = None
@@ -204,6 +206,7 @@ class Clusterd:
         leader = self.situation.leadership.leader
         if self.situation.master:
             self._operations.builds.answered(message)
+            self._verification.answered(message)
         elif leader is not None and leader != self.me and message.node == self.me:
             self._out.send(leader, message)
 
@@ -219,6 +222,7 @@ class Clusterd:
             self._cold_start.begin()
             self._flapping.begin()
             self._activation.begin()
+            self._verification.forget()
         if leadership.leader is not None and (leadership.leader, leadership.term) != (before.leader, before.term):
             self._desk.pass_all()
 
@@ -228,6 +232,7 @@ class Clusterd:
         self._account.begin()
         self._operations.forget()
         self._fencer.forget()
+        self._verification.forget()
         self._peers.forget()
         self._ordered.clear()
         if self._notes != Notes(()):
@@ -265,6 +270,7 @@ class Clusterd:
         commands += self._operations.step_nodes(self._plan.stays, proposing)
         undecided = self._cold_start.undecided
         commands += [*(() if undecided else self._plan.commands), *self._operations.step_fences(proposing)]
+        commands += self._verification.step()
         if commands and not proposing:
             number = self._propose(tuple(commands[:MAX_COMMANDS]))
             self._proposal = (number, None, now + PROPOSAL_PATIENCE)
@@ -392,7 +398,7 @@ class Clusterd:
             times += [at + REPEAT_ORDER for at in self._ordered.values()]
         times += self._fencer.wakes()
         times += self._operations.wakes() + self._cold_start.wakes() + self.situation.wakes() + self._flapping.wakes()
-        times += self._activation.wakes()
+        times += self._activation.wakes() + self._verification.wakes()
         if self._proposal is not None:
             times.append(self._proposal[2])
         if self._plan.step_down:
@@ -401,9 +407,9 @@ class Clusterd:
 
 
 def _dated(command: AnyCommand, date: float) -> AnyCommand:
-    """What is said of a copy says since when. The wall clock decides nothing, so no plan knows it."""
+    """What is said of a copy says since when. No plan knows the wall clock."""
     match command:
-        case MarkCopy(at=0.0) | GiveGrant(alone=True, at=0.0):
+        case MarkCopy(at=0.0) | GiveGrant(alone=True, at=0.0) | RecordVerified(at=0.0):
             return replace(command, at=date)
         case _:
             return command

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from truecl.core.instance import InstanceMachine
 from truecl.model.ids import HBD, LOCKD, REQD, AppName, NodeName
-from truecl.model.ledger import AppState, Fence, Ledger, Presence, Wanted
+from truecl.model.ledger import AppState, Fence, Ledger, Presence, Verified, Wanted
 from truecl.model.mirror import CopyState, Mirror
 from truecl.model.report import EventRecord, Mark, Moment, Phase, Severity
 from truecl.model.step import Instance
@@ -101,6 +101,9 @@ def in_ledger(old: Ledger, new: Ledger) -> Iterator[Happening]:
         yield from _in_app(app, old.apps.get(app, AppState()), state, new.index)
     yield from _in_fences(old.fences, new.fences)
     yield from _in_mirrors(old.mirrors, new.mirrors)
+    for app, verified in new.verified.items():
+        if verified != old.verified.get(app):
+            yield _compared(app, verified)
     for app, build in new.builds.items():
         if build != old.builds.get(app):
             text = f"application '{app}' is validated on {', '.join(build.nodes)}"
@@ -192,6 +195,15 @@ def _in_mirrors(old: Mapping[AppName, Mirror], new: Mapping[AppName, Mirror]) ->
                 severity = Severity.WARN if node in past and copy.state is not CopyState.CURRENT else Severity.LOG
                 text = f"the copy of application '{app}' on {node} is {copy.state.value}"
                 yield Happening(LOCKD, severity, text, app, int(copy.index))
+
+
+def _compared(app: AppName, verified: Verified) -> Happening:
+    text = f"the copies of application '{app}' were compared on {verified.node}"
+    if not verified.differing:
+        return Happening(LOCKD, Severity.LOG, f"{text}: they are equal", app, int(verified.index))
+    found = ", ".join(f"{size} bytes of volume {name}" for name, size in verified.differing.items())
+    text = f"{text}: {found} differ; lha_buildapp -A {app} --resync"
+    return Happening(LOCKD, Severity.WARN, text, app, int(verified.index))
 
 
 # ---- instances -----------------------------------------------------------------------------------------------------

@@ -30,11 +30,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from truecl.core import instance_words as words
+from truecl.core import way_down
+from truecl.core.instance_words import about
+from truecl.core.way_down import FORCED_ADDRESS_TIMEOUT, FORCED_TIMEOUT
 from truecl.model.actions import (
     Action,
     EndTools,
     FreezeGroup,
-    KillGroup,
     ReplicaSever,
     StepDown,
     StepProbe,
@@ -45,7 +48,7 @@ from truecl.model.config import AppConfig, Program
 from truecl.model.ids import Generation
 from truecl.model.ledger import Format
 from truecl.model.report import InstanceReport, Phase, Progress, Severity, Span
-from truecl.model.step import Instance, Probe, ReplicaSpec, Step, StepKind, steps_of
+from truecl.model.step import Instance, Probe, Step, StepKind, steps_of
 
 RETRY_AFTER = 1.0
 """Seconds between attempts to take down what would not go."""
@@ -55,10 +58,6 @@ FORMAT_TIMEOUT = 300.0
 """Seconds that a build's own generation may take to make its file systems."""
 PROBE_EVERY = 5.0
 """Seconds between looks at a running instance's steps."""
-FORCED_TIMEOUT = 5.0
-"""Seconds for one action of the guard's way down."""
-FORCED_ADDRESS_TIMEOUT = 0.25
-"""Seconds that the guard's way down waits for netd, which answers in milliseconds or is dead; asked again later."""
 
 
 class Input(StrEnum):
@@ -193,8 +192,7 @@ class InstanceMachine:
             self.probe_at = now + PROBE_EVERY
             return
         step = self._steps[self._position]
-        if self._position == 0 or self._steps[self._position - 1].kind is not step.kind:
-            self.say(Progress(_ATTEMPT[step.kind].format(node=self.node)))
+        self._say_all(words.attempt(self._steps, step, self.node))
         self._bring_up(step, now)
 
     def _bring_up(self, step: Step, now: float) -> None:
@@ -232,35 +230,17 @@ class InstanceMachine:
             if self.phase is Phase.RUNNING:
                 self.died(step.name, reason, now)
             else:
-                self.fail(_about(step.name, reason), now)
+                self.fail(about(step.name, reason), now)
         elif self.phase is Phase.STARTING:
-            self._said_up(step, result)
+            if step.kind is StepKind.FORMAT:
+                self._found = self._found | {step.name: result.facts.get("found", "")}
+            self._say_all(words.came_up(self._steps, step, result, self.node, self.config.name))
             self._position += 1
             self._next_up(now)
 
-    def _said_up(self, step: Step, result: StepResult) -> None:
-        took = f" [{result.seconds * 1000:.0f} ms]"
-        if step.kind is StepKind.FORMAT:
-            self._found = self._found | {step.name: result.facts.get("found", "")}
-            self.say(Progress(f"{self.node} : {step.name}: {result.facts.get('note', 'found')}{took}"))
-        if result.facts.get("warning"):
-            self.say(Progress(f"{step.name}: {result.facts['warning']}", Severity.WARN))
-        if isinstance(step.spec, ReplicaSpec):
-            self.say(Progress("Attempting final storage configuration on secondary nodes - please wait..."))
-        if step.kind is StepKind.FILESYSTEM and not self._more_of(StepKind.FILESYSTEM):
-            count = sum(each.kind is StepKind.FILESYSTEM for each in self._steps)
-            self.say(Progress(f"File Systems mounted: OK={count}, FAILED=0.{took}"))
-        elif step.kind is StepKind.ADDRESS:
-            where = result.facts.get("interface", "")
-            self.say(
-                Progress(f"Application '{self.config.name}' IP configured successfully: {step.name[8:]} on {where}")
-            )
-            self.say(Progress(f"Sending gratuitous announcements for {where}{took}"))
-        elif step.kind is StepKind.PROGRAM:
-            self.say(Progress(f"Started {step.name}{took}"))
-
-    def _more_of(self, kind: StepKind) -> bool:
-        return any(each.kind is kind for each in self._steps[self._position + 1 :])
+    def _say_all(self, lines: list[Progress]) -> None:
+        for line in lines:
+            self.say(line)
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -268,19 +248,19 @@ class InstanceMachine:
         """A program's process ended: start it again here, unless it does so too often."""
         step = next((each for each in self._steps if each.name == step_name), None)
         if step is not None and self.phase is Phase.FROZEN:
-            self.stop(now, force=True, reason=_about(step_name, reason))
+            self.stop(now, force=True, reason=about(step_name, reason))
         if step is None or self.phase is not Phase.RUNNING:
             return
         if not isinstance(step.spec, Program):
-            self.fail(_about(step_name, reason), now)
+            self.fail(about(step_name, reason), now)
             return
         window = step.spec.restart_window
         deaths = [each for each in self._deaths.get(step_name, []) if now - each < window] + [now]
         self._deaths[step_name] = deaths
         if len(deaths) > step.spec.restarts:
-            self.fail(f"{_about(step_name, reason)}; {len(deaths)} times within {window:.0f} s", now)
+            self.fail(f"{about(step_name, reason)}; {len(deaths)} times within {window:.0f} s", now)
             return
-        text = f"{self.node}: {_about(step_name, reason)}, starting it again ({len(deaths)})"
+        text = f"{self.node}: {about(step_name, reason)}, starting it again ({len(deaths)})"
         self.say(Progress(text, Severity.WARN))
         self.deadline = now + self.config.start_timeout
         self._bring_up(step, now)
@@ -333,27 +313,8 @@ class InstanceMachine:
 
     def _way_down(self, now: float) -> list[list[Action]]:
         """Stages of actions. Answers to actions of an earlier way down are ignored: their ids are forgotten."""
-        by_kind = {kind: [each for each in reversed(self._steps) if each.kind is kind] for kind in StepKind}
-        polite = max(self.deadline - now, 0.1)
-
-        def down(step: Step) -> Action:
-            forced = FORCED_ADDRESS_TIMEOUT if step.kind is StepKind.ADDRESS else FORCED_TIMEOUT
-            return StepDown(self.instance, step, forced if self.forced else polite, self.forced)
-
-        addresses = [[down(each) for each in by_kind[StepKind.ADDRESS]]]
-        kill: list[list[Action]] = [[KillGroup(self.instance, FORCED_TIMEOUT)]] if by_kind[StepKind.PROGRAM] else []
-        sever: list[Action] = [ReplicaSever(self.instance, FORCED_TIMEOUT)] if self._replicated else []
-        kill_and_sever = [[*sever, *(action for stage in kill for action in stage)]]
-        programs = [[down(each)] for each in by_kind[StepKind.PROGRAM]]
-        filesystems = [[down(each)] for each in by_kind[StepKind.FILESYSTEM]]
-        formats = [[down(each) for each in by_kind[StepKind.FORMAT]]]
-        storage = [[down(each) for each in by_kind[StepKind.STORAGE]]]
-        # The last look at a program's group follows the end of the tools: a start may have been on its way into it.
-        # After a kill, a program's own down still runs: it forgets the process and checks its group once more.
-        tools = self._tools_first()
-        forced = [*addresses, *kill_and_sever, *tools, *programs]
-        first = forced if self.forced else [*programs, *addresses, *tools, *kill]
-        return [stage for stage in [*first, *filesystems, *formats, *storage] if stage]
+        polite = None if self.forced else max(self.deadline - now, 0.1)
+        return way_down.stages(self.instance, self._steps, self._tools_first(), polite)
 
     def _next_stage(self, now: float) -> None:
         if not self._stages:
@@ -362,20 +323,11 @@ class InstanceMachine:
         for action in self._stages.pop(0):
             step = action.step if isinstance(action, StepDown) else None
             if step is not None:
-                self._say_down(step)
+                self._say_all(words.attempt_down(self._steps, step, self.node, self.config.name))
             number = self._asked(action, now)
             self._down[number] = step
             if isinstance(action, ReplicaSever):
                 self._severing.add(number)
-
-    @property
-    def _replicated(self) -> bool:
-        return any(isinstance(step.spec, ReplicaSpec) for step in self._steps)
-
-    def _say_down(self, step: Step) -> None:
-        first = next(each for each in reversed(self._steps) if each.kind is step.kind)
-        if first.name == step.name and step.kind in _ATTEMPT_DOWN:
-            self.say(Progress(_ATTEMPT_DOWN[step.kind].format(node=self.node, app=self.config.name)))
 
     def _down_done(self, step: Step | None, result: StepResult, now: float) -> None:
         name = step.name if step is not None else "processes"
@@ -386,7 +338,7 @@ class InstanceMachine:
         elif self.forced and step is not None and step.kind is StepKind.ADDRESS and not self._asks_late:
             self._late.append(step)
         else:
-            self._stuck = _about(name, result.reason or f"still {result.probe.value}")
+            self._stuck = about(name, result.reason or f"still {result.probe.value}")
         self._finish_stage(now)
 
     def _finish_stage(self, now: float) -> None:
@@ -450,7 +402,7 @@ class InstanceMachine:
 
     def _freezing_done(self, step: Step | None, result: StepResult, now: float) -> None:
         if result.reason:
-            what = _about(step.name, result.reason) if step is not None else result.reason
+            what = about(step.name, result.reason) if step is not None else result.reason
             self.stop(now, force=True, reason=f"could not be {'thawed' if self.thawing else 'frozen'}: {what}")
         elif self._freezing:
             return
@@ -472,12 +424,12 @@ class InstanceMachine:
             self._timed(action, step, now)
             self._up_done(step, result, now)
         elif action in self._down:
-            way_down = self._down.pop(action)
-            self._timed(action, way_down, now)
+            step_down = self._down.pop(action)
+            self._timed(action, step_down, now)
             if action in self._severing:
                 self._finish_stage(now)
             else:
-                self._down_done(way_down, result, now)
+                self._down_done(step_down, result, now)
         elif action in self._overtaken:
             self._overtaken.discard(action)
             self._finish_stage(now)
@@ -558,24 +510,3 @@ class InstanceMachine:
 
     def _enter(self, what: Input) -> None:
         self.phase = TRANSITIONS.get((self.phase, what), self.phase)
-
-
-def _about(step: str, reason: str) -> str:
-    """`step: reason`. A driver's text that begins with what it speaks of ('/srv/web: …') does not say it twice."""
-    named, colon, rest = reason.partition(": ")
-    return f"{step}: {rest if colon and step.endswith(named) else reason}"
-
-
-_ATTEMPT = {
-    StepKind.STORAGE: "Attempting storage activation on node '{node}' - please wait...",
-    StepKind.FORMAT: "Looking for the file systems on '{node}' ...",
-    StepKind.FILESYSTEM: "Attempting to mount file systems on '{node}' - please wait...",
-    StepKind.ADDRESS: "Attempting to configure addresses on '{node}' ...",
-    StepKind.PROGRAM: "Attempting to start programs on '{node}' ...",
-}
-_ATTEMPT_DOWN = {
-    StepKind.STORAGE: "Attempting storage deactivation on '{node}' ...",
-    StepKind.FILESYSTEM: "Attempting to un-mount file systems on '{node}' - please wait...",
-    StepKind.ADDRESS: "Deconfiguration IP configuration for '{app}' on '{node}'...",
-    StepKind.PROGRAM: "Stopping application '{app}' on '{node}'...",
-}

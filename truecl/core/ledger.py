@@ -41,12 +41,14 @@ from truecl.model.ledger import (
     RecordBoot,
     RecordBuild,
     RecordLosses,
+    RecordVerified,
     RecordWatchdog,
     SetMirror,
     SetStandby,
     SettleTiming,
     SetWanted,
     TakeLock,
+    Verified,
     Wanted,
     Watchdog,
 )
@@ -305,6 +307,17 @@ def _record_build(ledger: Ledger, index: Index, term: Term, command: RecordBuild
     return replace(ledger, builds=builds if command.build is None else builds | {command.app: command.build})
 
 
+def _record_verified(ledger: Ledger, index: Index, term: Term, command: RecordVerified) -> Ledger:
+    others = {app: each for app, each in ledger.verified.items() if app != command.app}
+    if command.differing is None:
+        return ledger if command.app in ledger.mirrors else replace(ledger, verified=others)
+    grant = app_state(ledger, command.app).grant
+    if grant is None or grant.generation != command.generation or command.app not in ledger.mirrors:
+        return ledger
+    verified = Verified(grant.node, command.differing, index, command.at)
+    return replace(ledger, verified=others | {command.app: verified})
+
+
 _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     SetWanted: _set_wanted,
     EndGrant: _end_grant,
@@ -327,4 +340,5 @@ _MEANING: dict[type[Command], Callable[[Ledger, Index, Term, Any], Ledger]] = {
     MarkCopy: _mark_copy,
     AcceptCopy: _accept_copy,
     RecordBuild: _record_build,
+    RecordVerified: _record_verified,
 }

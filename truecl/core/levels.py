@@ -11,6 +11,10 @@ from truecl.core.contract import Outdated
 from truecl.model.ids import NodeName
 from truecl.model.ledger import LEVELS, AnyCommand, Batch, Command, Ledger, RaiseLevel
 
+OLD_RELEASE = (
+    "not every node of the cluster has said that its release knows this; lha_node list shows which (docs/upgrade.md)"
+)
+
 
 def knows(ledger: Ledger, kind: type[Command]) -> bool:
     """May such a command stand in this log now?"""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from truecl.core import ledger as ledgers
-from truecl.core import levels
+from truecl.core import levels, proofs
 from truecl.core.contract import Connected, Event, Joined, Left, Noted, Outdated, Output, Received, Records, Told
 from truecl.core.leases import Leases
 from truecl.core.outbox import Outbox
@@ -21,6 +21,7 @@ from truecl.core.pair import Pair
 from truecl.core.quorum import may_lead
 from truecl.core.raft import Raft, Role
 from truecl.core.raft.log import RETAINED_ENTRIES
+from truecl.core.reports import Reports
 from truecl.model.config import Configuration
 from truecl.model.ids import (
     CLUSTERD,
@@ -36,10 +37,9 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
-from truecl.model.replica import ReplicaReport
-from truecl.model.report import EventRecord, InstanceReport, Phase, Severity, WatchdogReport
+from truecl.model.report import EventRecord, Phase, Severity
 from truecl.wire.messages import (
     Applied,
     Campaign,
@@ -65,10 +65,7 @@ from truecl.wire.messages import (
 
 COMPACT_EVERY = 1000
 """Applied entries between two snapshots."""
-MAX_OLD_BOOTS = 16
 _BATCH = msgspec.msgpack.Decoder(Batch)
-
-Report = tuple[BootId, tuple[InstanceReport, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +120,9 @@ class Lockd:
         self._leases_term = Term(0)
         self._settling = (Term(0), Index(0))
         """The `Configure` whose older timings this leader has proposed to forget."""
-        self._reports: dict[NodeName, Report] = {}
-        self._numbers: dict[NodeName, int] = {}
-        self._boots: dict[NodeName, BootId] = {}
-        """Of each node's latest request."""
+        self._reports = Reports()
         self._heard: dict[NodeName, BootId] = {}
         """The nodes that hbd hears, and their boots."""
-        self._old_boots: dict[NodeName, tuple[BootId, ...]] = {}
-        self._leaving: dict[NodeName, bool] = {}
-        self._watchdogs: dict[NodeName, WatchdogReport] = {}
-        self._replicas: dict[NodeName, tuple[ReplicaReport, ...]] = {}
-        self._levels: dict[NodeName, int] = {}
         self._outlived: dict[tuple[NodeName, Generation], None] = {}
         """Those of which their node is heard after the time in which its watchdog must have reset it."""
         self._early: dict[NodeName, Renew] = {}
@@ -307,45 +296,24 @@ class Lockd:
             if self.raft.role is Role.LEADER and message.node in self.raft.membership.nodes:
                 self._early[message.node] = message
             return
-        leases, last = self._leases_of_term(now), self._numbers.get(message.node)
-        if message.node not in self.raft.membership.nodes or not self._take_report(message, leases, now):
+        leases = self._leases_of_term(now)
+        node, last = message.node, self._reports.number(message.node)
+        if node not in self.raft.membership.nodes:
+            return
+        if not self._reports.take(message, lambda boot: self._another_boot_counts(node, boot, leases, now)):
             return
         leases.reported(message, self._live())
         leases.requested(message, self.raft.next_round, now)
         in_order = last is not None and message.number == last + 1
-        if not in_order or self._named.get(message.node) != ledgers.named_to(self.ledger, message.node):
+        if not in_order or self._named.get(node) != ledgers.named_to(self.ledger, node):
             # An order waits for this answer; or its reqd has started again, or requests or answers were lost, and its
             # lease may be nearly over. Otherwise the next heartbeat's round will do.
             self.raft.start_round(now)
 
-    def _take_report(self, message: Renew, leases: Leases, now: float) -> bool:
-        """False for what is older than the latest of this node: an earlier boot, or a smaller number; and for another
-        boot that comes too soon."""
-        node, boot = message.node, message.boot
-        last = self._boots.get(node, boot)
-        if boot in self._old_boots.get(node, ()):
-            return False
-        if boot != last:
-            if self._heard.get(node) == last:
-                return False  # late, of a boot before that; or hbd will hear of the new one in a moment
-            if now < self._free_from(node, leases):
-                return False
-            self._old_boots[node] = (*self._old_boots.get(node, ()), last)[-MAX_OLD_BOOTS:]
-            self._numbers[node] = 0
-        if message.number <= self._numbers.get(node, 0):
-            return False
-        self._numbers[node] = message.number
-        self._boots[node] = boot
-        if self._reports.get(node) != (boot, message.instances):
-            self._reports[node] = (boot, message.instances)
-        self._leaving[node] = message.leaving
-        self._levels[node] = message.level
-        self._replicas[node] = message.replicas
-        if message.watchdog is not None:
-            self._watchdogs[node] = message.watchdog
-        else:
-            self._watchdogs.pop(node, None)
-        return True
+    def _another_boot_counts(self, node: NodeName, last: BootId, leases: Leases, now: float) -> bool:
+        if self._heard.get(node) == last:
+            return False  # late, of a boot before that; or hbd will hear of the new one in a moment
+        return now >= self._free_from(node, leases)
 
     def _free_from(self, node: NodeName, leases: Leases) -> float:
         """When the word of another boot of the node counts. A copy of it with its addresses silences it, and looks like
@@ -388,17 +356,13 @@ class Lockd:
         node, app, generation = message.node, message.app, message.generation
         if not self.raft.ready or message.term != self.raft.term or node == self.me:
             return
-        grant, report = ledgers.app_state(self.ledger, app).grant, self._reported(node, app, generation)
+        grant, report = ledgers.app_state(self.ledger, app).grant, self._reports.of(node, app, generation)
         owns = grant is not None and (grant.node, grant.generation) == (node, generation)
         leases = self._leases_of_term(now)
         if owns and report is not None and report.phase is Phase.NEEDS_FENCE and node not in leases.unrenewed:
             leases.revoke(node, app, generation)
             text = f"application '{app}' cannot be stopped on {node}: its lease is renewed no more, for its watchdog"
             self._out.tell(STATD, Note(EventRecord(0.0, now, self.me, LOCKD, Severity.WARN, text, app)))
-
-    def _reported(self, node: NodeName, app: AppName, generation: Generation) -> InstanceReport | None:
-        _, lines = self._reports.get(node, (BootId(""), ()))
-        return next((line for line in lines if (line.app, line.generation) == (app, generation)), None)
 
     # ---- proposals --------------------------------------------------------------------------------------------------
 
@@ -441,41 +405,19 @@ class Lockd:
             return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
             return ""
-        grant = ledgers.app_state(self.ledger, command.app).grant
-        if grant is None or grant.generation != command.generation:
-            return f"generation {command.generation} of '{command.app}' is not its live grant"
-        if command.proof not in grant.proofs:
-            return f"generation {grant.generation} of '{command.app}' was not started for proof '{command.proof}'"
-        match command.proof:
-            case Proof.RELEASED:
-                report = self._reported(grant.node, command.app, grant.generation)
-                closed = report is not None and report.phase is Phase.CLOSED
-                return "" if closed else f"{grant.node} has not reported generation {grant.generation} closed"
-            case Proof.FENCED | Proof.VOUCHED:
-                proven = ledgers.fence_proof(self.ledger, grant.node, grant.generation) is command.proof
-                text = f"no fence of {grant.node} that is confirmed so names generation {grant.generation}"
-                return "" if proven else text
-            case Proof.EXPIRED:
-                over = now >= self._leases_of_term(now).surely_over(grant.node, grant.addressed)
-                return "" if over else f"the lease of {grant.node} may still hold"
-            case Proof.EXPIRED_WATCHDOG:
-                if not ledgers.watchdog_proves(self.ledger, grant):
-                    return f"the log knows of no watchdog of {grant.node} that counts for it"
-                self._see_who_outlives(now)
-                if (grant.node, grant.generation) in self._outlived:
-                    return f"{grant.node} is heard after the time in which its watchdog must have reset it"
-                over = now >= self._leases_of_term(now).surely_reset(grant.node, grant.watchdog)
-                return "" if over else f"the watchdog of {grant.node} may not have reset it yet"
+        self._see_who_outlives(now)
+        return proofs.missing(command, self.ledger, self._reports, self._leases_of_term(now), self._outlived, now)
 
     def _common_level(self) -> int:
         """By what the members said to this leader."""
-        return levels.common(self._levels, self.raft.membership.nodes, self._level)
+        return levels.common(self._reports.levels, self.raft.membership.nodes, self._level)
 
     # ---- the end of every call --------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> Output:
         self._witness_hands_over(now)
-        order_at = self.pair.tend(now, self._leaving.get(self.raft.other) if self.raft.other is not None else None)
+        other = self.raft.other
+        order_at = self.pair.tend(now, self._reports.leaving.get(other) if other is not None else None)
         wake_at = self._advance(now)
         if self.raft.ready and (self._early or self._may_settle(now)):
             early, self._early = self._early, {}
@@ -550,13 +492,9 @@ class Lockd:
             self._tell_all(leadership)
         self._tell_members()
         if leadership.ready:
-            self._forget_strangers()
+            self._reports.keep(self.raft.membership.nodes)
             self._see_who_outlives(now)
-            leaving = tuple(node for node, leaves in sorted(self._leaving.items()) if leaves)
-            nodes = Nodes(
-                dict(self._reports), self._expired(now), leaving, dict(self._watchdogs), self._reset(now),
-                self._lapsed(now), self._common_level(), dict(self._replicas), self._leases_of_term(now).unrenewed,
-            )  # fmt: skip
+            nodes = self._nodes_now(now)
             if nodes != self._nodes:
                 self._nodes = nodes
                 self._out.tell(CLUSTERD, nodes)
@@ -571,83 +509,50 @@ class Lockd:
             self._members = members
             self._tell_all(members)
 
-    def _forget_strangers(self) -> None:
-        """What nodes said that are members no more."""
-        for node in [node for node in self._reports if node not in self.raft.membership.nodes]:
-            del self._reports[node]
-            self._leaving.pop(node, None)
-            self._watchdogs.pop(node, None)
-            self._replicas.pop(node, None)
+    def _nodes_now(self, now: float) -> Nodes:
+        leases, said = self._leases_of_term(now), self._reports
+        return Nodes(
+            dict(said.tables),
+            proofs.expired(self.raft.membership.nodes, leases, now),
+            tuple(node for node, leaves in sorted(said.leaving.items()) if leaves),
+            dict(said.watchdogs),
+            proofs.reset(self.ledger, leases, self._outlived, now),
+            proofs.lapsed(self.ledger, leases, now),
+            self._common_level(),
+            dict(said.replicas),
+            leases.unrenewed,
+        )
 
     def _forget_tenure(self) -> None:
-        """What was true while this node led: by the next time the nodes may have said other things to others."""
+        """What was true while this node led."""
         self._leases = None
         self._named.clear()
         self._early.clear()
-        self._reports.clear()
-        self._leaving.clear()
-        self._watchdogs.clear()
-        self._replicas.clear()
-        self._levels.clear()
+        self._reports.forget()
         self._outlived.clear()
 
     def _tell_all(self, message: Any) -> None:
         for who in self._subscribers:
             self._out.tell(who, message)
 
-    def _expired(self, now: float) -> tuple[NodeName, ...]:
-        leases = self._leases_of_term(now)
-        return tuple(node for node in self.raft.membership.nodes if now >= leases.surely_over(node))
-
-    def _grants(self) -> tuple[Grant, ...]:
-        return tuple(state.grant for _, state in sorted(self.ledger.apps.items()) if state.grant is not None)
-
-    def _leased(self) -> tuple[Grant, ...]:
-        """Live grants that the end of a lease ends."""
-        return tuple(grant for grant in self._grants() if Proof.EXPIRED in grant.proofs)
-
-    def _lapsed(self, now: float) -> tuple[Generation, ...]:
-        leases, grants = self._leases_of_term(now), self._leased()
-        return tuple(each.generation for each in grants if now >= leases.surely_over(each.node, each.addressed))
-
-    def _guarded(self) -> tuple[Grant, ...]:
-        """Live grants that a watchdog's reset would end."""
-        return tuple(grant for grant in self._grants() if ledgers.watchdog_proves(self.ledger, grant))
-
-    def _reset(self, now: float) -> tuple[Generation, ...]:
-        return tuple(
-            each.generation for each in self._overdue(now) if (each.node, each.generation) not in self._outlived
-        )
-
-    def _overdue(self, now: float) -> tuple[Grant, ...]:
-        """Of the guarded ones, those whose node's watchdog has had its time."""
-        leases, grants = self._leases_of_term(now), self._guarded()
-        return tuple(each for each in grants if now >= leases.surely_reset(each.node, each.watchdog))
-
     def _see_who_outlives(self, now: float) -> None:
         """A node that is heard in the boot in which it said that it has this generation was not reset, whatever its
         watchdog is worth: it ends nothing then, also when the node falls silent later."""
-        overdue = self._overdue(now)
+        overdue = proofs.overdue(self.ledger, self._leases_of_term(now), now)
         known = [(each.node, each.generation) for each in overdue]
         self._outlived = {each: None for each in known if each in self._outlived}
         for app, state in sorted(self.ledger.apps.items()):
             grant = state.grant
-            if grant not in overdue or self._heard.get(grant.node) != self._boots.get(grant.node, ""):
+            if grant not in overdue or self._heard.get(grant.node) != self._reports.boot(grant.node):
                 continue
-            report = self._reported(grant.node, app, grant.generation)
+            report = self._reports.of(grant.node, app, grant.generation)
             if report is not None and report.phase is not Phase.CLOSED:
                 self._outlived[grant.node, grant.generation] = None
 
     def _next_expiry(self, now: float) -> float | None:
         if not self.raft.ready:
             return None
-        leases = self._leases_of_term(now)
-        times = [leases.surely_over(node) for node in self.raft.membership.nodes]
-        times += [leases.surely_over(each.node, each.addressed) for each in self._leased()]
-        times += [leases.surely_reset(each.node, each.watchdog) for each in self._guarded()]
-        if len(self.ledger.timings) > 1:
-            times.append(leases.settled_at(ledgers.slowest_watchdog(self.ledger)))
-        return min((time for time in times if now < time < math.inf), default=None)
+        return proofs.next_change(self.raft.membership.nodes, self.ledger, self._leases_of_term(now), now)
 
     def _compact(self) -> None:
         if self.raft.applied - self.raft.log.snapshot.index >= self.compact_every:

@@ -309,6 +309,16 @@ class Operations:
         if operation.stage is Stage.DONE:
             del self._operations[operation.request.id]
 
+    def _told(self, id: str, operation: FenceOperation | NodeOperation | MembershipOperation, done: bool) -> bool:
+        """What it has to say; if it is `done`, its end too. Was that told?"""
+        for progress in operation.progress:
+            self.desk.answer(operation.origin, Reply(id, progress))
+        operation.progress.clear()
+        if not done or operation.code is None:
+            return False
+        self._tell_end(id, operation.origin, operation.code, operation.text)
+        return True
+
     def _tell_end(self, id: str, origin: NodeName, code: int, text: str, question: Question | None = None) -> None:
         replies = []
         if text:
@@ -345,12 +355,8 @@ class Operations:
             order = operation.order()
             if order is not None:
                 self._out.tell(REQD, order)
-            for progress in operation.progress:
-                self.desk.answer(operation.origin, Reply(id, progress))
-            operation.progress.clear()
-            if operation.stage is FenceStage.DONE and operation.code is not None:
+            if self._told(id, operation, operation.stage is FenceStage.DONE):
                 del self._fence_operations[id]
-                self._tell_end(id, operation.origin, operation.code, operation.text)
         return commands
 
     # ---- on nodes ---------------------------------------------------------------------------------------------------
@@ -365,12 +371,8 @@ class Operations:
             if proposing:  # decide on what the log says
                 continue
             commands += operation.step(situation.ledger, situation.heard(), stays)
-            for progress in operation.progress:
-                self.desk.answer(operation.origin, Reply(id, progress))
-            operation.progress.clear()
-            if operation.stage is NodeStage.DONE and operation.code is not None:
+            if self._told(id, operation, operation.stage is NodeStage.DONE):
                 del self._node_operations[id]
-                self._tell_end(id, operation.origin, operation.code, operation.text)
         return commands
 
     # ---- on the membership ------------------------------------------------------------------------------------------
@@ -414,12 +416,8 @@ class Operations:
                     operation.asked(number())
                     term = self._situation.leadership.term
                     self._out.tell(LOCKD, Reshape(operation.number, term, act))
-            for progress in operation.progress:
-                self.desk.answer(operation.origin, Reply(id, progress))
-            operation.progress.clear()
-            if operation.code is not None:
+            if self._told(id, operation, True):
                 del self._memberships[id]
-                self._tell_end(id, operation.origin, operation.code, operation.text)
 
     def wakes(self) -> list[float]:
         forgotten = [

@@ -109,10 +109,7 @@ class Replicas:
 
     def steady_reports(self) -> tuple[ReplicaReport, ...]:
         """For the master: what only changes when something happened."""
-        return tuple(
-            replace(each, volumes=tuple(VolumeReport(volume.name, volume.disk, volume.peer) for volume in each.volumes))
-            for each in self.reports()
-        )
+        return tuple(replace(each, volumes=_steady(each)) for each in self.reports())
 
     def _report(self, app: AppName, replica: _Replica, report: ReplicaReport) -> ReplicaReport:
         machine = self._instances.open_machine(app)
@@ -204,6 +201,14 @@ class Replicas:
     @property
     def wake_at(self) -> float | None:
         return min((each.look_at for each in self._replicas.values() if each.idle), default=None)
+
+
+def _steady(report: ReplicaReport) -> tuple[VolumeReport, ...]:
+    """What is out of sync between copies that are connected was found by a comparison, and stays until they part."""
+    found = report.link is Link.CONNECTED
+    return tuple(
+        VolumeReport(each.name, each.disk, each.peer, behind=each.behind if found else 0) for each in report.volumes
+    )
 
 
 def _pause(replica: _Replica, now: float) -> float:

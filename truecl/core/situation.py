@@ -21,9 +21,12 @@ REPORT_GRACE = 1.0
 
 @dataclass(frozen=True)
 class WallClock:
-    """`contract.Noted`: what the wall clock shows beyond CLOCK_BOOTTIME, seconds. It dates lines for people alone."""
+    """`contract.Noted`: what the wall clock shows beyond CLOCK_BOOTTIME, seconds. It dates lines for people, and says
+    when copies are to be compared again; no proof leans on it."""
 
     ahead: float
+    east: float = 0.0
+    """Seconds by which local time is ahead of UTC."""
 
 
 class Situation:

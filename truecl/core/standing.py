@@ -6,7 +6,7 @@ from truecl.model.config import AppConfig, DiskStorage, DrbdStorage, FileStorage
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import AppState, Wanted
 from truecl.model.mirror import Copy
-from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, VolumeRow, WatchdogRow
+from truecl.model.standing import AppRow, CopyRow, FailureRow, NodeRow, Stat, VerifiedRow, VolumeRow, WatchdogRow
 from truecl.model.step import volume_of
 from truecl.wire.messages import InstanceStatus, Status
 
@@ -97,7 +97,13 @@ def _app(status: Status, name: AppName) -> AppRow:
         build is not None,
         status.invalid.get(name, ""),
         build.nodes if build is not None else (),
+        _verified(status, name),
     )
+
+
+def _verified(status: Status, app: AppName) -> VerifiedRow | None:
+    known = status.ledger.verified.get(app)
+    return VerifiedRow(known.at, known.node, known.differing) if known is not None else None
 
 
 def _storage(volumes: tuple[VolumeRow, ...]) -> str:

@@ -1,34 +1,31 @@
 """syncd: one version of the configuration on every node.
 
 The files in /etc/truecl are the truth of each node; this core holds the version that its node's daemons were last
-given. On reqd's `Compare` it asks every node for its digest, and where one version is to go everywhere:
-
-    GATHER    this node's files are read
-    DIGESTS   every node says what it has; a difference ends it here, unless this node's version is to be brought
-    STAGE     every node keeps this version beside its files; one that cannot ends it: nothing changed anywhere
-    ACTIVATE  every node puts the staged version in force and tells its daemons
-
-A question is sent again until answered (RESEND) and every stage ends with STAGE_TIME.
-
-A command's `Bring` is the same with files of its own in the place of this node's, which have to be those that it began
-with; nodes that do not answer are left behind. A node that finds itself behind (`Follow`: the log names a newer
-version) asks all others for that one, and puts the first answer in force.
+given. On reqd's `Compare` it compares that of all nodes, on a command's `Bring` it brings another one everywhere
+(truecl/core/comparison.py). A node that finds itself behind (`Follow`: the log names a newer version) asks all others
+for that one, and puts the first answer in force.
 """
 
-import re
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-import msgspec
-
+from truecl.core.comparison import Comparison
 from truecl.core.contract import Connected, Done, Event, Joined, Left, Output, Received, Told
 from truecl.core.outbox import Outbox
 from truecl.core.rotation import DrawnRings, DrawRings, KeepRing, KeptRing, Rotation
+from truecl.core.versions import (
+    NAMED_FILES,
+    ActivatedFiles,
+    ActivateFiles,
+    FinishActivation,
+    Gathered,
+    GatherFiles,
+    StagedFiles,
+    StageFiles,
+    unfit,
+)
 from truecl.model.actions import Action
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, HBD, REQD, NodeName
-from truecl.model.report import Progress, Severity
 from truecl.wire.messages import (
     Activate,
     Activated,
@@ -36,14 +33,11 @@ from truecl.wire.messages import (
     AskVersion,
     Bring,
     Compare,
-    Compared,
     Digest,
     Follow,
     KeysTaken,
-    Message,
     NewConfiguration,
     Refused,
-    Reply,
     RotateKeys,
     Stage,
     Staged,
@@ -52,84 +46,10 @@ from truecl.wire.messages import (
     Version,
 )
 
-STAGE_TIME = 4.0
-RESEND = 0.5
-MAX_TEXT = 800 * 1024
-"""Characters of all files together, so that they fit into one message."""
-MAX_FILES = 1024
 MAX_ACTIONS = 64
 MAX_SUBSCRIBERS = 64
-NAMED_FILES = 5
 ROTATION = 10.0
 """Seconds after its last word in which another node's rotation of the keys counts as under way."""
-SHORT = 8
-FILE_NAME = re.compile(r"cluster\.yaml|apps/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml")
-
-
-class GatherFiles(Action, frozen=True):
-    """Read this node's files. Result: Gathered."""
-
-
-class StageFiles(Action, frozen=True):
-    """Check these files and keep them beside the active ones. Result: StagedFiles."""
-
-    digest: str
-    files: dict[str, str]
-
-
-class ActivateFiles(Action, frozen=True):
-    """Put the staged version `digest` in force; harmless when it is already. Result: ActivatedFiles."""
-
-    digest: str
-
-
-class FinishActivation(Action, frozen=True):
-    """At the start: finish what a crash cut short. Result: ActivatedFiles, empty for nothing to do."""
-
-
-class Gathered(msgspec.Struct, frozen=True):
-    """`configuration` is None exactly when there are `problems`."""
-
-    configuration: Configuration | None
-    problems: tuple[str, ...] = ()
-    digest: str = ""
-    files: dict[str, str] = {}
-    hashes: dict[str, str] = {}
-    """Name to SHA-256 of the text."""
-    changed: str = ""
-    """When the newest file was written, for people."""
-
-
-class StagedFiles(msgspec.Struct, frozen=True):
-    reason: str = ""
-
-
-class ActivatedFiles(msgspec.Struct, frozen=True):
-    configuration: Configuration | None
-    reason: str = ""
-
-
-class Phase(StrEnum):
-    GATHER = "gather"
-    DIGESTS = "digests"
-    STAGE = "stage"
-    ACTIVATE = "activate"
-
-
-@dataclass
-class _Comparison:
-    who: str
-    request: Compare | Bring
-    number: int
-    phase: Phase = Phase.GATHER
-    mine: Gathered = field(default_factory=lambda: Gathered(None))
-    digests: dict[NodeName, Digest] = field(default_factory=dict)
-    waiting: list[NodeName] = field(default_factory=list)
-    wrong: dict[NodeName, str] = field(default_factory=dict)
-    left: list[NodeName] = field(default_factory=list)
-    """Nodes that did not answer a `Bring`."""
-    deadline: float = 0.0
-    resend_at: float = 0.0
 
 
 class Syncd:
@@ -140,7 +60,6 @@ class Syncd:
         self.configuration = configuration
         self._out = Outbox()
         self._subscribers: dict[str, None] = {}
-        self._comparison: _Comparison | None = None
         self._asked: dict[int, tuple[NodeName, int, str]] = {}
         """Action id to the node that waits for its result (this one too), the number it gave, and a digest."""
         self._next = 1
@@ -148,6 +67,10 @@ class Syncd:
         """Who of the commands may change anything."""
         self._following: tuple[int, str] | None = None
         """Number and digest of the version that others were asked for."""
+        self._comparison = Comparison(
+            me, self._out, self._number, self._gather, lambda question: self._serve(me, question),
+            lambda: self.configuration.digest,
+        )  # fmt: skip
         self._rotation = Rotation(me, self._out, self._number, lambda message: self._keep_ring(me, message))
         self._rotates: tuple[NodeName, float] | None = None
         """Whose rotation of the keys this node takes part in, and until when nobody else's."""
@@ -173,17 +96,15 @@ class Syncd:
                 self._subscribers.pop(who, None)
                 self._acting.pop(who, None)
             case Connected(node=node):
-                self._resend((node,))
+                self._comparison.resend((node,))
             case _:
                 pass
-        self._wake(now)
+        self._comparison.wake(now)
         self._rotation.wake(now)
         return self._take()
 
     def _take(self) -> Output:
-        now = self._comparison
-        times = (now.deadline, now.resend_at) if now is not None else ()
-        return self._out.take(*times, *self._rotation.wakes())
+        return self._out.take(*self._comparison.wakes(), *self._rotation.wakes())
 
     def _number(self) -> int:
         number, self._next = self._next, self._next + 1
@@ -196,7 +117,7 @@ class Syncd:
                     self._subscribers[who] = None
                 self._out.tell(who, NewConfiguration(self.configuration))
             case Compare() if who == REQD:
-                self._compare(who, message, now)
+                self._comparison.begin(who, message, now)
             case Bring():
                 self._bring(who, message, now)
             case RotateKeys():
@@ -208,13 +129,18 @@ class Syncd:
             case _:
                 self._out.tell(who, Refused(f"syncd does not take {type(message).__name__} from {who}"))
 
+    def _bring(self, who: str, message: Bring, now: float) -> None:
+        problem = "" if who in self._acting else "only root changes the configuration"
+        if problem or (problem := unfit(message.files)):
+            self._out.tell(who, Refused(problem))
+        else:
+            self._comparison.begin(who, message, now)
+
     # ---- for other nodes --------------------------------------------------------------------------------------------
 
     def _received(self, node: NodeName, message: Any, now: float) -> None:
         match message:
-            case AskDigest() | Stage() | Activate():
-                self._serve(node, message)
-            case AskVersion():
+            case AskDigest() | AskVersion() | Stage() | Activate():
                 self._serve(node, message)
             case Version():
                 self._take_version(node, message)
@@ -222,12 +148,13 @@ class Syncd:
                 self._take_keys(node, message, now)
             case KeysTaken():
                 self._rotation.taken(node, message.number, message.reason, now)
-            case Digest():
-                self._answered(node, message.number, message, "", now)
-            case Staged() | Activated():
-                self._answered(node, message.number, message, message.reason, now)
+            case Digest() | Staged() | Activated():
+                self._comparison.answered(node, message, now)
             case _:
                 pass
+
+    def _gather(self, number: int) -> None:
+        self._asked[self._out.do(GatherFiles())] = (self.me, number, "")
 
     def _serve(self, node: NodeName, message: AskDigest | AskVersion | Stage | Activate) -> None:
         """This node's share of a comparison, its own or another's: one action, whose result is the answer."""
@@ -259,7 +186,7 @@ class Syncd:
         match result:
             case Gathered():
                 if node == self.me:
-                    self._gathered(result, now)
+                    self._comparison.gathered(result, now)
                     return
                 if digest:
                     if result.digest == digest and not unfit(result.files):
@@ -285,7 +212,7 @@ class Syncd:
         if node == self.me and self._following is not None and message.number == self._following[0]:
             self._followed(message)
         elif node == self.me:
-            self._answered(node, message.number, message, message.reason, now)
+            self._comparison.answered(node, message, now)
         else:
             self._out.send(node, message)
 
@@ -335,7 +262,7 @@ class Syncd:
 
     def _follow(self, message: Follow) -> None:
         """Asked again and again by clusterd until it is so: an earlier try that came to nothing is forgotten."""
-        if self._comparison is not None or message.digest == self.configuration.digest:
+        if self._comparison.under_way or message.digest == self.configuration.digest:
             return
         number = self._number()
         self._following = (number, message.digest)
@@ -352,191 +279,3 @@ class Syncd:
             self._following = None
         else:
             self._serve(self.me, Activate(message.number, message.digest))
-
-    # ---- a comparison -----------------------------------------------------------------------------------------------
-
-    def _bring(self, who: str, message: Bring, now: float) -> None:
-        problem = "" if who in self._acting else "only root changes the configuration"
-        if problem or (problem := unfit(message.files)):
-            self._out.tell(who, Refused(problem))
-        else:
-            self._compare(who, message, now)
-
-    def _compare(self, who: str, request: Compare | Bring, now: float) -> None:
-        if self._comparison is not None:
-            wrong = {self.me: "another comparison of configurations is under way; try again"}
-            self._tell_end(who, request, self.configuration.digest, wrong)
-            return
-        number = self._number()
-        self._comparison = _Comparison(who, request, number, waiting=[self.me], deadline=now + STAGE_TIME)
-        self._comparison.resend_at = self._comparison.deadline
-        self._asked[self._out.do(GatherFiles())] = (self.me, number, "")
-
-    def _gathered(self, mine: Gathered, now: float) -> None:
-        comparison = self._comparison
-        if comparison is None or comparison.phase is not Phase.GATHER:
-            return
-        request = comparison.request
-        problem = "; ".join(mine.problems) if mine.configuration is None else unfit(mine.files)
-        if isinstance(request, Bring) and not problem:
-            if mine.digest not in (request.base, request.digest):
-                problem = f"the files here are another version ({mine.digest[:SHORT]}) than the change began with"
-            mine = Gathered(mine.configuration, (), request.digest, request.files)
-        comparison.mine = mine
-        if problem:
-            comparison.wrong[self.me] = problem
-            self._finish()
-            return
-        self._enter(Phase.DIGESTS, [node for node in request.nodes if node != self.me], now)
-
-    def _enter(self, phase: Phase, nodes: list[NodeName], now: float) -> None:
-        comparison = self._comparison
-        if comparison is None:
-            return
-        comparison.phase, comparison.waiting = phase, list(nodes)
-        comparison.deadline, comparison.resend_at = now + STAGE_TIME, now + RESEND
-        if not nodes:
-            self._phase_done(now)
-            return
-        self._resend(tuple(node for node in nodes if node != self.me))
-        if self.me in nodes:
-            self._serve(self.me, self._question(comparison))
-
-    def _question(self, comparison: _Comparison) -> AskDigest | Stage | Activate:
-        if comparison.phase is Phase.STAGE:
-            return Stage(comparison.number, comparison.mine.digest, comparison.mine.files)
-        if comparison.phase is Phase.ACTIVATE:
-            return Activate(comparison.number, comparison.mine.digest)
-        return AskDigest(comparison.number)
-
-    def _resend(self, nodes: tuple[NodeName, ...]) -> None:
-        comparison = self._comparison
-        if comparison is None or comparison.phase is Phase.GATHER:
-            return
-        for node in nodes:
-            if node in comparison.waiting and node != self.me:
-                self._out.send(node, self._question(comparison))
-
-    def _answered(self, node: NodeName, number: int, answer: Message, reason: str, now: float) -> None:
-        comparison = self._comparison
-        if comparison is None or number != comparison.number or node not in comparison.waiting:
-            return
-        if _ANSWERS.get(comparison.phase) is not type(answer):
-            return  # late, of the stage before
-        if isinstance(answer, Staged | Activated) and answer.digest != comparison.mine.digest:
-            return
-        comparison.waiting.remove(node)
-        if isinstance(answer, Digest):
-            comparison.digests[node] = answer
-        if reason:
-            comparison.wrong[node] = reason
-        if not comparison.waiting:
-            self._phase_done(now)
-
-    def _phase_done(self, now: float) -> None:
-        comparison = self._comparison
-        if comparison is None:
-            return
-        if comparison.phase is Phase.DIGESTS:
-            self._judge(comparison, now)
-        elif comparison.phase is Phase.STAGE and not comparison.wrong:
-            self._enter(Phase.ACTIVATE, self._behind(comparison), now)
-        else:
-            self._finish()
-
-    def _judge(self, comparison: _Comparison, now: float) -> None:
-        request = comparison.request
-        if isinstance(request, Compare) and not request.sync:
-            for node, theirs in comparison.digests.items():
-                if theirs.digest != comparison.mine.digest:
-                    comparison.wrong[node] = difference(comparison.mine, theirs)
-        if comparison.wrong:
-            self._finish()
-            return
-        self._enter(Phase.STAGE, self._behind(comparison), now)
-
-    def _behind(self, comparison: _Comparison) -> list[NodeName]:
-        """Nodes that have other files, or daemons that were given another version."""
-        digest = comparison.mine.digest
-        behind = [
-            node for node, theirs in comparison.digests.items() if theirs.digest != digest or theirs.active != digest
-        ]
-        return [*behind, self.me] if self.configuration.digest != digest else behind
-
-    def _finish(self) -> None:
-        comparison = self._comparison
-        if comparison is None:
-            return
-        self._comparison = None
-        for node in comparison.left:
-            text = f"{node} does not answer: it gets the new configuration when it is back"
-            self._out.tell(comparison.who, Reply("", Progress(text, Severity.WARN, verbose=False)))
-        self._tell_end(comparison.who, comparison.request, comparison.mine.digest, comparison.wrong)
-
-    def _tell_end(self, who: str, request: Compare | Bring, digest: str, wrong: dict[NodeName, str]) -> None:
-        if isinstance(request, Compare):
-            self._out.tell(who, Compared(request.number, digest, wrong))
-            return
-        for node, problem in sorted(wrong.items()):
-            self._out.tell(who, Reply("", Progress(f"{node}: {problem}", Severity.ERROR, verbose=False)))
-        self._out.tell(who, Reply("", code=1 if wrong else 0))
-
-    def _wake(self, now: float) -> None:
-        comparison = self._comparison
-        if comparison is None:
-            return
-        if now >= comparison.deadline:
-            silent, comparison.waiting = comparison.waiting, []
-            if comparison.phase is Phase.DIGESTS and isinstance(comparison.request, Bring):
-                comparison.left = silent
-            else:
-                comparison.wrong |= dict.fromkeys(silent, _SILENT[comparison.phase])
-            if comparison.phase is Phase.DIGESTS:
-                self._judge(comparison, now)
-            else:
-                self._finish()
-        elif now >= comparison.resend_at:
-            comparison.resend_at = now + RESEND
-            self._resend(tuple(comparison.waiting))
-
-
-_ANSWERS: dict[Phase, type[Message]] = {Phase.DIGESTS: Digest, Phase.STAGE: Staged, Phase.ACTIVATE: Activated}
-_SILENT = {
-    Phase.GATHER: "its files could not be read in time",
-    Phase.DIGESTS: "its syncd does not answer",
-    Phase.STAGE: "its syncd did not take the new version in time; nothing was changed anywhere",
-    Phase.ACTIVATE: "has the new version staged and did not confirm it; run lha_form --sync again",
-}
-
-
-def unfit(files: dict[str, str]) -> str:
-    """Why these files cannot travel or be kept; '' if they can."""
-    if len(files) > MAX_FILES:
-        return f"there are {len(files)} files; {MAX_FILES} are the most"
-    for name in files:
-        if FILE_NAME.fullmatch(name) is None:
-            return f"{name[:100]!r} is no name of a configuration file"
-    size = sum(len(text.encode()) for text in files.values())
-    if size > MAX_TEXT:
-        return f"the files have {size} bytes together; {MAX_TEXT} are the most"
-    return ""
-
-
-def difference(mine: Gathered, theirs: Digest) -> str:
-    """What an operator needs to find out which version is the right one."""
-    if not theirs.digest:
-        return f"its configuration cannot be read: {'; '.join(theirs.problems) or 'no reason given'}"
-    names = sorted({*mine.hashes, *theirs.files})
-    differing = [name for name in names if mine.hashes.get(name) != theirs.files.get(name)]
-    named = ", ".join(_named(name, mine, theirs) for name in differing[:NAMED_FILES])
-    more = ", ..." if len(differing) > NAMED_FILES else ""
-    of = f" of {theirs.changed}" if theirs.changed else ""
-    count = "1 file differs" if len(differing) == 1 else f"{len(differing)} files differ"
-    text = f"has version {theirs.digest[:SHORT]}{of} ({count}: {named}{more})"
-    return f"{text}; with a problem: {theirs.problems[0]}" if theirs.problems else text
-
-
-def _named(name: str, mine: Gathered, theirs: Digest) -> str:
-    if name not in theirs.files:
-        return f"{name} is missing there"
-    return f"{name} is only there" if name not in mine.hashes else name

@@ -9,18 +9,23 @@ from typing import Any
 import msgspec
 
 from truecl.model.build import Seen
-from truecl.model.config import AppConfig
+from truecl.model.config import AppConfig, Replication
 from truecl.model.ids import NodeName
 from truecl.model.ledger import Build
 
 PARTS = ("nodes", "volumes", "filesystems", "addresses", "programs", "replication")
 """Of an application's file: what its nodes must be ready for. Its times and `autostart` are not."""
 _PART = "configuration "
+_SCHEDULE = ("verify", "verify_between")
+"""Of `replication`: when copies are compared, which nothing has to be ready for."""
+_PLAIN = Replication()
 
 
 def parts(app: AppConfig) -> dict[str, str]:
     """Each part's own digest, as facts."""
-    encoded = {name: msgspec.json.encode(_said(getattr(app, name)), order="deterministic") for name in PARTS}
+    values = {name: getattr(app, name) for name in PARTS}
+    values["replication"] = msgspec.structs.replace(app.replication, **{key: getattr(_PLAIN, key) for key in _SCHEDULE})
+    encoded = {name: msgspec.json.encode(_said(value), order="deterministic") for name, value in values.items()}
     return {_PART + name: hashlib.sha256(value).hexdigest()[:16] for name, value in encoded.items()}
 
 

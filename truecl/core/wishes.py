@@ -8,6 +8,7 @@ from truecl.core import assignment
 from truecl.core.assess import METADATA, VOLUME, Given, Next, sizes, token_of
 from truecl.core.layouts import layout
 from truecl.core.ledger import app_state
+from truecl.core.levels import OLD_RELEASE, knows
 from truecl.core.situation import Situation
 from truecl.model.build import (
     Adopt,
@@ -18,13 +19,14 @@ from truecl.model.build import (
     Make,
     Question,
     Reconcile,
+    Resync,
     Spread,
     Verify,
     Work,
 )
 from truecl.model.config import AppConfig, DrbdStorage, LvmStorage
 from truecl.model.ids import NodeName
-from truecl.model.ledger import AcceptCopy, SetMirror
+from truecl.model.ledger import AcceptCopy, RecordVerified, SetMirror
 from truecl.model.mirror import Copy, CopyState, Mirror
 from truecl.model.replica import Layout
 from truecl.model.report import Progress
@@ -37,10 +39,12 @@ def problem(wish: BuildWish, node: NodeName | None, app: AppConfig, situation: S
     mirror = situation.ledger.mirrors.get(app.name)
     if node is not None and node not in app.nodes:
         return f"'{node}' is not one of the nodes of '{app.name}': {', '.join(app.nodes)}"
-    if (wish.accept or wish.resolve or wish.replace or wish.verify) and mirror is None:
+    if (wish.accept or wish.resolve or wish.replace or wish.verify or wish.resync) and mirror is None:
         return f"application '{app.name}' has no copies: none of its volumes is replicated, or it was never built"
     if (wish.resolve or wish.replace) and node not in situation.heard():
         return f"node '{node}' is not up; lha_stat shows which are"
+    if wish.resync and not knows(situation.ledger, RecordVerified):
+        return OLD_RELEASE
     if wish.accept and node not in situation.heard():
         return f"node '{node}', whose copy is to be accepted, is not up"
     return _no_growth(wish, app) if wish.grow else ""
@@ -62,13 +66,15 @@ def decide(given: Given, request: Request, acts: int) -> Next | None:
     wish, mirror, node = given.wish, given.mirror, request.node
     if wish.grow:
         return _grow(given, acts)
-    if mirror is None or not (wish.verify or node is not None):
+    if mirror is None or not (wish.verify or wish.resync or node is not None):
         return None
     made = layout(given.cluster, given.app, mirror)
     if made is None:
         return Next(refusal=f"the replicated volumes of '{given.app.name}' are not those that were built")
     if wish.verify:
         return _verify(given, made, acts)
+    if wish.resync:
+        return _resync(given, mirror, made, acts)
     assert node is not None, "checked above"
     if wish.accept:
         return _accept(given, request, node, mirror, made, acts)
@@ -93,6 +99,28 @@ def _verify(given: Given, made: Layout, acts: int) -> Next:
     if owner is None:
         return Next(refusal=f"copies are compared while '{given.app.name}' runs: lha_startapp -A {given.app.name}")
     return Next(works={owner: Verify(made)})
+
+
+def _resync(given: Given, mirror: Mirror, made: Layout, acts: int) -> Next:
+    """The other node leaves the owner in good order; that they meet again is the planner's work, as ever."""
+    app, owner = given.app.name, _owner(given)
+    if acts:
+        return Next(done=f"What differs is being copied from '{owner}': lha_stat -A {app} shows it [RC=0].")
+    if owner is None:
+        return Next(refusal=f"what differs is copied while '{app}' runs: lha_startapp -A {app}")
+    others = [node for node in mirror.nodes if node != owner]
+    away = [node for node in others if node not in given.seen]
+    if away:
+        return Next(refusal=f"{', '.join(away)} must be up, whose copy is to be mended")
+    found = given.ledger.verified.get(app)
+    sizes = found.differing if found is not None else {}
+    lines = (
+        *(f"volume {name}: {size} bytes differed when the copies were compared" for name, size in sizes.items()),
+        f"what {owner} has, where '{app}' runs, is kept; on {', '.join(others)} it is written over what differs",
+    )
+    return _asked(given, lines, (f"resync from {owner}", *_marks(mirror))) or Next(
+        works={node: Resync(made) for node in others}
+    )
 
 
 def _grow(given: Given, acts: int) -> Next | None:

@@ -9,6 +9,7 @@ from typing import Union
 
 import msgspec
 
+from truecl.model.ids import AppName
 from truecl.model.replica import Layout
 
 MAX_SCRIPT = 16 << 20
@@ -92,12 +93,20 @@ class Reconcile(msgspec.Struct, frozen=True, tag="reconcile"):
 
 
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
-    """Begin to compare the copies, block by block."""
+    """On the owner: begin to compare the copies, block by block. Where that ends at once, the answer's facts have
+    'verified APP' and what differs (`verified_fact`)."""
 
     layout: Layout
 
 
-Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Reconcile, Verify]
+class Resync(msgspec.Struct, frozen=True, tag="resync"):
+    """On the other node: leave the owner in good order, so that it brings what differs when the two meet again. Asked
+    only of nodes that know it: from level 4 of the log on."""
+
+    layout: Layout
+
+
+Work = Union[Look, Make, Initialise, Grow, Spread, Adopt, Discard, Reconcile, Verify, Resync]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -120,6 +129,28 @@ class Seen(msgspec.Struct, frozen=True):
     """What was made, for people."""
     apart: str = ""
     """What this copy has that the other does not, where it was written without it: how much."""
+
+
+_VERIFIED = "verified "
+
+
+def verified_fact(app: AppName, differing: dict[str, int]) -> dict[str, str]:
+    """What a comparison found that has ended: volumes that differ, and how many bytes of each."""
+    return {_VERIFIED + app: " ".join(f"{name}={size}" for name, size in differing.items())}
+
+
+def verified_in(seen: Seen) -> dict[AppName, dict[str, int]]:
+    """The other way round: each application whose copies were compared."""
+    return {
+        AppName(name.removeprefix(_VERIFIED)): _sizes(value)
+        for name, value in seen.facts.items()
+        if name.startswith(_VERIFIED)
+    }
+
+
+def _sizes(text: str) -> dict[str, int]:
+    pairs = [each.rpartition("=") for each in text.split()]
+    return {name: int(size) for name, _, size in pairs if size.isdigit()}
 
 
 class Question(msgspec.Struct, frozen=True):

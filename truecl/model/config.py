@@ -316,8 +316,10 @@ class Volume(Value, frozen=True):
     storage: Storage
 
 
-class Replication(Value, frozen=True):
+class Replication(Value, frozen=True, omit_defaults=True):
     """How the volumes of type drbd are kept equal."""
+
+    # Without its defaults in what a node records, a release that lacks the newer keys reads that where none is used.
 
     link: LinkName = LinkName("")
     """Which link carries it; '': the first."""
@@ -325,6 +327,11 @@ class Replication(Value, frozen=True):
     """Most bytes a second of a resynchronisation; 0: DRBD's own choice."""
     disk_failure: Literal["stay", "move"] = "stay"
     """What an owner does whose own disk failed: it can go on with the other node's."""
+    verify: float = 0.0
+    """Seconds after which the copies are compared again, block by block; 0: only when an operator asks."""
+    verify_between: tuple[int, int] | None = None
+    """Minutes of the day, by the master's local time, between which that may begin. From the later to the earlier one:
+    over midnight."""
 
 
 class AppConfig(Value, frozen=True):

@@ -178,6 +178,20 @@ class Build(msgspec.Struct, frozen=True):
     """Seconds since the epoch, for people."""
 
 
+class Verified(msgspec.Struct, frozen=True):
+    """The last comparison of an application's copies that went to its end."""
+
+    node: NodeName
+    """The owner, with whose copy the other was compared."""
+    differing: dict[str, int]
+    """Volumes whose copies were not equal, to the bytes that differed."""
+    index: Index
+    """Log index of this record."""
+    at: float = 0.0
+    """When it ended, by the wall clock of who proposed that, seconds since the epoch (0: not known). The next one is
+    due by it; no proof leans on it."""
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """The whole replicated state. Maps are small: one entry an application or a node."""
 
@@ -205,6 +219,7 @@ class Ledger(msgspec.Struct, frozen=True):
     mirrors: dict[AppName, Mirror] = {}
     """Replicated resources, and what each copy is worth."""
     builds: dict[AppName, Build] = {}
+    verified: dict[AppName, Verified] = {}
     index: Index = Index(0)
     """Last log index applied."""
     term: Term = Term(0)
@@ -396,11 +411,21 @@ class RecordBuild(Command, frozen=True):
     build: Build | None
 
 
+class RecordVerified(Command, frozen=True):
+    """The copies were compared, all of them, by the holder of the grant `generation`. Applied only while that is the
+    live grant. `differing` None: what was recorded is of no use any more, for there are no copies."""
+
+    app: AppName
+    generation: Generation
+    differing: dict[str, int] | None
+    at: float = 0.0
+
+
 AnyCommand = Union[
     SetWanted, EndGrant, GiveGrant, OrderFence, ConfirmFence, Excluded, CancelFence,
     TakeLock, FreeLock, RecordBoot, RecordWatchdog, Configure, SettleTiming,
     RaiseLevel, SetStandby, RecordLosses, ClearFailures,
-    SetMirror, MarkCopy, AcceptCopy, RecordBuild,
+    SetMirror, MarkCopy, AcceptCopy, RecordBuild, RecordVerified,
 ]  # fmt: skip
 
 LEVELS: dict[type[Command], int] = {
@@ -408,10 +433,11 @@ LEVELS: dict[type[Command], int] = {
     TakeLock: 1, FreeLock: 1, RecordBoot: 1, RecordWatchdog: 1, Configure: 1, SettleTiming: 1,
     RaiseLevel: 2, SetStandby: 2, RecordLosses: 2, ClearFailures: 2,
     SetMirror: 3, MarkCopy: 3, AcceptCopy: 3, RecordBuild: 3,
+    RecordVerified: 4,
 }  # fmt: skip
 """From which level of the log on each command may stand in it (docs/upgrade.md). What a command of an older level means
 never changes, nor does what it writes into the ledger: nodes of two releases apply the same log."""
-LEVEL = 3
+LEVEL = 4
 """The newest that this release knows."""
 
 

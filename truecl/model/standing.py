@@ -98,6 +98,17 @@ class CopyRow(msgspec.Struct, frozen=True):
     volumes: tuple[VolumeReport, ...] = ()
 
 
+class VerifiedRow(msgspec.Struct, frozen=True):
+    """The last comparison of an application's copies that went to its end."""
+
+    at: float
+    """Wall clock, seconds since the epoch; 0: not known."""
+    node: NodeName
+    """The owner then."""
+    differing: dict[str, int] = {}
+    """Volumes whose copies were not equal, to the bytes that differed."""
+
+
 class VolumeRow(msgspec.Struct, frozen=True):
     """A volume as the configuration has it, and the file system on it."""
 
@@ -137,6 +148,8 @@ class AppRow(msgspec.Struct, frozen=True):
     """Why not, and what helps."""
     valid_nodes: tuple[NodeName, ...] = ()
     """Which were found ready then."""
+    verified: VerifiedRow | None = None
+    """None: its copies were never compared, or it has none."""
 
 
 class Stat(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from pathlib import Path
 from truecl.config.cluster import FILE
 from truecl.config.reader import digest as digest_of
 from truecl.config.reader import read
-from truecl.core.syncd import ActivatedFiles, Gathered, StagedFiles
+from truecl.core.versions import ActivatedFiles, Gathered, StagedFiles
 from truecl.model.ids import NodeName
 from truecl.runtime.files import Unreadable, gather
 

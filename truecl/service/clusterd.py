@@ -18,7 +18,7 @@ def main(daemon: Daemon) -> None:
     joint = Joint(daemon, trace=trace)
 
     def look() -> None:
-        joint.feed(Noted(WallClock(time.time() - daemon.clock.now())))
+        joint.feed(Noted(WallClock(time.time() - daemon.clock.now(), time.localtime().tm_gmtoff)))
         daemon.reactor.callLater(LOOK_EVERY, look)
 
     joint.run(on_start=look)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from truecl.core.rotation import DrawnRings, DrawRings, KeepRing, KeptRing
-from truecl.core.syncd import (
+from truecl.core.versions import (
     ActivatedFiles,
     ActivateFiles,
     FinishActivation,

@@ -7,7 +7,7 @@ from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
 from truecl.model.actions import ServiceStopping
 from truecl.model.config import WATCHDOG_FEED
-from truecl.model.ids import LOCKD, REQD, LinkName, NodeName
+from truecl.model.ids import LOCKD, REQD, DaemonName, LinkName, NodeName
 from truecl.sim.membership import Growth
 from truecl.sim.reconfiguration import Reconfiguration
 
@@ -111,6 +111,9 @@ class Chaos:
 
     def _owner(self) -> "Machine":
         """One that has storage active, where there is any and a coin says so: there something can go wrong."""
+        primaries = self._cluster.drivers.primaries() if self._cluster.faults.at_primary else []
+        if primaries and self._random.random() < self._cluster.faults.at_primary:
+            return self._random.choice(primaries)
         owners = [
             each
             for each in self._cluster.machines.values()
@@ -176,7 +179,7 @@ class Chaos:
         self._for(self._cluster.faults.off_length or 1.0, lambda: self._cluster.power_on(machine))
 
     def _kill(self) -> None:
-        process = self._process()
+        process = self._process(self._cluster.faults.killed)
         if process is not None:
             self._cluster.met(f"kill of {process.daemon}")
             self._cluster.note(repr(process), "KILL")
@@ -323,6 +326,6 @@ class Chaos:
 
         self._for(3.0, heal)
 
-    def _process(self) -> "Process | None":
-        alive = list(self._machine().processes.values())
+    def _process(self, daemon: DaemonName | None = None) -> "Process | None":
+        alive = [each for each in self._machine().processes.values() if daemon in (None, each.daemon)]
         return self._random.choice(alive) if alive else None

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from truecl.core.chronicle import FindEvents, Found, Recorded, RecordEvents
 from truecl.core.minutes import FindInputs, FoundInputs, KeepInputs
-from truecl.core.syncd import ActivatedFiles, ActivateFiles, FinishActivation, Gathered, GatherFiles
+from truecl.core.versions import ActivatedFiles, ActivateFiles, FinishActivation, Gathered, GatherFiles
 from truecl.model.ids import NodeName
 from truecl.model.report import EventRecord
 

@@ -41,6 +41,9 @@ class Drivers(Protocol):
 
     def perform(self, process: Process, order: Any) -> None: ...
 
+    def primaries(self) -> list[Machine]:
+        """Nodes with power that have a primary replica."""
+
 
 class Check(Protocol):
     """Looks at the world after each event; raises Violation."""
@@ -231,3 +234,6 @@ class NoDrivers:
 
     def perform(self, process: Process, order: Any) -> None:
         raise TypeError(f"{process} asks for {order}, and there are no drivers")
+
+    def primaries(self) -> list[Machine]:
+        return []

@@ -35,6 +35,7 @@ FAULTS = (
 REPLICAS = (
     "replica frozen", "replica severed", "handler: go on", "handler: no", "synchronisation",
     "synchronisation broken off", "taken over alone",
+    "copies compared", "comparison broken off", "secondary left in good order",
 )  # fmt: skip
 
 _PROPOSALS = {

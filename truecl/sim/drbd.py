@@ -103,6 +103,9 @@ class Session:
         self.heard = {half.name: now for half in halves}
         self.source: Half | None = None
         """Of a synchronisation under way."""
+        self.comparing = False
+        self.differing = 0
+        """Bytes that the last comparison found; they are brought when the two meet the next time."""
 
     @property
     def whole(self) -> bool:
@@ -186,6 +189,9 @@ class Resource:
         if session.source is not None:
             session.source = None
             self._cluster.met("synchronisation broken off")
+        if session.comparing:
+            session.comparing = False
+            self._cluster.met("comparison broken off")
 
     def _shake_hands(self, one: Half, two: Half) -> None:
         both = (one, two)
@@ -237,6 +243,38 @@ class Resource:
         target.current, target.history = source.current, list(source.history)
         source.bitmap = target.bitmap = 0
         target.consistent, target.outdated, target.proven = True, False, True
+
+    # ---- comparison -------------------------------------------------------------------------------------------------
+
+    def compare(self, half: Half) -> str:
+        """Why it cannot begin; '' where it does."""
+        session = half.session
+        if session is None or not session.whole or session.source is not None or session.comparing:
+            return "copies are compared only while they are connected and equal"
+        session.comparing = True
+        # One that is shorter would be its order's answer.
+        self._schedule.after(2.0 + self._random.expovariate(0.5), self._compared, session)
+        return ""
+
+    def _compared(self, session: Session) -> None:
+        if not session.comparing:
+            return
+        if not session.whole or not self._meet():
+            self._schedule.after(0.3, self._compared, session)
+            return
+        session.comparing, session.differing = False, self._random.choice((0, 0, 4096, 12288))
+        self._cluster.met("copies compared")
+        if session.differing:
+            self._schedule.after(5.0 * self._random.random(), self._bring, session)
+
+    def _bring(self, session: Session) -> None:
+        """lha_buildapp --resync: the secondary leaves in good order; by the master's word they meet again."""
+        for half in session.halves:
+            if half.session is session and session.whole and session.other(half).primary and half.runs:
+                self._cluster.met("secondary left in good order")
+                self._leave(half)
+                half.looking, half.proven = False, False
+                return
 
     # ---- writes -----------------------------------------------------------------------------------------------------
 
@@ -350,7 +388,12 @@ class Resource:
         half.present = half.attached = True
 
     def down(self, half: Half) -> None:
-        """In good order: a secondary that leaves its primary knows that it is outdated from then on, and the primary
+        """In good order."""
+        self._leave(half)
+        half.present = half.attached = half.looking = half.suspended = half.proven = half.split = False
+
+    def _leave(self, half: Half) -> None:
+        """A secondary that leaves its primary in good order knows that it is outdated from then on, and the primary
         knows it too and goes on."""
         session = half.session
         if session is not None and session.whole and self._meet():
@@ -364,7 +407,6 @@ class Resource:
                 self._acknowledge(primary, set(primary.pending))
         else:
             self.close(half)
-        half.present = half.attached = half.looking = half.suspended = half.proven = half.split = False
 
     # ---- what must hold ---------------------------------------------------------------------------------------------
 
@@ -394,7 +436,8 @@ class Resource:
         elif half.alone_known:
             peer = Disk.OUTDATED
         role = Role.PRIMARY if half.primary else Role.SECONDARY
-        volumes = (VolumeReport(VOLUME, half.disk, peer),)
+        differing = session.differing if session is not None else 0
+        volumes = (VolumeReport(VOLUME, half.disk, peer, behind=differing),)
         return ReplicaReport(self.app, role, _link(half), half.suspended, volumes, half.split)
 
 
@@ -402,7 +445,7 @@ def _link(half: Half) -> Link:
     if half.session is None:
         return Link.CONNECTING if half.looking else Link.STANDALONE
     if half.session.source is None:
-        return Link.CONNECTED
+        return Link.VERIFYING if half.session.comparing else Link.CONNECTED
     return Link.SYNC_SOURCE if half.session.source is half else Link.SYNC_TARGET
 
 

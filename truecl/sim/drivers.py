@@ -43,7 +43,7 @@ from truecl.model.actions import (
     WatchdogTrouble,
     WorkDone,
 )
-from truecl.model.build import Seen
+from truecl.model.build import Seen, Verify
 from truecl.model.config import WATCHDOG_FEED, NodeConfig
 from truecl.model.ids import NETD, REQD, DaemonName, NodeName
 from truecl.model.step import Instance, Probe, ReplicaSpec, Step
@@ -123,6 +123,15 @@ class SimulatedDrivers:
         if self._random.random() >= self._cluster.faults.virtual:
             return WATCHDOGS[0]
         return self._random.choice(WATCHDOGS[1:])
+
+    def primaries(self) -> list["Machine"]:
+        resources = self.replicas.resources.values()
+        return [
+            half.machine
+            for resource in resources
+            for half in resource.halves.values()
+            if half.primary and half.machine.powered
+        ]
 
     # ---- power and life ---------------------------------------------------------------------------------------------
 
@@ -219,6 +228,8 @@ class SimulatedDrivers:
                 self._work(process, order.id, 0.1, lambda: self._conflict(process.machine, action.address))
             case Announce() | Warn():
                 self._work(process, order.id, 0.0001, Outcome)
+            case BuildWork(work=Verify()):
+                self._work(process, order.id, self._time(), lambda: self.replicas.compare(process.machine, action))
             case BuildWork():
                 self._work(process, order.id, self._time(), lambda: WorkDone(Seen(facts={"volume data": "1"})))
             case _:

@@ -7,6 +7,8 @@ world in which everything fails all the time never gets far enough to break.)
 from dataclasses import dataclass, fields, replace
 from random import Random
 
+from truecl.model.ids import LOCKD, DaemonName
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -32,6 +34,8 @@ class Faults:
     """Share of cuts that are of one link."""
     one_pair: float = 0.3
     """Share of cuts that are between two nodes alone."""
+    at_primary: float = 0.0
+    """Probability that what stands still is a node that has a primary replica."""
     at_master: float = 0.0
     """Share of cuts, kills and power cuts that are aimed at the node that leads."""
     cut_length: float = 3.0
@@ -43,6 +47,8 @@ class Faults:
     """Mean time without power before somebody switches the node on again."""
     kills: float = 0.0
     """kill -9 of one daemon, and a quarter as often of the parent that starts them."""
+    killed: DaemonName | None = None
+    """Of this daemon; None: of any."""
     massacres: float = 0.0
     """kill -9 of several daemons of a node at once, mostly with their parent."""
     quick_reboots: float = 0.0
@@ -119,7 +125,7 @@ class Faults:
 CALM = Faults()
 """Nothing fails."""
 
-_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "toothless")
+_ALWAYS = ("wishes", "latency", "jitter", "fsync", "driver_time", "builds", "killed", "toothless", "at_primary")
 """Not drawn, or drawn and never left out: no lot is cast for them, so that the days of before stay as they are."""
 
 
@@ -232,6 +238,11 @@ def crossed(faults: Faults) -> Faults:
         kills=3.0,
         gap=0.0,
     )
+
+
+def forgetful(faults: Faults) -> Faults:
+    """As `crossed`; of the daemons lockd alone starts anew, and no device ends what a lease is to end."""
+    return replace(crossed(faults), killed=LOCKD, kills=1.0, cuts=1.0, cut_length=4.0, fence_refuses=1.0)
 
 
 def unfenced(faults: Faults) -> Faults:
@@ -372,11 +383,11 @@ def parted(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
-def cut_off(faults: Faults) -> Faults:
-    """Nodes, which own something, are cut off from everything, for long."""
+def overtaken(faults: Faults) -> Faults:
+    """Primaries stand still until they are taken over, while the link that carries the data comes and goes."""
     return replace(
-        parted(faults), cuts=0.25, cut_length=12.0, at_master=0.5, one_link=0.0, one_way=0.0, one_pair=0.0, pauses=0.0,
-        kills=0.0, power_cuts=0.0, fence_refuses=1.0, vouches=0.0,
+        parted(faults), at_primary=1.0, pauses=0.8, pause_length=8.0, cuts=1.5, cut_length=1.2, one_link=1.0,
+        one_way=0.0, one_pair=0.8, kills=0.0, power_cuts=0.0, fence_refuses=1.0, no_watchdog=1.0,
     )  # fmt: skip
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from truecl.core.contract import Core, Done, Event, Output, Save, Told, Woke
-from truecl.model.ids import REQD, DaemonName
+from truecl.core.contract import Core, Done, Event, Noted, Output, Save, Told, Woke
+from truecl.core.situation import WallClock
+from truecl.model.ids import CLUSTERD, REQD, DaemonName
 from truecl.sim.journal import RUN, Journal
 from truecl.sim.schedule import Runaway
 from truecl.wire.messages import Ready
@@ -86,7 +87,10 @@ class Process:
         return f"{self.machine.name}/{self.daemon}#{self.life}"
 
     def start(self) -> None:
-        self._carry_out(self.machine.started(self, self.core.start(self.machine.clock())))
+        machine = self.machine
+        self._carry_out(machine.started(self, self.core.start(machine.clock())))
+        if self.daemon == CLUSTERD:
+            self.deliver(Noted(WallClock(_EPOCH + machine.schedule.now - machine.clock())))
 
     def deliver(self, event: Event) -> None:
         """An event has come to this life of the daemon."""
@@ -228,4 +232,6 @@ class Process:
         self.deliver(Woke())
 
 
+_EPOCH = 1.7e9
+"""What the wall clock showed when the day began."""
 _CARRIER = {"send": "send", "do": "perform", "tell": "tell"}

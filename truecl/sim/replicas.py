@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from truecl.model.actions import (
+    BuildWork,
     ReplicaConnect,
     ReplicaDown,
     ReplicaLook,
@@ -19,7 +20,9 @@ from truecl.model.actions import (
     StepDown,
     StepResult,
     StepUp,
+    WorkDone,
 )
+from truecl.model.build import Seen
 from truecl.model.config import Configuration
 from truecl.model.ids import CLUSTERD, LOCKD, AppName, Generation, LinkName, NodeName, Term
 from truecl.model.ledger import AnyCommand, Ledger, SetMirror
@@ -131,6 +134,11 @@ class SimulatedReplicas:
             case ReplicaConnect():
                 half.looking = half.looking or half.present
         return ""
+
+    def compare(self, machine: "Machine", action: BuildWork) -> WorkDone:
+        half, resource = self.half(machine, action.app.name), self.resources.get(action.app.name)
+        reason = resource.compare(half) if half is not None and resource is not None else "no such resource"
+        return WorkDone(Seen(problems=(reason,) if reason else ()))
 
     # ---- the instance's step ----------------------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ def with_replicated(configuration: Configuration, random: Random) -> Configurati
         filesystems=(FileSystem(type="ext4", mount="/srv/mail"),),
         addresses=(Address(address=f"{NETWORK}102", interface=INTERFACE),),
         programs=(Program(name="mail", run=("/usr/bin/mail",)),),
-        replication=Replication(link=link),
+        replication=Replication(link=link, verify=15.0),
         start_timeout=5.0,
         stop_timeout=2.0,
     )

@@ -22,24 +22,17 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
-
 from truecl.core.contract import Records
-from truecl.core.quorum import has_quorum, may_lead
+from truecl.core.quorum import may_lead
 from truecl.core.raft import election
-from truecl.core.raft.journal import BIRTH_INDEX, StoredSnapshot
-from truecl.core.raft.log import RETAINED_ENTRIES, CommittedConflict
-from truecl.core.raft.progress import Progress
-from truecl.core.raft.reshape import not_one_step, promoted
-from truecl.core.raft.roles import Roles
+from truecl.core.raft.changes import Changes
+from truecl.core.raft.log import RETAINED_ENTRIES
 from truecl.core.raft.step import Change, Committed, Role, Snapshot, Step
 from truecl.core.raft.tenure import Tenure
 from truecl.model.config import Timing
 from truecl.model.ids import Index, NodeName, Term
 from truecl.model.membership import Membership
 from truecl.wire.raft import (
-    MAX_BATCH_ENTRIES,
     MAX_PAYLOAD,
     MAX_SNAPSHOT,
     Append,
@@ -61,21 +54,7 @@ MAX_UNCOMMITTED_BYTES = 8 * 1024 * 1024
 """A leader takes no more proposals while so much waits for a quorum."""
 
 
-class _Incoming:
-    """A snapshot of which parts have arrived."""
-
-    __slots__ = ("term", "index", "index_term", "size", "data")
-
-    def __init__(self, part: SnapshotPart) -> None:
-        self.term, self.index, self.index_term, self.size = part.term, part.index, part.index_term, part.size
-        self.data = bytearray()
-
-    def fits(self, part: SnapshotPart) -> bool:
-        mine = (self.term, self.index, self.index_term, self.size)
-        return mine == (part.term, part.index, part.index_term, part.size)
-
-
-class Raft(Roles):
+class Raft(Changes):
     """One node of the log of cluster `cluster`.
 
     `membership` counts only where `records` are empty: the founding members all pass the same one; a node that is added
@@ -94,7 +73,6 @@ class Raft(Roles):
         timing: Timing,
     ) -> None:
         super().__init__(me, cluster, membership, records, random, timing)
-        self._incoming: _Incoming | None = None
         self._round_told = 0
         self._told = (self.role, self.term, self.leader)
 
@@ -104,11 +82,6 @@ class Raft(Roles):
     def membership(self) -> Membership:
         """The latest appended one."""
         return self.log.membership
-
-    @property
-    def ready(self) -> bool:
-        """Leads, and an entry of its own term is committed and applied: only now may it answer or order anything."""
-        return self._tenure is not None and self.applied >= self._tenure.term_start
 
     @property
     def lease_bound(self) -> float | None:
@@ -121,22 +94,9 @@ class Raft(Roles):
         return self._tenure.round + 1 if self._tenure is not None else 0
 
     @property
-    def other(self) -> NodeName | None:
-        """Of exactly two voters, of which this node is one, the other."""
-        voters = self.log.membership.voters
-        if len(voters) != 2 or self.me not in voters:
-            return None
-        return voters[0] if voters[1] == self.me else voters[1]
-
-    @property
     def transferring(self) -> bool:
         """Leads, and is handing over."""
         return self._tenure is not None and self._tenure.transfer_to is not None
-
-    @property
-    def followers(self) -> tuple[Progress, ...]:
-        """While leading: everybody's progress, to be looked at only."""
-        return self._tenure.describe() if self._tenure is not None else ()
 
     # ---- for the user: what happens ---------------------------------------------------------------------------------
 
@@ -236,107 +196,11 @@ class Raft(Roles):
         self._tenure.begin_transfer(to, now)
         return True
 
-    def reshape(self, membership: Membership, now: float) -> str:
-        """Appends another membership, which is in force from here on. Returns why it does not; '' if it did.
-
-        Only while leading, with an entry of its own term committed (Ongaro's correction of 2015: the one before may be
-        another leader's, unfinished), after the latest change is committed, and where the voters to come can decide.
-        """
-        self._now = now
-        if self._tenure is None or not self.ready:
-            return "this node does not lead, or does not know yet what earlier leaders committed"
-        problem = self._unfit_membership(self._tenure, membership)
-        if not problem:
-            self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
-        return problem
-
-    def _unfit_membership(self, tenure: Tenure, new: Membership) -> str:
-        """Why `new` cannot be the membership from now on; '' if it can."""
-        old = self.log.membership
-        if tenure.transfer_to is not None:
-            return "the leadership is being handed over"
-        if not self.log.settled:
-            return "the change before this one is not committed yet"
-        problem = not_one_step(old, new)
-        if problem:
-            return problem
-        if self.me not in new.voters:
-            return f"{self.me} leads: another node has to lead first"
-        for node in promoted(old, new):
-            if not self.has_caught_up(node):
-                return f"{node} has not caught up with the log"
-        answering = [each.node for each in self.followers if self._now - each.heard_at < self._timing.election]
-        if not has_quorum(new, [self.me, *answering]):
-            return f"of the voters {', '.join(new.voters)} fewer than a majority would answer"
-        return ""
-
-    def has_caught_up(self, node: NodeName) -> bool:
-        """While leading: `node` answers, and has all that was committed at the latest heartbeat."""
-        return self._tenure is not None and self._tenure.has_caught_up(node, self._now)
-
     def retire(self, now: float) -> None:
         """Lead no more, and never stand again in this life."""
         self._now = now
         self.retired = True
         self._become_follower(self.term, None)
-
-    def exclude(self, payloads: tuple[bytes, ...], now: float, lease_bound: float | None = None) -> None:
-        """The other of two voters is surely off: go on without it, as leader of a new term.
-
-        Whether it may, the caller has seen to (`truecl.core.pair`). `payloads` are commands that follow the exclusion
-        in the log. `lease_bound`: from when the leases of earlier leaders count; None: from this node's own latest
-        acknowledgement of one, as after any vote. Raises ValueError where there is nobody to exclude.
-        """
-        self._now = now
-        if self.other is None or not self.may_lead or self.alone:
-            raise ValueError(f"{self.me} cannot exclude anybody from {self.log.membership}")
-        if lease_bound is not None:
-            self.acknowledged_at = lease_bound
-        self._become_sole_leader(replace(self.log.membership, excluded=self.other, leaving=None), payloads)
-
-    def let_go(self, now: float) -> None:
-        """The other of two voters leaves in good order: bring it out of the quorum, in two entries.
-
-        The first says that it is leaving: both still count, and who has it excludes nobody any more. It is committed
-        when both have it; only then does the second exclude the other. (An exclusion at once would be in force here and
-        unknown there: the other could still have this node fenced, and go on without what was decided here meanwhile.)
-        Harmless when repeated; nothing on a node that does not lead.
-        """
-        self._now = now
-        membership = self.log.membership
-        if not self.ready or self.other is None or membership.excluded is not None or membership.together:
-            return
-        if not self.log.settled:
-            return  # one change at a time, this one's own first step too
-        if membership.leaving is None:
-            self._change(replace(membership, leaving=self.other))
-        elif membership.leaving == self.other:
-            self._change(replace(membership, excluded=self.other, leaving=None))
-
-    def keep(self, now: float) -> None:
-        """The other of two voters was about to leave and stays."""
-        self._now = now
-        if self.ready and self.log.membership.leaving is not None and self.log.settled:
-            self._change(replace(self.log.membership, leaving=None))
-
-    def _change(self, membership: Membership) -> None:
-        self.log.append([Entry(self.term, EntryKind.MEMBERSHIP, msgspec.msgpack.encode(membership))])
-
-    @property
-    def caught_up(self) -> bool:
-        """Leads without the other of two voters, and that one has every entry: it can be included again."""
-        excluded = self.log.membership.excluded
-        return self.ready and any(
-            each.node == excluded and each.match == self.log.last_index for each in self.followers
-        )
-
-    def include(self, now: float) -> bool:
-        """Need the other of two voters again, from this entry on. False: it has not caught up."""
-        self._now = now
-        if not self.caught_up:
-            return False
-        self._change(replace(self.log.membership, excluded=None))
-        return True
 
     def peer_died(self, node: NodeName, now: float) -> None:
         """hbd's verdict. If that was the leader, the voters follow one another in standing for election."""
@@ -453,99 +317,8 @@ class Raft(Roles):
         if self.leader is None and self.voted_for == self.me:
             self.campaign(self._now)
 
-    # ---- following --------------------------------------------------------------------------------------------------
-
-    def _acknowledge(self, node: NodeName) -> bool:
-        """Whether `node` leads this term as far as this node knows; if so it counts as heard and acknowledged."""
-        if self.leader == node:
-            self._hear_leader()
-        elif self.leader is None:
-            self._become_follower(self.term, node)
-        else:
-            self.faults += 1
-            return False
-        self.acknowledged_at = self._now
-        return True
-
-    def _on_append(self, node: NodeName, message: Append) -> None:
-        if not _sound(message):
-            self.faults += 1
-            return
-        if not self._acknowledge(node):
-            return
-        log = self.log
-        previous, previous_term, entries = message.previous_index, message.previous_term, message.entries
-        known = log.commit - previous
-        if known > 0:
-            # What is committed here is in every leader's log: only what comes after it can be news.
-            previous, previous_term, entries = log.commit, Term(0), entries[known:]
-        elif log.term_at(previous) != previous_term:
-            if previous == log.commit:
-                raise CommittedConflict(f"the leader {node} has entry {previous} of term {previous_term}")
-            hint = log.hint(previous, previous_term, log.commit)
-            hint_term = log.term_at(hint)
-            assert hint_term is not None
-            self._send(node, AppendAnswer(self.term, message.round, False, previous, hint, hint_term))
-            return
-        last = log.merge(previous, entries) if entries else previous
-        if message.commit > log.commit:
-            log.commit = max(log.commit, min(message.commit, last))
-        self._send(node, AppendAnswer(self.term, message.round, True, last, last, Term(0)))
-
-    def _on_snapshot_part(self, node: NodeName, message: SnapshotPart) -> None:
-        if message.size > MAX_SNAPSHOT or not 0 <= message.index_term <= message.term or message.index < 1:
-            self.faults += 1
-            return
-        if not self._acknowledge(node):
-            return
-        if message.index <= self.log.commit:
-            self._incoming = None
-            self._accept(node, self.log.commit)
-            return
-        incoming = self._incoming
-        if message.offset == 0 and (incoming is None or not incoming.fits(message)):
-            incoming = self._incoming = _Incoming(message)
-        if incoming is None or not incoming.fits(message):
-            self._send(node, SnapshotAnswer(self.term, message.index, 0))
-            return
-        if message.offset == len(incoming.data):
-            incoming.data += message.data
-        if len(incoming.data) > incoming.size:
-            self._incoming = None
-            self.faults += 1
-            return
-        if len(incoming.data) < incoming.size:
-            self._send(node, SnapshotAnswer(self.term, message.index, len(incoming.data)))
-            return
-        self._incoming = None
-        snapshot = StoredSnapshot(message.index, message.index_term, message.membership, bytes(incoming.data))
-        self.log.install(snapshot)
-        self.applied = message.index
-        self._install = snapshot if snapshot.index > BIRTH_INDEX else None
-        self._accept(node, message.index)
-
-    def _accept(self, node: NodeName, index: Index) -> None:
-        self._send(node, AppendAnswer(self.term, 0, True, index, index, Term(0)))
-
     def _ignore(self, node: NodeName, message: RaftMessage) -> None:
         """Late: it answers what this node was in this same term."""
-
-
-def _sound(message: Append) -> bool:
-    """What every leader keeps to: bounds, and terms that rise up to its own."""
-    if message.previous_index < 0 or message.round < 0 or len(message.entries) > MAX_BATCH_ENTRIES:
-        return False
-    term = message.previous_term
-    for entry in message.entries:
-        if entry.term < term or len(entry.payload) > MAX_PAYLOAD:
-            return False
-        term = entry.term
-        if entry.kind is EntryKind.MEMBERSHIP:
-            try:
-                msgspec.msgpack.decode(entry.payload, type=Membership)
-            except (msgspec.MsgspecError, ValueError):
-                return False
-    return term <= message.term
 
 
 _Answer = Callable[[Raft, NodeName, Any], None]

@@ -10,7 +10,21 @@ from truecl.drivers.build.volumes import Volumes, joined
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.filesystem import grow
 from truecl.model.actions import BuildWork
-from truecl.model.build import Adopt, Discard, Grow, GrowStage, Initialise, Look, Make, Reconcile, Seen, Spread, Verify
+from truecl.model.build import (
+    Adopt,
+    Discard,
+    Grow,
+    GrowStage,
+    Initialise,
+    Look,
+    Make,
+    Reconcile,
+    Resync,
+    Seen,
+    Spread,
+    Verify,
+    verified_fact,
+)
 from truecl.model.config import AppConfig
 from truecl.model.replica import Layout
 from truecl.model.step import replicated, volume_of
@@ -45,7 +59,12 @@ class ReplicaTools(Protocol):
     async def discard(self, layout: Layout) -> str: ...
 
     async def reconcile(self, layout: Layout) -> str: ...
-    async def verify(self, layout: Layout) -> str: ...
+
+    async def verify(self, layout: Layout) -> dict[str, int] | None:
+        """Volumes that differ, to how many bytes do; None: it goes on."""
+        ...
+
+    async def resync(self, layout: Layout) -> str: ...
 
 
 class Worker:
@@ -84,7 +103,9 @@ class Worker:
             case Reconcile(layout):
                 return await self._each([self._replicas.reconcile(layout)])
             case Verify(layout):
-                return await self._each([self._replicas.verify(layout)])
+                return await self._verify(app, layout)
+            case Resync(layout):
+                return await self._each([self._replicas.resync(layout)])
 
     async def _each(self, works: list[Coroutine[Any, Any, str]]) -> Seen:
         """One after another, until one fails."""
@@ -99,6 +120,17 @@ class Worker:
             except StepFailed as failed:
                 problems = (failed.reason,)
         return Seen(problems=problems, done=tuple(done))
+
+    async def _verify(self, app: AppConfig, layout: Layout) -> Seen:
+        try:
+            differing = await self._replicas.verify(layout)
+        except StepFailed as failed:
+            return Seen(problems=(failed.reason,))
+        if differing is None:
+            return Seen(done=("comparing the copies, block by block",))
+        text = ", ".join(f"{size} bytes of volume {name} differ" for name, size in differing.items())
+        done = f"the copies were compared: {text or 'they are equal'}"
+        return Seen(done=(done,), facts=verified_fact(app.name, differing))
 
     # ---- looks ------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from truecl.cli.table import table as aligned
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -158,12 +160,4 @@ def table(series: Sequence[Series]) -> str:
         must, aim = number(figure.must), number(figure.aim)
         rows.append((figure.text, figure.unit, str(len(each.values)), *values, must, each.judge(figure.must), aim,
                      each.judge(figure.aim)))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = (0, 1, 7, 9)
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows[0], rows[1:], right=(2, 3, 4, 5, 6, 8))

@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 from statistics import median
 
+from truecl.cli.table import table as aligned
 from truecl.core.netd import FAST_LEASE
 from truecl.lab.bench.cluster import Cluster
 from truecl.lab.bench.run import machine, machine_line
@@ -147,20 +148,11 @@ def line(outcome: Outcome) -> str:
 
 def table(found: Sequence[Outcome]) -> str:
     """By kind. Outages are of applications that ran on the victim; the last column is the longest of all others."""
-    head = [
-        ["KIND OF FAULT", "ROUNDS", "STORAGE", "MIN", "MEDIAN", "MAX", "ADDRESS", "MIN", "MEDIAN", "MAX", "OTHERS",
-         "FALSE", "OVERLAP", "NOT BACK"],
-    ]  # fmt: skip
+    head = ["KIND OF FAULT", "ROUNDS", "STORAGE", "MIN", "MEDIAN", "MAX", "ADDRESS", "MIN", "MEDIAN", "MAX", "OTHERS",
+            "FALSE", "OVERLAP", "NOT BACK"]  # fmt: skip
     rows = [_row(kind, [each for each in found if each.fault.kind == kind]) for kind in KINDS]
-    rows = head + [row for row in rows if row[1] != "0"] + [_row("all", list(found))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    rows = [row for row in rows if row[1] != "0"] + [_row("all", list(found))]
+    return aligned(head, rows, right=range(1, len(head)))
 
 
 def _row(kind: str, rounds: Sequence[Outcome]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from truecl.cli.table import table as aligned
 from truecl.lab.bench.run import machine, machine_line
 from truecl.lab.cluster import Lab
 from truecl.lab.errors import LabError
@@ -94,14 +95,7 @@ def table(found: Sequence[Outcome]) -> str:
             numbers = [min(outages), median(outages), max(outages), max(outcome.frozen for outcome in each)]
             numbers.append(max(outcome.healed for outcome in each))
             rows.append([kind, str(len(each)), str(moved), *(f"{number:.2f}" for number in numbers)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows[0], rows[1:], right=range(1, len(rows[0])))
 
 
 def total(found: Sequence[Outcome], told: set[str]) -> str:

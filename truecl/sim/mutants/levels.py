@@ -37,7 +37,7 @@ class ForgetsTheSilent(Lockd):
     """Whoever has said nothing to this leader is not asked."""
 
     def _common_level(self) -> int:
-        return min(self._levels.values(), default=1)
+        return min(self._reports.levels.values(), default=1)
 
 
 MUTANTS = (

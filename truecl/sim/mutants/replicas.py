@@ -123,10 +123,14 @@ MUTANTS = (
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
     _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
     _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
-    _mutant("go on as if connected", assemble=with_machine(Together)),
-    _mutant("promote without disconnect", variant=Variant(replicas="promote without disconnect")),
-    _mutant("resume without detaching", variant=Variant(replicas="resume without detaching")),
-    _mutant("sever nothing", faults.cut_off, variant=Variant(replicas="sever nothing"), nodes=3),
+    _mutant("go on as if connected", faults.overtaken, assemble=with_machine(Together), nodes=3),
+    _mutant(
+        "promote without disconnect", faults.overtaken, variant=Variant(replicas="promote without disconnect"), nodes=3
+    ),
+    _mutant(
+        "resume without detaching", faults.overtaken, variant=Variant(replicas="resume without detaching"), nodes=3
+    ),
+    _mutant("sever nothing", faults.overtaken, variant=Variant(replicas="sever nothing"), nodes=3),
     _mutant(
         "answer for what was given up",
         variant=Variant(replicas="answer for what was given up"),

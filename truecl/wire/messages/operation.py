@@ -28,6 +28,8 @@ class BuildWish(msgspec.Struct, frozen=True):
     grow: str = ""
     """This volume, to `size` bytes."""
     size: int = 0
+    resync: bool = False
+    """What a comparison found to differ is copied again from the owner."""
 
 
 class Request(Message, frozen=True):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from truecl.drivers.build.signatures import described, signatures, wipe
 from truecl.drivers.contract import Runner, StepFailed
 from truecl.drivers.storage.drbd import argv, parse
-from truecl.drivers.storage.drbd.kernel import diskless, gave_up, link_of
+from truecl.drivers.storage.drbd.kernel import diskless, gave_up, link_of, role_of
 from truecl.drivers.storage.drbd.parse import Seen as Minor
 from truecl.drivers.storage.drbd.replicas import Replicas
 from truecl.model.build import Initialise, Seen
@@ -23,6 +23,8 @@ _NONE = ("No valid meta data found", "No valid meta-data")
 _RESIZED = "Device seems to have been resized"
 _LAST_KNOWN = "/var/lib/drbd/drbd-minor-{}.lkbd"
 """Where DRBD's tools note how large the disk of a minor was. They look there where its end has no metadata."""
+AT_ONCE = 2.0
+"""Seconds for what a small resource has done by then."""
 _META_TIME = 120.0
 """Seconds for drbdmeta: it clears the bitmap, 32 KiB for each GiB."""
 
@@ -30,8 +32,9 @@ _META_TIME = 120.0
 class Metadata:
     """`truecl.drivers.build.worker.ReplicaTools`."""
 
-    def __init__(self, runner: Runner, replicas: Replicas) -> None:
+    def __init__(self, runner: Runner, replicas: Replicas, at_once: float = AT_ONCE) -> None:
         self._runner, self._kernel, self._replicas = runner, replicas.kernel, replicas
+        self._at_once = at_once
 
     async def check(self) -> None:
         await self._kernel.load()
@@ -238,12 +241,33 @@ class Metadata:
         if layout is not None and own is not None and own.minor in await self._kernel.seen(layout):
             await self._kernel.order(argv.note_size(own.minor))
 
-    async def verify(self, layout: Layout) -> str:
+    async def verify(self, layout: Layout) -> dict[str, int] | None:
         there = await self._kernel.seen(layout)
         if link_of(there) is not Link.CONNECTED:
             raise StepFailed("copies are compared only while they are connected and equal")
         await self._kernel.order(argv.adm("verify", layout.resource))
-        return "comparing the copies, block by block"
+        # A small one would be over before anybody looks.
+        await self._kernel.until(layout, self._at_once, lambda each: each.link is not Link.VERIFYING)
+        there = await self._kernel.seen(layout)
+        if link_of(there) is Link.VERIFYING:
+            return None
+        if link_of(there) is not Link.CONNECTED:
+            raise StepFailed("the connection was lost while the copies were compared")
+        return {each.name: there[each.minor].behind for each in layout.volumes if there[each.minor].behind}
+
+    async def resync(self, layout: Layout) -> str:
+        async with self._kernel.turn(layout.resource):
+            there = await self._kernel.seen(layout)
+            if role_of(layout, there) is not Role.SECONDARY or link_of(there) is not Link.CONNECTED:
+                raise StepFailed("only a secondary that is connected is brought what differs")
+            behind = sum(each.behind for each in there.values())
+            if not behind:
+                raise StepFailed("no comparison found a difference that is still there")
+            # In good order: its own disk is outdated before its primary goes on without it.
+            await self._kernel.order(argv.adm("disconnect", layout.resource))
+            if not await self._kernel.until(layout, self._at_once, lambda each: each.link is Link.STANDALONE):
+                raise StepFailed(f"DRBD resource {layout.resource} does not let go of its peer")
+        return f"{behind} bytes that differ will be copied from the owner"
 
     def _nine(self) -> bool:
         version = self._kernel.version()
