@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from truecl.core import ledger as ledgers
 from truecl.core.clusterd import Clusterd
+from truecl.core.lockd import Lockd
 from truecl.core.operation import Operation, Stage
-from truecl.model.ids import CLUSTERD
-from truecl.model.ledger import AnyCommand
+from truecl.model.ids import CLUSTERD, LOCKD, Generation, Index, Term
+from truecl.model.ledger import AnyCommand, Batch, Ledger
 from truecl.sim.linear import OWNED, REFUSED, WISH, Call, Said, retried, said, unexplained
 from truecl.sim.mutants.build import instead
 from truecl.sim.runner import run
@@ -148,3 +151,20 @@ def test_a_master_that_answers_without_looking_is_seen() -> None:
 
     hasty = instead(CLUSTERD, lambda me, configuration, *_: Hasty(me, configuration))
     assert any("no order explains" in run(seed, 3, assemble=hasty).problem for seed in range(12))
+
+
+def test_a_generation_that_is_not_its_entrys_index_is_seen_at_the_end_of_a_day() -> None:
+    def apply(ledger: Ledger, index: Index, term: Term, batch: Batch) -> Ledger:
+        after = ledgers.apply(ledger, index, term, batch)
+        for app, state in after.apps.items():
+            if state.grant is not None and state.grant.generation == index:
+                grant = replace(state.grant, generation=Generation(index + 1))
+                after = replace(after, apps=after.apps | {app: replace(state, grant=grant)})
+        return after
+
+    class Other(Lockd):
+        _apply = staticmethod(apply)
+
+    other = instead(LOCKD, lambda me, configuration, boot, records, random, now: Other(
+        me, configuration, records, random, boot))  # fmt: skip
+    assert "no order explains the history of grant of" in run(1, 3, assemble=other).problem

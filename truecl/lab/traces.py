@@ -3,9 +3,11 @@
 The nodes of a lab share one machine's CLOCK_BOOTTIME, so that times in their traces can be compared.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from truecl.lab.description import LabNode
 from truecl.runtime.trace import read
@@ -25,14 +27,9 @@ def begin(nodes: Iterable[LabNode]) -> None:
 
 def gather(nodes: Iterable[LabNode]) -> Proposals:
     """What all traces tell until now. Raises OSError, Incomplete."""
-    found = [
-        (at, f"{node.name}/{path.name}", message)
-        for node in nodes
-        for path in sorted(directory(node).iterdir())
-        for at, message in read(path)
-    ]
+    lives = [_life(node.name, path) for node in nodes for path in sorted(directory(node).iterdir())]
     proposals = Proposals()
-    for at, who, message in sorted(found, key=itemgetter(0, 1)):
+    for at, who, message in merge(*lives, key=itemgetter(0)):
         match message:
             case Propose():
                 proposals.propose(who, message, at)
@@ -41,3 +38,9 @@ def gather(nodes: Iterable[LabNode]) -> Proposals:
             case Applied(ledger):
                 proposals.applied(who, ledger, at)
     return proposals
+
+
+def _life(node: str, path: Path) -> Iterator[tuple[float, str, Any]]:
+    who = f"{node}/{path.name}"
+    for at, message in read(path):
+        yield at, who, message
