@@ -77,8 +77,9 @@ def _explained(history: Sequence[Call], model: Model[S]) -> bool:
             raise Undecided(f"{len(history)} calls on {history[0].object}")
         for place in _possible(history, ends, done):
             following = model.after(state, history[place])
-            if following is not None:
-                todo.append((done | 1 << place, following))
+            if following is None or (following == state and history[place].answer is None):
+                continue  # what has no answer and changes nothing may as well not have been
+            todo.append((done | 1 << place, following))
     return False
 
 
