@@ -1,5 +1,6 @@
 """What a clusterd asks of the log and is told: kept in order, up to a bound, and judged by `truecl.lab.traces`."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,20 +10,11 @@ from truecl.lab import traces
 from truecl.lab.description import LabNode
 from truecl.model.ids import HBD, LOCKD, AppName, Generation, Index, NodeName, Term
 from truecl.model.ledger import AppState, GiveGrant, Grant, Ledger
-from truecl.runtime.log import Log
-from truecl.runtime.trace import Incomplete, Trace, TracedBus, read
+from truecl.runtime.trace import Incomplete, Trace, read
+from truecl.service.joint import TracedBus
 from truecl.wire.messages import Applied, Propose, Proposed, StepDown
 
 APP, TERM = AppName("web"), Term(1)
-
-
-class Ticking:
-    def __init__(self, now: float = 0.0) -> None:
-        self._now = now
-
-    def now(self) -> float:
-        self._now += 1.0
-        return self._now
 
 
 class Nowhere:
@@ -33,10 +25,10 @@ class Nowhere:
         self.told.append(message)
 
 
-def opened(directory: Path, began: float = 0.0, **more: int) -> tuple[Trace, list[bytes]]:
-    said: list[bytes] = []
-    clock = Ticking(began)
-    return Trace(directory, "clusterd", clock, Log("n1", "clusterd", said.append, clock), **more), said
+def opened(directory: Path, began: float = 0.0, **more: int) -> tuple[Trace, list[str]]:
+    said: list[str] = []
+    times = count(began)
+    return Trace(directory, "clusterd", lambda: next(times), said.append, **more), said
 
 
 def give(number: int, node: str) -> Propose:
@@ -72,7 +64,7 @@ def test_nothing_is_concluded_from_a_full_one(tmp_path: Path) -> None:
     for number in range(20):
         trace.heard(Told(LOCKD, Proposed(number, None)))
     (path,) = tmp_path.iterdir()
-    assert path.stat().st_size < 200 and len(said) == 1 and b"the trace ends: it is full" in said[0]
+    assert path.stat().st_size < 200 and len(said) == 1 and "the trace ends: it is full" in said[0]
     with pytest.raises(Incomplete, match="before its daemon did"):
         list(read(path))
 
@@ -80,7 +72,7 @@ def test_nothing_is_concluded_from_a_full_one(tmp_path: Path) -> None:
 def test_where_none_can_be_kept_the_daemon_goes_on(tmp_path: Path) -> None:
     trace, said = opened(tmp_path / "missing")
     trace.tells(give(1, "n1"))
-    assert len(said) == 1 and b"no trace in" in said[0]
+    assert len(said) == 1 and "no trace in" in said[0]
 
 
 @pytest.mark.parametrize(("second", "explained"), [("refused", True), ("granted", False)])

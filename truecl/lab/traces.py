@@ -3,13 +3,16 @@
 The nodes of a lab share one machine's CLOCK_BOOTTIME, so that times in their traces can be compared.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from heapq import merge
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from truecl.lab.description import LabNode
+from truecl.lab.provision import USER
 from truecl.runtime.trace import read
 from truecl.sim.proposals import Proposals
 from truecl.wire.messages import Applied, Propose, Proposed
@@ -23,6 +26,8 @@ def begin(nodes: Iterable[LabNode]) -> None:
     """Before the cluster is formed: a history is judged from its beginning."""
     for node in nodes:
         directory(node).mkdir(parents=True, exist_ok=True)
+        with suppress(LookupError):  # no such user: the daemons stay root
+            shutil.chown(directory(node), USER)
 
 
 def gather(nodes: Iterable[LabNode]) -> Proposals:

@@ -1,22 +1,19 @@
 """What a clusterd asks of the log and is told of it, for checks from outside: `truecl.lab.traces` reads it.
 
-Kept only where the log directory has a directory `trace` when the daemon starts, which truecl never makes. One file
-for each life of the daemon, of records: time (CLOCK_BOOTTIME, seconds, as a double), length, message. A record is
-there before the message leaves, and when one came, before anything comes of it.
+Kept only where the log directory has a directory `trace` when the daemon starts, which truecl never makes, and where
+the daemon's user may write. One file for each life of the daemon, of records: time (CLOCK_BOOTTIME, seconds, as a
+double), length, message. A record is there before the message leaves, and when one came, before anything comes of it.
 """
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from truecl.core.contract import Event, Told
 from truecl.model.ids import LOCKD
-from truecl.runtime.clock import Clock
-from truecl.runtime.host import Bus
-from truecl.runtime.log import Log
 from truecl.wire.codec import Codec
 from truecl.wire.messages import LOCAL, Applied, Propose, Proposed
 
@@ -32,14 +29,14 @@ class Incomplete(Exception):
 class Trace:
     """Never raises, and never stops the daemon: what cannot be kept ends the trace, with a line in the log."""
 
-    def __init__(self, directory: Path, daemon: str, clock: Clock, log: Log, limit: int = MAX_BYTES) -> None:
-        self._clock, self._log, self._left = clock, log, limit
-        self._file = -1
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            self._file = os.open(directory / f"{daemon}.{clock.now():.6f}", flags, 0o640)
-        except OSError as error:
-            log.error(f"no trace in {directory}: {error.strerror}")
+    def __init__(
+        self, directory: Path, daemon: str, now: Callable[[], float], complain: Callable[[str], None],
+        limit: int = MAX_BYTES,
+    ) -> None:  # fmt: skip
+        self._now, self._complain, self._left = now, complain, limit
+        self._path = directory / f"{daemon}.{now():.6f}"
+        self._file: int | None = None
+        """Opened for the first record, by the user that the daemon runs as then. -1: there will be no more."""
 
     def heard(self, event: Event) -> None:
         if isinstance(event, Told) and event.who == LOCKD and isinstance(event.message, Proposed | Applied):
@@ -50,37 +47,35 @@ class Trace:
             self._keep(message)
 
     def _keep(self, message: Any) -> None:
+        if self._file is None:
+            self._file = self._open()
         if self._file < 0:
             return
         packed = _CODEC.pack(message)
-        record = _HEAD.pack(self._clock.now(), len(packed)) + packed
+        record = _HEAD.pack(self._now(), len(packed)) + packed
         self._left -= len(record)
         if self._left < 0:
-            self._end("it is full")
+            self._end(self._file, "it is full")
             return
         try:
             os.write(self._file, record)
         except OSError as error:
-            self._end(str(error.strerror))
+            self._end(self._file, str(error.strerror))
 
-    def _end(self, why: str) -> None:
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        except OSError as error:
+            self._complain(f"no trace in {self._path}: {error.strerror}")
+            return -1
+
+    def _end(self, file: int, why: str) -> None:
         """An empty record is the last one."""
-        self._log.error(f"the trace ends: {why}")
-        file, self._file = self._file, -1
+        self._complain(f"the trace ends: {why}")
+        self._file = -1
         with suppress(OSError):  # then what comes next is missing, and the log says so
-            os.write(file, _HEAD.pack(self._clock.now(), 0))
+            os.write(file, _HEAD.pack(self._now(), 0))
         os.close(file)
-
-
-class TracedBus:
-    """A bus whose `tell` is traced."""
-
-    def __init__(self, bus: Bus, trace: Trace) -> None:
-        self._bus, self._trace = bus, trace
-
-    def tell(self, who: str, message: Any) -> None:
-        self._trace.tells(message)
-        self._bus.tell(who, message)
 
 
 def read(path: Path) -> Iterator[tuple[float, Any]]:

@@ -14,7 +14,7 @@ LOOK_EVERY = 600.0
 
 def main(daemon: Daemon) -> None:
     traces = daemon.paths.log / "trace"
-    trace = Trace(traces, daemon.name, daemon.clock, daemon.log) if traces.is_dir() else None
+    trace = Trace(traces, daemon.name, daemon.clock.now, daemon.log.error) if traces.is_dir() else None
     joint = Joint(daemon, trace=trace)
 
     def look() -> None:

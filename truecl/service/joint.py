@@ -24,7 +24,7 @@ from truecl.runtime.mesh import AddressTaken, Mesh
 from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.rights import Rights
 from truecl.runtime.tls import context_of
-from truecl.runtime.trace import Trace, TracedBus
+from truecl.runtime.trace import Trace
 from truecl.wire.codec import Codec
 from truecl.wire.messages import LOCAL, MESH, NewConfiguration, Ready, View
 from truecl.wire.session import Identity
@@ -64,6 +64,17 @@ class SplitJournal:
             return False
         self._warn(f"{self._durable.path}: the disk is full; the last reserve is in use now, make room")
         return True
+
+
+class TracedBus:
+    """A bus whose `tell` is traced."""
+
+    def __init__(self, bus: Bus, trace: Trace) -> None:
+        self._bus, self._trace = bus, trace
+
+    def tell(self, who: str, message: Any) -> None:
+        self._trace.tells(message)
+        self._bus.tell(who, message)
 
 
 def configured(daemon: Daemon) -> tuple[Configuration, Credentials]:

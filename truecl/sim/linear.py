@@ -121,10 +121,11 @@ def _owned_after(state: Owned, call: Call) -> Owned | None:
         case "take", (str(whose), after, index):
             if owner or after not in (None, token):
                 return otherwise
-            given = index if call.answer is None else call.answer
-            if given is None:
+            if call.answer not in (None, index):
+                return None
+            if not isinstance(index, int):
                 return whose, token, False
-            return (whose, given, True) if given == index and given > token else otherwise
+            return (whose, index, True) if index > token else otherwise
         case "free", int(which):
             if owner and (which == token if known else which > token):
                 return "", which, True
