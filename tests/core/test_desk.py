@@ -38,6 +38,22 @@ def test_with_a_master_nothing_is_said_of_it() -> None:
     assert not output.tell and [each.node for each in output.send] == [N2]
 
 
+def test_only_the_master_that_has_the_request_last_ends_it() -> None:
+    """The operator goes on after the answer, and the new master may do what the old one did once more."""
+    out, situation = Outbox(), Situation(N1, configuration())
+    desk = Desk(situation, out, lambda request, origin: None)
+    situation.leadership = Leadership(Term(2), N2, False)
+    desk.joined("command-1", root=True)
+    desk.request("command-1", REQUEST)
+    situation.leadership = Leadership(Term(4), N3, False)
+    desk.pass_all()
+    out.take()
+    desk.reply(Reply("op1", code=0), N2)
+    assert not out.take().tell
+    desk.reply(Reply("op1", code=0), N3)
+    assert [each.message for each in out.take().tell] == [Reply("op1", code=0)]
+
+
 def texts(tells: tuple[object, ...]) -> list[str]:
     replies = [each.message for each in tells if isinstance(each.message, Reply)]  # type: ignore[attr-defined]
     return [reply.progress.text for reply in replies if reply.progress is not None]

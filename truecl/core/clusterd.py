@@ -168,7 +168,7 @@ class Clusterd:
             case Request():
                 self._operations.begin(message, node)
             case Reply():
-                self._desk.reply(message)
+                self._desk.reply(message, node)
             case AskPeerOutdated():
                 self._peers.begin(message, node)
             case PeerOutdated():

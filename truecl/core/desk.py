@@ -26,6 +26,9 @@ class Desk:
         """Who on this node may change anything; others may look."""
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
+        self._passed: dict[str, NodeName] = {}
+        """To whom each went last. Only its word is heard: with that of an earlier master the operator would go on, while
+        what he asked for may be done once more."""
         self._waiting: dict[str, None] = {}
         """Those that were told that there is no master."""
         self._pass_at: float | None = None
@@ -37,8 +40,7 @@ class Desk:
     def left(self, who: str) -> None:
         self._acting.pop(who, None)
         for id in [id for id, (asker, _) in self._requests.items() if asker == who]:
-            del self._requests[id]  # the operation goes on, if a master took it; nobody listens
-            self._waiting.pop(id, None)
+            self._forget(id)  # the operation goes on, if a master took it; nobody listens
 
     def request(self, who: str, request: Request) -> None:
         if who not in self._acting:
@@ -69,24 +71,30 @@ class Desk:
     def answer(self, origin: NodeName, reply: Reply) -> None:
         """The master's word on a request made on `origin`."""
         if origin == self._situation.me:
-            self.reply(reply)
+            self.reply(reply, self._situation.me)
         else:
             self._out.send(origin, reply)
 
-    def reply(self, reply: Reply) -> None:
-        """The master's word on a request made here."""
+    def reply(self, reply: Reply, node: NodeName) -> None:
+        """A master's word on a request made here."""
         asked = self._requests.get(reply.id)
-        if asked is not None:
+        if asked is not None and self._passed.get(reply.id) == node:
             self._out.tell(asked[0], reply)
             if reply.code is not None:
-                del self._requests[reply.id]
-                self._waiting.pop(reply.id, None)
+                self._forget(reply.id)
 
     def wakes(self) -> list[float]:
         return [self._pass_at] if self._pass_at is not None else []
 
+    def _forget(self, id: str) -> None:
+        del self._requests[id]
+        self._passed.pop(id, None)
+        self._waiting.pop(id, None)
+
     def _pass_on(self, request: Request) -> None:
         leader = self._situation.leadership.leader
+        if leader is not None:
+            self._passed[request.id] = leader
         if leader is not None and request.id in self._waiting:
             del self._waiting[request.id]
             who, _ = self._requests[request.id]
