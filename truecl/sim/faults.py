@@ -217,6 +217,13 @@ def elections(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def straying(faults: Faults) -> Faults:
+    """Votes come seconds late, when their candidates stand again."""
+    return replace(
+        elections(faults), jitter=0.4, spike_length=3.0, cuts=0.5, kills=0.5, power_cuts=0.0, pauses=0.0, hangs=0.0
+    )
+
+
 def diverging(faults: Faults) -> Faults:
     """Leaders are cut off with entries that nobody else has, and others lead meanwhile."""
     return replace(
