@@ -285,6 +285,14 @@ def stuck(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def overlapping(faults: Faults) -> Faults:
+    """Starts take their time, and are to stop meanwhile: by an operator's wish, or as the lease ends."""
+    return replace(
+        CALM, latency=faults.latency, jitter=faults.jitter, driver_time=0.5, driver_hangs=0.1, wishes=4.0, cuts=0.4,
+        cut_length=3.0, one_link=0.0,
+    )  # fmt: skip
+
+
 def restarts(faults: Faults) -> Faults:
     """Daemons die while their tools are at work, and the tools take their time."""
     return replace(

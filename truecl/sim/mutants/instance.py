@@ -74,8 +74,9 @@ MUTANTS = (
         "close before a start has ended",
         "SAFETY.md 4",
         assemble=with_machine(Impatient),
-        adjust=faults.failing,
-        budget=70,
+        adjust=faults.overlapping,
+        nodes=3,
+        budget=40,
     ),
     Mutant(
         "begin beside the tools of an earlier life",

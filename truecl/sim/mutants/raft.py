@@ -157,6 +157,6 @@ MUTANTS = (
     Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced,
            seen_by="tests/core/raft/test_raft.py"),
     Mutant("take the earliest acknowledgement", "SAFETY.md 2", assemble=with_raft(TakesTheEarliest),
-           adjust=faults.unfenced,
+           adjust=faults.forgetful,
            nodes=3),
 )  # fmt: skip

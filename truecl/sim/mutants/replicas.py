@@ -140,7 +140,7 @@ MUTANTS = (
     ),
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
     _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
-    _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
+    _mutant("connect before the old owner is secondary", faults.overtaken, assemble=_master(ConnectsTooEarly), nodes=3),
     _mutant("go on as if connected", faults.overtaken, assemble=with_machine(Together), nodes=3),
     _mutant(
         "promote without disconnect", faults.overtaken, variant=Variant(replicas="promote without disconnect"), nodes=3
