@@ -13,6 +13,7 @@ from truecl.cli.simulate import main
 from truecl.core.account import as_text, bare, from_text, packed
 from truecl.core.fitness import PlanInput
 from truecl.core.forecast import LinkFails, NodeFails, decided, forecast
+from truecl.core.minutes import MAX_INPUTS
 from truecl.model.ids import AppName, LinkName, NodeName, Term
 from truecl.model.ledger import LeaseTiming, Proof, Watchdog
 from truecl.model.membership import Membership
@@ -186,6 +187,18 @@ def test_replay_shows_as_many_as_asked_and_what_changed_before(capsys: pytest.Ca
     assert asked.limit == 2 and asked.until > 0
     assert main(["--replay", "--json"], Told(statd=[[answer(kept(before, 1.0))]])) == 0
     assert json.loads(capsys.readouterr().out)["changes"] == ["n1 is the master"]
+
+
+def test_all_that_a_node_keeps_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = [kept(saved(SMALL), float(number)) for number in range(MAX_INPUTS)]
+    told = Told(statd=[[answer(*whole)]])
+    assert main(["--replay", "--json", "--last", str(MAX_INPUTS)], told) == 0
+    assert told.sent == [AskInputs(MAX_INPUTS)]
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == MAX_INPUTS and json.loads(shown[0])["at"] == WALL
+    with pytest.raises(SystemExit) as ended:
+        main(["--replay", "--last", str(MAX_INPUTS + 1)], Told())
+    assert ended.value.code == 2 and "from 1 to 1000" in capsys.readouterr().err
 
 
 def test_from_the_running_cluster_and_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

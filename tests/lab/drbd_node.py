@@ -72,7 +72,18 @@ def main(run: Path, node: str) -> None:
     nothing = cast(Any, None)
     metadata = Metadata(host.runner, replicas)
     hands = Hands(
-        drivers, host.runner, nothing, nothing, replicas, nothing, nothing, host.loop, nothing, nothing, nothing
+        drivers,
+        host.runner,
+        nothing,
+        nothing,
+        replicas,
+        nothing,
+        nothing,
+        host.loop,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
     )
     print("ready", flush=True)
     for line in sys.stdin:

@@ -1,8 +1,10 @@
-"""Operators on all nodes at once, and a master that dies: one order of their commands explains what they were told."""
+"""Operators on all nodes at once, and a master that dies: one order explains what they were told, and what the masters
+asked of locks and grants."""
 
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -10,6 +12,8 @@ from random import Random
 import pytest
 from clusterlib import NODES, Cluster, kill, light, running, until
 
+from truecl.lab import provision, traces
+from truecl.lab.description import LabNode
 from truecl.sim.linear import WISH, Call, retried, said, unexplained
 
 pytestmark = pytest.mark.lab
@@ -17,9 +21,14 @@ APP = "web"
 UNFINISHED = 3, 4
 
 
+def _configure(nodes: Sequence[LabNode], links: Sequence[str]) -> None:
+    provision.configure(nodes, links)
+    traces.begin(nodes)
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with running("operators", {APP: light(1)}) as made:
+    with running("operators", {APP: light(1)}, configure=_configure) as made:
         yield made
 
 
@@ -54,3 +63,11 @@ def test_one_order_explains_what_all_operators_were_told(cluster: Cluster) -> No
     wrong = unexplained([*told, *again], WISH)
     assert wrong is None, "\n".join(str(call) for call in wrong)
     assert sum(call.answer is not None for call in told) > len(told) // 2
+
+    proposals = traces.gather(cluster.lab.description.nodes)
+    wrong = proposals.unexplained()
+    assert wrong is None, "\n".join(str(call) for call in wrong)
+    answered = Counter((call.object, call.verb) for call in proposals.calls if call.answer is not None)
+    assert answered["grant of web", "take"] and answered["grant of web", "free"] and answered.total() > 15, answered
+    assert any(name.startswith("lock ") for name, _ in answered), answered
+    assert len({call.who for call in proposals.calls}) > 1, "one master proposed everything"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from truecl.core.minutes import MAX_INPUTS
 from truecl.model.ids import Term
-from truecl.runtime.inputs import KeptInputs
+from truecl.runtime.inputs import TRIM_EVERY, KeptInputs
 from truecl.wire.messages import Kept
 
 
@@ -55,6 +56,13 @@ def test_number_and_bytes_are_bounded_and_configurations_go_with_their_inputs(tm
     assert len(again.find(100).configurations) == 5
     again.close()
     assert uptimes(opened(tmp_path / "i.db", size=250)) == [10.0, 11.0]
+
+
+def test_a_thousand_are_kept_where_nobody_says_otherwise(tmp_path: Path) -> None:
+    kept = KeptInputs(tmp_path / "i.db")
+    for first in range(0, MAX_INPUTS + 200, TRIM_EVERY):
+        kept.keep([one(float(number)) for number in range(first, first + TRIM_EVERY)], {}, 0)
+    assert uptimes(kept, 5000) == [float(number) for number in range(200, MAX_INPUTS + 200)]
 
 
 def test_a_damaged_file_is_put_aside_and_a_missing_directory_is_a_reason(tmp_path: Path) -> None:

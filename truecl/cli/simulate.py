@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None, dial: Dial | None = None) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < MOST:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to {MOST - 1}")
+    if not text.isdigit() or not 0 < int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to {MOST}")
     return int(text)
 
 

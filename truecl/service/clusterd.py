@@ -5,6 +5,7 @@ import time
 from truecl.core.contract import Noted
 from truecl.core.situation import WallClock
 from truecl.runtime.process import Daemon
+from truecl.runtime.trace import Trace
 from truecl.service.joint import Joint
 
 LOOK_EVERY = 600.0
@@ -12,7 +13,9 @@ LOOK_EVERY = 600.0
 
 
 def main(daemon: Daemon) -> None:
-    joint = Joint(daemon)
+    traces = daemon.paths.log / "trace"
+    trace = Trace(traces, daemon.name, daemon.clock.now, daemon.log.error) if traces.is_dir() else None
+    joint = Joint(daemon, trace=trace)
 
     def look() -> None:
         joint.feed(Noted(WallClock(time.time() - daemon.clock.now(), time.localtime().tm_gmtoff)))

@@ -24,6 +24,7 @@ from truecl.runtime.mesh import AddressTaken, Mesh
 from truecl.runtime.process import CannotStart, Daemon
 from truecl.runtime.rights import Rights
 from truecl.runtime.tls import context_of
+from truecl.runtime.trace import Trace
 from truecl.wire.codec import Codec
 from truecl.wire.messages import LOCAL, MESH, NewConfiguration, Ready, View
 from truecl.wire.session import Identity
@@ -65,6 +66,17 @@ class SplitJournal:
         return True
 
 
+class TracedBus:
+    """A bus whose `tell` is traced."""
+
+    def __init__(self, bus: Bus, trace: Trace) -> None:
+        self._bus, self._trace = bus, trace
+
+    def tell(self, who: str, message: Any) -> None:
+        self._trace.tells(message)
+        self._bus.tell(who, message)
+
+
 def configured(daemon: Daemon) -> tuple[Configuration, Credentials]:
     """Raises CannotStart with every problem."""
     loaded = daemon.loaded
@@ -98,6 +110,7 @@ class Joint:
     when_full: Event | None = None
     on_configuration: Callable[[ClusterConfig], None] = lambda cluster: None
     """Told of each that names this node."""
+    trace: Trace | None = None
     _host: Host | None = None
     _mesh: Mesh | None = None
     _starts: list[Callable[[], None]] = field(default_factory=list)
@@ -106,6 +119,8 @@ class Joint:
         """From every source. What the sessions need of hbd's view is passed on to them on the way."""
         if self._host is None:
             return
+        if self.trace is not None:
+            self.trace.heard(event)
         match event:
             case Told(who, View() as view) if who == HBD and self._mesh is not None:
                 for node in view.nodes:
@@ -177,6 +192,7 @@ class Joint:
             )  # fmt: skip
         except (JournalFault, LogDamaged, ForeignJournal) as fault:
             raise CannotStart(f"{type(fault).__name__}: {fault}", EXIT_JOURNAL) from fault
+        bus: Bus = self._bus if self.trace is None else TracedBus(self._bus, self.trace)
         self._host = Host(
             core,
             clock=daemon.clock,
@@ -184,7 +200,7 @@ class Joint:
             before_timer=before_timer,
             journal=journal if self.durable or self.volatile else None,
             mesh=mesh or self._mesh or NoMesh(),
-            bus=wrap_bus(self._bus) if wrap_bus is not None else self._bus,
+            bus=wrap_bus(bus) if wrap_bus is not None else bus,
             actions=actions or _no_actions,
             failed=failed or _no_failure,
             on_failed_save=daemon.failed_save,

@@ -1,8 +1,9 @@
 """Linearizability: whether one order of all calls, each at a moment between its begin and end, explains every answer.
 
 The search of Wing and Gong (1993), with Lowe's memory of the configurations that were tried ("Testing for
-linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Two objects are
-known here: a lock of the ledger, and what operators want of an application, as the answers to their commands tell it.
+linearizability", 2017, section 3), one object at a time (Horn and Kroening 2015, P-compositionality). Two kinds of
+object are known here: what has one owner at a time, by a token (a lock of the ledger, the grant of an application), and
+what operators want of an application, as the answers to their commands tell.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -76,8 +77,9 @@ def _explained(history: Sequence[Call], model: Model[S]) -> bool:
             raise Undecided(f"{len(history)} calls on {history[0].object}")
         for place in _possible(history, ends, done):
             following = model.after(state, history[place])
-            if following is not None:
-                todo.append((done | 1 << place, following))
+            if following is None or (following == state and history[place].answer is None):
+                continue  # what has no answer and changes nothing may as well not have been
+            todo.append((done | 1 << place, following))
     return False
 
 
@@ -99,26 +101,51 @@ def retried(call: Call) -> Call:
     return Call(call.who, call.object, call.verb, call.argument, call.began, call.ended)
 
 
-# ---- a lock: take(holder) -> the token of who has it then; free(token) -----------------------------------------------
+# ---- a lock, or the grant of an application --------------------------------------------------------------------------
+# take(who, after, index) -> its token, REFUSED; free(token) -> OVER, REFUSED; see() -> (who, token)
 
-Held = tuple[str, int]
-"""Holder and token; ('', the last token) while it is free."""
-
-
-def _lock_after(state: Held, call: Call) -> Held | None:
-    holder, token = state
-    if call.verb == "free":
-        return ("", token) if holder and call.argument == token else state
-    if call.answer is None:
-        return state if holder else (str(call.argument), token)  # its token is above the last one, and not known
-    assert isinstance(call.answer, tuple)
-    whose, which = call.answer
-    if holder:
-        return state if (whose, which) == state or (whose == holder and which >= token) else None
-    return (whose, which) if whose == call.argument and which > token else None
+REFUSED = 0
+OVER = "over"
+Owned = tuple[str, int, bool]
+"""Who has it ('': nobody); his token, or that of the last one; False: it is not known yet, only above that."""
 
 
-LOCK: Model[Held] = Model(("", 0), _lock_after)
+def _owned_after(state: Owned, call: Call) -> Owned | None:
+    """A token is the index in the log that gave it, where that is known (else None); `after`, where it is not None, is
+    the last token that there may have been. What is refused changes nothing: there may be other reasons for that."""
+    if call.answer == REFUSED:
+        return state
+    otherwise = state if call.answer is None else None
+    owner, token, known = state
+    match call.verb, call.argument:
+        case "take", (str(whose), after, index):
+            if owner or after not in (None, token):
+                return otherwise
+            if call.answer not in (None, index):
+                return None
+            if not isinstance(index, int):
+                return whose, token, False
+            return (whose, index, True) if index > token else otherwise
+        case "free", int(which):
+            if owner and (which == token if known else which > token):
+                return "", which, True
+            return state if which <= token else otherwise
+        case _:
+            assert isinstance(call.answer, tuple)
+            return _owned_seen(state, *call.answer)
+
+
+def _owned_seen(state: Owned, whose: str, which: int | None) -> Owned | None:
+    """`which` is None where nobody has it and the last token is not told."""
+    owner, token, known = state
+    if whose != owner:
+        return None
+    if known:
+        return state if which in (None, token) else None
+    return (owner, which, True) if which is not None and which > token else None
+
+
+OWNED: Model[Owned] = Model(("", 0, True), _owned_after)
 
 # ---- an application's wish: start, stop and move, and what their answers tell of it ----------------------------------
 

@@ -22,6 +22,7 @@ from truecl.sim.cluster import Assemble, Cluster, Story, Violation
 from truecl.sim.coverage import Coverage
 from truecl.sim.drivers import SimulatedDrivers
 from truecl.sim.faults import CALM, Faults, draw
+from truecl.sim.linear import Undecided
 from truecl.sim.machine import Machine
 from truecl.sim.membership import Reshapes
 from truecl.sim.mutants.build import production
@@ -211,7 +212,7 @@ def run(
     result = Result(seed, count)
     try:
         result.healed_after = _day(cluster, operators, liveness, bad_day)
-    except (Violation, Runaway) as problem:
+    except (Violation, Runaway, Undecided) as problem:
         result.problem = f"{type(problem).__name__}: {problem}"
     except _CORES_RAISE as problem:
         # A core that raises is a finding like any other; its seed and story must not be lost.

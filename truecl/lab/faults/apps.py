@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from truecl.lab import provision
+from truecl.lab import provision, traces
 from truecl.lab.description import LabNode
 from truecl.lab.faults.clock import Clock
 from truecl.lab.sample import WEBAPP, make_image
@@ -50,7 +50,8 @@ def texts(names: Sequence[str]) -> dict[AppName, str]:
 
 
 class Provider:
-    """For `Lab.up`: everything into the nodes' /etc/truecl, and each node's wall clock where there can be one."""
+    """For `Lab.up`: everything into the nodes' /etc/truecl, each node's wall clock where there can be one, and a place
+    for traces."""
 
     def __init__(self, profile: Profile, clock: Clock | None) -> None:
         self._profile, self._clock = profile, clock
@@ -58,6 +59,7 @@ class Provider:
     def __call__(self, nodes: Sequence[LabNode], links: Sequence[str]) -> None:
         provision.configure(nodes, links, self._profile, fence_timeout=FENCE_TIMEOUT)
         make_image(Path(nodes[0].shared) / IMAGE)
+        traces.begin(nodes)
         for node in nodes:
             (node.etc / "apps").mkdir(exist_ok=True)
             for app, text in texts([each.name for each in nodes if not each.witness]).items():

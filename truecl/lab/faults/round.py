@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from truecl.lab import traces
 from truecl.lab.bench.cluster import Cluster
 from truecl.lab.cluster import Lab
 from truecl.lab.errors import LabError
@@ -20,6 +21,8 @@ from truecl.lab.faults.inject import Injection
 from truecl.lab.faults.watch import Watch
 from truecl.model.ids import AppName, NodeName
 from truecl.model.ledger import Grant
+from truecl.runtime.trace import Incomplete
+from truecl.sim.linear import Undecided
 from truecl.wire.messages import Status
 
 HEALING = 60.0
@@ -190,10 +193,22 @@ class Round:
             problems.append(f"two nodes had {ADDRESSES[PAGES]} for {outcome.overlap:.2f} s, {self._bound:g} at most")
         if watch.looks < 20:
             problems.append(f"the watch looked {watch.looks} times only")
+        problems += self._without_order()
         if problems:
             raise Violation("; ".join(dict.fromkeys(problems)))
         if runs:
             self._acknowledged.check(self._fetch())
+
+    def _without_order(self) -> list[str]:
+        """What all masters asked for since the cluster was formed, of a lock or a grant, and no order explains. Raises
+        LabError."""
+        try:
+            wrong = traces.gather(self._lab.description.nodes).unexplained()
+        except (Incomplete, Undecided) as unknown:
+            raise LabError(f"nobody can say whether an order explains all grants: {unknown}") from unknown
+        if wrong is None:
+            return []
+        return [f"no order explains the history of {wrong[0].object}: " + ", ".join(str(call) for call in wrong)]
 
     def _fetch(self) -> str:
         """All that the application with storage has."""
