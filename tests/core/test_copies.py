@@ -54,7 +54,8 @@ G = Generation(3)
 
 def test_only_a_current_copy_is_granted() -> None:
     behind = after(SetMirror(DB, mirror(n1=CURRENT, n2=OUTDATED)), SetWanted(DB, Wanted.RUNNING))
-    assert ledgers.app_state(after(GiveGrant(DB, N2), ledger=behind), DB).grant is None
+    for command in (GiveGrant(DB, N2), GiveGrant(DB, N2, alone=True)):
+        assert ledgers.app_state(after(command, ledger=behind), DB).grant is None
     assert ledgers.app_state(after(GiveGrant(DB, N1), ledger=behind), DB).grant is None, "nor with an older one at hand"
     given_to = ledgers.app_state(after(GiveGrant(DB, N1, alone=True), ledger=behind), DB).grant
     assert given_to is not None and given_to.node == N1

@@ -4,12 +4,13 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from truecl.core.contract import Connected, Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.core.raft import Role
-from truecl.model.ids import CLUSTERD, HBD, REQD, STATD, AppName, BootId, Generation, Index, NodeName, Term
+from truecl.model.ids import CLUSTERD, HBD, REQD, STATD, SYNCD, AppName, BootId, Generation, Index, NodeName, Term
 from truecl.model.ledger import (
     ALWAYS,
     AnyCommand,
@@ -35,6 +36,7 @@ from truecl.wire.messages import (
     Campaign,
     Leadership,
     Members,
+    NewConfiguration,
     Nodes,
     NodeView,
     Note,
@@ -158,6 +160,21 @@ def test_an_answer_needs_a_round_that_began_after_the_request_came_in(lockds: Lo
     for node in (N2, N3):
         lockds.feed("n1", Received(node, AppendAnswer(leader.term, leader.next_round - 1, True, last, last, Term(0))))
     assert lockds.answer("n1") is not None
+
+
+def test_an_answer_names_nothing_that_is_only_proposed(lockds: Lockds) -> None:
+    lockds.propose(SetWanted(WEB, Wanted.RUNNING))
+    lockds.wait(1.0)
+    leader, known = lockds.lockd("n1").raft, lockds.lockd("n1").raft.log.last_index
+    lockds.cut = {N2, N3}
+    assert lockds.propose(GiveGrant(WEB, N1)).index == known + 1
+    lockds.tell("n1", REQD, Renew(N1, BOOT, 50, ()))
+    lockds.wait(0.3)
+    for node in (N2, N3):
+        answer = AppendAnswer(leader.term, leader.next_round - 1, True, known, known, Term(0))
+        lockds.feed("n1", Received(node, answer))
+    answered = lockds.answer("n1")
+    assert answered is not None and (answered.number, answered.named) == (50, ())
 
 
 @pytest.mark.parametrize("lost", ["the request", "the answer"])
@@ -596,6 +613,19 @@ def test_an_attempt_to_hand_over_is_not_begun_anew_while_it_lasts(lockds: Lockds
         ends.append(raft._tenure.transfer_until)
         lockds.wait(0.1)
     assert len(set(ends)) == 1
+
+
+def test_a_witness_leads_only_until_another_voter_can(lockds: Lockds) -> None:
+    lockds.cut = {N2, N3}
+    nodes = tuple(replace(each, witness=each.name == N1) for each in CONFIGURATION.cluster.nodes)
+    changed = replace(CONFIGURATION, cluster=replace(CONFIGURATION.cluster, nodes=nodes))
+    for node in (N1, N2, N3):
+        lockds.tell(node, SYNCD, NewConfiguration(changed))
+    lockds.wait(0.1)
+    assert lockds.leadership("n1").leader == N1
+    lockds.cut = set()
+    lockds.wait(2.0)
+    assert {lockds.leadership(node).leader for node in ("n1", "n2", "n3")} == {N2}
 
 
 # ---- the timing of leases -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from truecl.core.contract import Joined, Left, Received
+from truecl.core.contract import Joined, Left, Received, Told, Woke
 from truecl.core.ledger import lease_timing
 from truecl.core.lockd import Lockd
 from truecl.core.membership_operation import _bound
@@ -113,6 +113,17 @@ def test_who_led_and_goes_on_alone_answers_for_leases_at_once() -> None:
     assert [each.number for each in duo.heard("n1", REQD, Renewed)] == [1, 2]
 
 
+def test_nobody_is_current_when_its_lockd_starts() -> None:
+    """Whatever it was in an earlier life: the other may have gone on alone since."""
+    lockd = Lockd(N2, CONFIGURATION, {}, Random(1), BOOT)
+    lockd.start(0.0)
+    told = []
+    for now, event in ((1.0, Joined(REQD)), (2.0, Told(HBD, DEAD)), (100.0, Woke())):
+        told += lockd.handle(event, now).tell
+    assert not any(isinstance(each.message, OrderFenceOff) for each in told)
+    assert "cannot know whether n1 went on alone" in lockd.pair.trouble()
+
+
 def test_anything_from_the_other_voids_the_order() -> None:
     duo = Duo()
     n1_lives = duo.lockd("n1").pair
@@ -153,6 +164,15 @@ def test_the_operators_word_replaces_the_device_and_not_currency() -> None:
     assert n2.raft.ready
     assert n2.ledger.fences[N1].vouched == "root"
     assert n2.raft.lease_bound == pytest.approx(duo.now)
+
+
+def test_only_root_vouches() -> None:
+    duo = Duo()
+    duo.n1_dies()
+    duo.feed("n2", Joined("command-1", root=False))
+    duo.wait(2.5)
+    duo.tell("n2", "command-1", ConfirmOff(N1, "nobody", SEEN))
+    assert duo.heard("n2", "command-1", Confirmed) == [] and not duo.lockd("n2").raft.ready
 
 
 def test_a_node_that_is_heard_is_not_off_whoever_says_so() -> None:

@@ -58,3 +58,11 @@ def test_membership_is_bounded_and_names_nobody_twice() -> None:
         Membership((*NAMES, NodeName("h")))
     with pytest.raises(ValueError, match="twice"):
         Membership(NAMES[:2], NAMES[1:3])
+
+
+@pytest.mark.parametrize("voters", [1, 3, 4])
+def test_only_one_of_exactly_two_can_be_excluded(voters: int) -> None:
+    with pytest.raises(ValueError, match="cannot be excluded"):
+        Membership(NAMES[:voters], excluded=NAMES[0])
+    with pytest.raises(ValueError, match="cannot be excluded"):
+        Membership(NAMES[:2], NAMES[2:3], excluded=NAMES[2])

@@ -232,6 +232,17 @@ def test_no_answer_of_an_earlier_life_counts() -> None:
     assert bench.core._lease.end == end
 
 
+def test_an_answer_to_another_boot_says_nothing() -> None:
+    bench = ReqdBench()
+    bench.started(DB, 7)
+    bench.wait(RENEWAL)
+    end = bench.core._lease.end
+    bench.lease((DB, 7), request=replace(bench.request, boot=BootId("another")))
+    assert bench.core._lease.end == end
+    bench.lease((DB, 7))
+    assert bench.core._lease.end > end
+
+
 def test_the_lease_does_not_get_longer_than_the_running_lockds_reckon_with() -> None:
     bench = ReqdBench()
     bench.core._supervisor.start((LOCKD,))

@@ -402,6 +402,16 @@ def test_one_that_does_not_get_to_stand_alone_is_not_promoted(bench: Bench) -> N
     assert not any("primary" in order for order in bench.drbd.orders)
 
 
+def test_a_disconnect_that_returns_0_proves_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, settle=0.1)
+    bench.drbd.set(state="Connected")
+    carry_out = bench.drbd.carry_out
+    bench.drbd.carry_out = lambda argv: "" if "disconnect" in argv else carry_out(argv)
+    with pytest.raises(StepFailed, match="does not let go of its peer"):
+        bench.up(7, alone=True)
+    assert not any("primary" in order for order in bench.drbd.orders)
+
+
 def test_a_promotion_that_fails_takes_its_token_away(bench: Bench) -> None:
     bench.drbd.refuse["primary 1"] = "1: State change failed: (-7) Refusing to be Primary while peer is not outdated"
     with pytest.raises(StepFailed, match="does not call the other copy outdated"):

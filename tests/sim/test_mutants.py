@@ -23,3 +23,9 @@ def test_the_documentation_names_each_with_its_budget_or_its_test() -> None:
     written = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `?([^|`]+)`? \|$", table, re.MULTILINE)
     assert ("DESIGN.md 5", "send before save", "tests/sim/test_host.py") in written
     assert sorted(written) == sorted((each.breaks, each.name, each.seen_by or str(each.budget)) for each in MUTANTS)
+
+
+def test_each_test_that_the_documentation_names_exists() -> None:
+    named = re.findall(r"`(tests/\S+\.py)` `(\w+)`", (ROOT / "docs" / "simulator.md").read_text())
+    assert len(named) > 50
+    assert [(file, test) for file, test in named if f"def {test}(" not in (ROOT / file).read_text()] == []

@@ -217,6 +217,13 @@ def elections(faults: Faults) -> Faults:
     )  # fmt: skip
 
 
+def straying(faults: Faults) -> Faults:
+    """Votes come seconds late, when their candidates stand again."""
+    return replace(
+        elections(faults), jitter=0.4, spike_length=3.0, cuts=0.5, kills=0.5, power_cuts=0.0, pauses=0.0, hangs=0.0
+    )
+
+
 def diverging(faults: Faults) -> Faults:
     """Leaders are cut off with entries that nobody else has, and others lead meanwhile."""
     return replace(
@@ -275,6 +282,14 @@ def stuck(faults: Faults) -> Faults:
     return replace(
         CALM, guarded=True, fence_refuses=1.0, late_feeds=0.0, cuts=0.15, cut_length=20.0, one_link=0.0, one_way=0.0,
         driver_hangs=0.25, driver_time=faults.driver_time, virtual=0.1,
+    )  # fmt: skip
+
+
+def overlapping(faults: Faults) -> Faults:
+    """Starts take their time, and are to stop meanwhile: by an operator's wish, or as the lease ends."""
+    return replace(
+        CALM, latency=faults.latency, jitter=faults.jitter, driver_time=0.5, driver_hangs=0.1, wishes=4.0, cuts=0.4,
+        cut_length=3.0, one_link=0.0,
     )  # fmt: skip
 
 

@@ -250,6 +250,16 @@ def test_the_lease_bound_is_the_latest_of_all_votes_counted() -> None:
     assert raft.lease_bound == pytest.approx(17.05)
 
 
+def test_a_voter_says_how_long_ago_it_acknowledged_a_leader_when_it_votes_and_not_before() -> None:
+    """Between the pre-vote and the vote the leader was heard once more, late, and gave a lease by that."""
+    raft = in_role(Role.FOLLOWER)
+    raft.receive(C, PreVote(Term(3), Term(4), Index(3), Term(3)), 5.0)
+    raft.receive(B, Append(Term(3), Index(3), Term(3), (), Index(2), 2), 5.1)
+    raft.receive(C, Vote(Term(4), Index(3), Term(3), False), 8.1)
+    said = [send.message for send in raft.take().sends if send.node == C]
+    assert said == [PreVoteAnswer(Term(3), Term(4), True), VoteAnswer(Term(4), True, pytest.approx(3.0))]
+
+
 def test_own_rounds_count_as_acknowledgements_and_a_term_change_does_not_reset_them() -> None:
     cluster = led("a", "b", "c")
     cluster.now += 0.5

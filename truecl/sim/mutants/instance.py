@@ -3,10 +3,10 @@
 from typing import Any
 
 from truecl.core.instance import InstanceMachine
-from truecl.core.instances import Instances
+from truecl.core.instances import InstanceRecord, Instances
 from truecl.model.actions import Action, StepResult
 from truecl.model.config import AppConfig
-from truecl.model.ids import Generation
+from truecl.model.ids import AppName, Generation
 from truecl.model.report import Phase
 from truecl.model.step import Probe, Step
 from truecl.sim import faults
@@ -42,6 +42,22 @@ class Lazy(InstanceMachine):
         self.phase, self.reason = Phase.CLOSED, reason
 
 
+class RemembersLate(Instances):
+    """That there is something to stop is durable when the first step has ended, not before it begins."""
+
+    def remember(self, app: AppName, record: InstanceRecord) -> None:
+        if record.open:
+            self.records[app] = record
+        else:
+            super().remember(app, record)
+
+    def step_done(self, id: int, result: StepResult, now: float) -> None:
+        super().step_done(id, result, now)
+        for app, record in self.records.items():
+            if record.open:
+                super().remember(app, record)
+
+
 def with_machine(machine: type[InstanceMachine]) -> Assemble:
     class Other(Instances):
         def begin(self, config: AppConfig, generation: Generation, *more: Any) -> InstanceMachine:
@@ -58,8 +74,9 @@ MUTANTS = (
         "close before a start has ended",
         "SAFETY.md 4",
         assemble=with_machine(Impatient),
-        adjust=faults.failing,
-        budget=70,
+        adjust=faults.overlapping,
+        nodes=3,
+        budget=40,
     ),
     Mutant(
         "begin beside the tools of an earlier life",
@@ -67,6 +84,12 @@ MUTANTS = (
         assemble=with_machine(Hasty),
         adjust=faults.restarts,
         seen_by="tests/core/test_reqd_restart.py",
+    ),
+    Mutant(
+        "count what starts as something to stop after its first step",
+        "SAFETY.md 3",
+        assemble=with_part("instances", RemembersLate),
+        adjust=faults.restarts,
     ),
     Mutant("take leftovers for gone", "SAFETY.md 4", assemble=with_machine(Lazy)),
 )

@@ -5,6 +5,7 @@ from math import inf
 from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
 from truecl.model.ids import LOCKD, NodeName
+from truecl.model.ledger import Ledger
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
@@ -15,6 +16,27 @@ class AnswersWithoutARound(Lockd):
     def _renew(self, message: Renew, now: float) -> None:
         super()._renew(message, now)
         self._answer(1 << 40)
+
+
+class GivesTooEarly(Lockd):
+    """Names in its answers, and tells the master, what is proposed and not committed."""
+
+    def _proposed(self) -> Ledger:
+        ledger = self.ledger
+        if self.raft.ready:
+            for entry in self.raft.not_applied():
+                ledger = self._apply(ledger, entry.index, entry.term, self._batch(entry.payload))
+        return ledger
+
+    def _answer(self, completed_round: int) -> None:
+        committed, self.ledger = self.ledger, self._proposed()
+        super()._answer(completed_round)
+        self.ledger = committed
+
+    def _tell_news(self, now: float) -> None:
+        committed, self.ledger = self.ledger, self._proposed()
+        super()._tell_news(now)
+        self.ledger = committed
 
 
 class ForgetsMargins(Leases):
@@ -70,6 +92,7 @@ def with_lockd(lockd: type[Lockd]) -> Assemble:
 MUTANTS = (
     Mutant("answer a lease without a round", "SAFETY.md 2", assemble=with_lockd(AnswersWithoutARound),
            adjust=faults.unfenced),
+    Mutant("order and name what is not committed", "SAFETY.md 2", assemble=with_lockd(GivesTooEarly)),
     Mutant("count a lease from its first answer", "SAFETY.md 2", assemble=with_lockd(with_leases(CountsTheFirstAnswer)),
            adjust=faults.unfenced),
     Mutant("forget drift and stop allowance", "SAFETY.md 3", assemble=with_lockd(with_leases(ForgetsMargins)),

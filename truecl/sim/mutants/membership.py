@@ -1,7 +1,7 @@
 """Leaves rules of membership changes out (`truecl.core.raft.reshape`, Ongaro's thesis 4.1)."""
 
 from truecl.core.raft import Raft
-from truecl.core.raft.log import Log
+from truecl.core.raft.log import RETAINED_ENTRIES, Log
 from truecl.core.raft.tenure import Tenure
 from truecl.model.ids import Index, NodeName
 from truecl.model.membership import Membership
@@ -40,6 +40,20 @@ class ByTheCommitted(Raft):
         super().start(now)
 
 
+class _Forgetful(Log):
+    def compact(self, upto: Index, data: bytes, retain: int = RETAINED_ENTRIES) -> None:
+        self._memberships = [(at, membership) for at, membership in self._memberships if at > upto]
+        super().compact(upto, data, retain)
+
+
+class ForgetsWithTheEntries(Raft):
+    """Its snapshots carry the membership that it began with."""
+
+    def start(self, now: float) -> None:
+        self.log.__class__ = _Forgetful
+        super().start(now)
+
+
 class AnyObserverWillDo(Raft):
     def has_caught_up(self, node: NodeName) -> bool:
         return self._tenure is not None
@@ -66,6 +80,8 @@ MUTANTS = (
     Mutant("change the membership before an entry of the own term", "SAFETY.md 1", assemble=with_raft(TooEarly),
            adjust=faults.growing),
     Mutant("go by the committed membership", "SAFETY.md 1", assemble=with_raft(ByTheCommitted), adjust=faults.growing),
+    Mutant("compact the membership away", "SAFETY.md 1", assemble=with_raft(ForgetsWithTheEntries),
+           adjust=faults.growing),
     Mutant("make voters of whom has not caught up", "SAFETY.md 1", assemble=with_raft(AnyObserverWillDo),
            adjust=faults.growing),
     Mutant("count who votes no more", "SAFETY.md 1", assemble=with_raft(CountsWhoLeft), adjust=faults.growing),

@@ -80,6 +80,23 @@ class ForgetsInANewTerm(Raft):
         self.acknowledged_at = self._now - 1e6
 
 
+class SaysItInThePreVote(Raft):
+    """The age that a voter sends is that of its pre-vote, whatever it has acknowledged since."""
+
+    _then: float | None = None
+
+    def _on_pre_vote(self, node: NodeName, message: PreVote) -> bool:
+        self._then = self.acknowledged_at
+        return super()._on_pre_vote(node, message)
+
+    def _on_vote(self, node: NodeName, message: Vote) -> bool:
+        kept = self.acknowledged_at
+        self.acknowledged_at = kept if self._then is None else self._then
+        granted = super()._on_vote(node, message)
+        self.acknowledged_at = kept
+        return granted
+
+
 class OwnRoundsDoNotCount(Raft):
     def _begin_round(self, tenure: Tenure, observers: bool) -> int:
         before = self.acknowledged_at
@@ -110,10 +127,18 @@ def with_raft(raft: type[Raft]) -> Assemble:
     return instead(LOCKD, build)
 
 
+def without_memory(
+    me: NodeName, configuration: Configuration, boot: BootId, records: Records, random: Random, now: float
+) -> Core:
+    """The last node votes like the others and keeps nothing, like a witness without a disk."""
+    kept = {} if me == configuration.cluster.nodes[-1].name else records
+    return Lockd(me, configuration, kept, random, boot)
+
+
 MUTANTS = (
     Mutant("vote twice in a term", "SAFETY.md 1", assemble=with_raft(VotesTwice), adjust=faults.elections, budget=60),
-    Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.elections,
-           nodes=3, budget=130),
+    Mutant("count a stale vote", "SAFETY.md 1", assemble=with_raft(CountsStaleVotes), adjust=faults.straying,
+           nodes=3, budget=60),
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
     Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),
@@ -125,9 +150,13 @@ MUTANTS = (
            nodes=3, budget=70),
     Mutant("forget acknowledged leases in a new term", "SAFETY.md 2", assemble=with_raft(ForgetsInANewTerm),
            adjust=faults.unfenced),
+    Mutant("send the age of the pre-vote", "SAFETY.md 2", assemble=with_raft(SaysItInThePreVote),
+           adjust=faults.elections, nodes=3, seen_by="tests/core/raft/test_raft.py"),
+    Mutant("a voter that keeps nothing", "SAFETY.md 1", assemble=instead(LOCKD, without_memory),
+           adjust=faults.elections, nodes=3),
     Mutant("forget the own rounds", "SAFETY.md 2", assemble=with_raft(OwnRoundsDoNotCount), adjust=faults.unfenced,
            seen_by="tests/core/raft/test_raft.py"),
     Mutant("take the earliest acknowledgement", "SAFETY.md 2", assemble=with_raft(TakesTheEarliest),
-           adjust=faults.unfenced,
+           adjust=faults.forgetful,
            nodes=3),
 )  # fmt: skip

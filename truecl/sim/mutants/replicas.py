@@ -6,14 +6,16 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
+from truecl.core import ledger as ledgers
 from truecl.core import replication
 from truecl.core.clusterd import Clusterd
 from truecl.core.fitness import PlanInput
 from truecl.core.instance import InstanceMachine
 from truecl.core.ledger import app_state
+from truecl.core.lockd import Lockd
 from truecl.core.peer_questions import OUTDATED, PeerQuestions, _Question
-from truecl.model.ids import CLUSTERD, Index, NodeName
-from truecl.model.ledger import AnyCommand, GiveGrant, Ledger, MarkCopy
+from truecl.model.ids import CLUSTERD, Index, NodeName, Term
+from truecl.model.ledger import AnyCommand, Batch, GiveGrant, Ledger, MarkCopy
 from truecl.model.mirror import CopyState
 from truecl.model.step import Instance
 from truecl.sim import faults
@@ -22,6 +24,7 @@ from truecl.sim.faults import Faults
 from truecl.sim.mutants.build import Mutant, instead, production
 from truecl.sim.mutants.instance import with_machine
 from truecl.sim.mutants.ledger import with_ledger
+from truecl.sim.mutants.lockd import with_lockd
 from truecl.sim.process import Variant
 
 _LATEST = Index(1 << 60)
@@ -52,6 +55,16 @@ class BelievesTheKernel(Clusterd):
 
 def grants_any(ledger: Ledger, command: AnyCommand) -> tuple[Ledger, AnyCommand]:
     return (_all_current(ledger) if isinstance(command, GiveGrant) else ledger), command
+
+
+class LeavesTheOthersCurrent(Lockd):
+    """A grant that goes on alone says nothing of the other copies."""
+
+    @staticmethod
+    def _apply(ledger: Ledger, index: Index, term: Term, batch: Batch) -> Ledger:
+        after = ledgers.apply(ledger, index, term, batch)
+        granted = any(isinstance(command, GiveGrant) for command in batch.commands)
+        return replace(after, mirrors=ledger.mirrors) if granted else after
 
 
 class ClearsByAnOlderWord(Clusterd):
@@ -118,11 +131,16 @@ MUTANTS = (
         assemble=_master(BelievesTheKernel, with_ledger(grants_any)),
     ),
     _mutant(
+        "take over and leave the other copies current",
+        assemble=with_lockd(LeavesTheOthersCurrent),
+        seen_by="tests/core/test_copies.py",
+    ),
+    _mutant(
         "clear a mark by an older word", assemble=_master(ClearsByAnOlderWord), seen_by="tests/core/test_replication.py"
     ),
     _mutant("mark without comparing", assemble=with_ledger(marks_anyhow), seen_by="tests/core/test_copies.py"),
     _mutant("answer the handler before the log", faults.deaf, assemble=_master(AnswersAtOnce), nodes=3),
-    _mutant("connect before the old owner is secondary", assemble=_master(ConnectsTooEarly)),
+    _mutant("connect before the old owner is secondary", faults.overtaken, assemble=_master(ConnectsTooEarly), nodes=3),
     _mutant("go on as if connected", faults.overtaken, assemble=with_machine(Together), nodes=3),
     _mutant(
         "promote without disconnect", faults.overtaken, variant=Variant(replicas="promote without disconnect"), nodes=3
