@@ -27,7 +27,7 @@ class Desk:
         self._requests: dict[str, tuple[str, Request]] = {}
         """Of commands on this node: id to who asked, and what."""
         self._passed: dict[str, NodeName] = {}
-        """To whom each went last. Only its word is heard: with that of an earlier master the operator would go on, while
+        """To whom each went last. Only its word is heard: by that of an earlier master the operator would go on while
         what he asked for may be done once more."""
         self._waiting: dict[str, None] = {}
         """Those that were told that there is no master."""
