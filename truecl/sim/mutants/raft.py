@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant("vote for any log", "SAFETY.md 1", assemble=with_raft(AnyLogWillDo), adjust=faults.elections),
     Mutant("commit alone", "SAFETY.md 1", assemble=with_raft(CommitsAlone)),
     Mutant("lead before an entry of the own term", "SAFETY.md 2", assemble=with_raft(NeverWaits),
-           adjust=faults.elections, nodes=3, budget=60),
+           adjust=faults.elections, nodes=3, seen_by="tests/model/test_revocation.py"),
     Mutant("forget leases of earlier leaders", "SAFETY.md 2", assemble=with_raft(ForgetsOthersLeases),
            adjust=faults.unfenced),
     Mutant("forget acknowledged leases at a restart", "SAFETY.md 2", assemble=with_raft(ForgetsAtRestart),
