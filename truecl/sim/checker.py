@@ -315,6 +315,8 @@ class World:
         unhindered = self._cluster.schedule.now - machine.stood_still() > timing.stop_allowance + timing.lease
         if timing.stop_allowance < 3.0 or not unhindered or faults.driver_fails or faults.driver_hangs:
             return
+        if any(each.key[0] == app for each in machine.kernel.stuck):
+            return  # of a bad moment before all was healed: no KILL ends it, and its watchdog decides
         for (active, name), generation in machine.kernel.active.items():
             if active == app and generation <= ended.generation and app not in machine.kernel.frozen:
                 raise Violation(f"S6: {app} ended as {ended}, and {machine.name}'s guard left {name}")
