@@ -54,6 +54,7 @@ def hands(real: RealHost, driver: Touches) -> Hands:
         unused,
         unused,
         unused,
+        unused,
     )
 
 

@@ -142,6 +142,16 @@ def test_what_a_broken_ledger_answers_has_none(broken: Callable[[], Apply], obje
     assert found and {wrong[0].object for wrong in found} == {object}
 
 
+def test_of_two_who_ask_in_one_entry_the_first_has_it() -> None:
+    asked = TakeLock(LOCK, "first"), TakeLock(LOCK, "second")
+    proposals, term = Proposals(), Term(1)
+    proposals.propose("n1", Propose(1, term, asked), 1.0)
+    proposals.proposed("n1", Proposed(1, Index(1)))
+    proposals.applied("n1", ledgers.apply(Ledger(), Index(1), term, Batch(asked)), 2.0)
+    assert [call.answer for call in proposals.calls] == [1, REFUSED, ("first", 1)]
+    assert proposals.unexplained() is None
+
+
 def _give(began: float, after: int, index: int | None, answer: int | None) -> Call:
     return Call("n1", APP, "take", ("n1", after, index), began, began + 1 if answer is not None else inf, answer)
 

@@ -267,7 +267,7 @@ def _owner_lost(draft: _Draft, app: AppName, state: AppState, grant: Grant) -> N
             draft.notes[-1] = (app, f"{text}: taken over when its lease has surely ended")
         elif watchdog_proves(draft.given.ledger, grant):
             draft.notes[-1] = (app, f"{text}: taken over when its watchdog has surely reset it")
-        elif grant.node in draft.given.unrenewed:
+        elif stuck and grant.node in draft.given.unrenewed:
             helps = f"it moves when that is back, or on lha_fence {grant.node} --confirm"
             draft.notes[-1] = (app, f"{text}: {grant.node} gets no lease, so that its watchdog resets it; {helps}")
 

@@ -118,7 +118,8 @@ def _answered(call: Call, index: Index, ledger: Ledger, now: float) -> Call:
     if call.verb == "free":
         answer = REFUSED if owner and token == call.argument else OVER
     elif token is not None and token <= index:  # else it may have been given, and freed since
-        answer = token if token == index else REFUSED
+        assert isinstance(call.argument, tuple)
+        answer = token if token == index and owner in ("", call.argument[0]) else REFUSED  # one entry may ask twice
     return call if answer is None else replace(call, ended=now, answer=answer)
 
 
