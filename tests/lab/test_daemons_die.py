@@ -149,8 +149,9 @@ def test_the_parent_is_killed_while_a_cluster_forms(cluster: Cluster) -> None:
         formed = pool.submit(cluster.form)
         assert formed.result(timeout=30).code == 0
     cluster.wait_up()
-    # Not surely n1: its own daemons come with its next parent, and the others' log may not wait for them.
-    assert cluster.master() in cluster.nodes
+    # Not surely n1: its own daemons come with its next parent, and the others' log may not wait for them; nor may it
+    # have heard of the master yet.
+    until(lambda: cluster.master() in cluster.nodes, "n1 knows the master")
 
 
 def test_a_second_service_by_hand_is_refused(cluster: Cluster) -> None:
