@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truecl.lab.errors import Unavailable
+from truecl.lab.errors import LabError, Unavailable
 from truecl.lab.vm import packages
 from truecl.lab.vm.frames import MOST, REQUEST, Broken, Frames, pack
+from truecl.lab.vm.kernels import check_seen
 
 FRAMES = st.lists(st.tuples(st.sampled_from([b"q", b"i", b"w", b"o", b"e", b"x"]), st.binary(max_size=300)), max_size=8)
 
@@ -27,6 +28,13 @@ def test_a_frame_that_is_too_long_is_refused_by_its_head() -> None:
     assert Frames().feed(pack(REQUEST, bytes(MOST))) == [(REQUEST, bytes(MOST))]
     with pytest.raises(Broken):
         Frames().feed(pack(REQUEST, bytes(MOST + 1))[:5])
+
+
+@pytest.mark.parametrize("place", ["/tmp/clone/truecl/lab/vm", "/run/venv", "/srv/../tmp/x"])
+def test_a_checkout_that_nodes_do_not_see_is_refused(place: str) -> None:
+    check_seen(Path("/srv/truecl"), Path("/tmpfiles"))
+    with pytest.raises(LabError, match="not seen by nodes with a kernel"):
+        check_seen(Path("/srv/truecl"), Path(place))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from truecl.lab.errors import LabError, Unavailable
 from truecl.lab.machines import SERVICE_SOCKET, boot_order, disk_maker, environment
 from truecl.lab.network import IP, Network, run_batch
 from truecl.lab.paths import AGENT_GROUP, SCOPE, Paths
+from truecl.lab.vm import root
 from truecl.lab.vm.packages import Packages, prepare
 
 MEMORY = 384
@@ -35,6 +36,14 @@ done
 """
 """Of all that runs in a node, but the agent."""
 HERE = Path(__file__).parent
+
+
+def check_seen(*needed: Path) -> None:
+    """Nodes run from this machine's files, but for directories that are their own. Raises LabError."""
+    for path in needed:
+        for own in root.MEMORY:
+            if path.resolve().is_relative_to(own):
+                raise LabError(f"{path} is not seen by nodes with a kernel (--vm), which have {own} of their own")
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Kernels:
 
     def prepare(self) -> None:
         check()
+        check_seen(HERE, Path(sys.prefix))
         self._packages = prepare()
 
     def make_disk(self, node: LabNode, size: int) -> "subprocess.Popen[str]":
