@@ -39,4 +39,6 @@ def frozen(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", image, point], check=True)
     subprocess.run(["fsfreeze", "-f", point], check=True)
     yield point
+    # A test that failed early has not thawed it; unmounted like that it would stay in the kernel for good.
+    subprocess.run(["fsfreeze", "-u", point], check=False, stderr=subprocess.DEVNULL)
     subprocess.run(["umount", point], check=True)
