@@ -4,6 +4,7 @@ import ipaddress
 import posixpath
 import re
 import shlex
+from collections.abc import Mapping
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -61,12 +62,8 @@ def duration(text: str) -> float:
 
 def duration_or_zero(text: str) -> float:
     """Seconds: '100ms', '5s', '2m', '1h'."""
-    matched = _DURATION.fullmatch(text)
-    if matched is None:
-        if _BARE_NUMBER.fullmatch(text):
-            raise Unfit(f"expected a unit: {text}s for seconds, or {text}ms, {text}m", f"{text!r} has no unit")
-        raise Unfit("expected a duration like 100ms, 5s, 2m or 1h")
-    value = round(float(matched[1]) * _UNITS[matched[2]], 9)
+    units = f"{text}s for seconds, or {text}ms, {text}m"
+    value = _seconds(text, _DURATION, _UNITS, units, "a duration like 100ms, 5s, 2m or 1h")
     if value > MAX_SECONDS:
         raise Unfit("expected at most 24h")
     return value
@@ -74,15 +71,21 @@ def duration_or_zero(text: str) -> float:
 
 def period(text: str) -> float:
     """Seconds of something that comes again and again: '12h', '7d', '4w'."""
-    matched = _PERIOD.fullmatch(text)
-    if matched is None:
-        if _BARE_NUMBER.fullmatch(text):
-            raise Unfit(f"expected a unit: {text}d for days, or {text}h, {text}w", f"{text!r} has no unit")
-        raise Unfit("expected a period like 12h, 7d or 4w")
-    value = round(float(matched[1]) * _PERIODS[matched[2]], 9)
+    units = f"{text}d for days, or {text}h, {text}w"
+    value = _seconds(text, _PERIOD, _PERIODS, units, "a period like 12h, 7d or 4w")
     if not MIN_PERIOD <= value <= MAX_PERIOD:
         raise Unfit("expected 10s to 52w")
     return value
+
+
+def _seconds(text: str, pattern: re.Pattern[str], units: Mapping[str, float], examples: str, kind: str) -> float:
+    """`pattern`: the number, then the unit."""
+    matched = pattern.fullmatch(text)
+    if matched is not None:
+        return round(float(matched[1]) * units[matched[2]], 9)
+    if _BARE_NUMBER.fullmatch(text):
+        raise Unfit(f"expected a unit: {examples}", f"{text!r} has no unit")
+    raise Unfit(f"expected {kind}")
 
 
 def hours(text: str) -> tuple[int, int]:
