@@ -37,7 +37,7 @@ from truecl.model.ids import (
     NodeName,
     Term,
 )
-from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Ledger, Proof, SettleTiming
+from truecl.model.ledger import LEVEL, AnyCommand, Batch, EndGrant, GiveGrant, Grant, Ledger, Proof, SettleTiming
 from truecl.model.membership import Membership
 from truecl.model.report import EventRecord, Phase, Severity
 from truecl.wire.messages import (
@@ -405,8 +405,9 @@ class Lockd:
             return f"{command.node} is no member of the cluster"
         if not isinstance(command, EndGrant):
             return ""
-        self._see_who_outlives(now)
-        return proofs.missing(command, self.ledger, self._reports, self._leases_of_term(now), self._outlived, now)
+        leases = self._leases_of_term(now)
+        self._see_who_outlives(proofs.overdue(self.ledger, leases, now))
+        return proofs.missing(command, self.ledger, self._reports, leases, self._outlived, now)
 
     def _common_level(self) -> int:
         """By what the members said to this leader."""
@@ -493,7 +494,6 @@ class Lockd:
         self._tell_members()
         if leadership.ready:
             self._reports.keep(self.raft.membership.nodes)
-            self._see_who_outlives(now)
             nodes = self._nodes_now(now)
             if nodes != self._nodes:
                 self._nodes = nodes
@@ -511,12 +511,14 @@ class Lockd:
 
     def _nodes_now(self, now: float) -> Nodes:
         leases, said = self._leases_of_term(now), self._reports
+        overdue = proofs.overdue(self.ledger, leases, now)
+        self._see_who_outlives(overdue)
         return Nodes(
             dict(said.tables),
             proofs.expired(self.raft.membership.nodes, leases, now),
             tuple(node for node, leaves in sorted(said.leaving.items()) if leaves),
             dict(said.watchdogs),
-            proofs.reset(self.ledger, leases, self._outlived, now),
+            proofs.reset(overdue, self._outlived),
             proofs.lapsed(self.ledger, leases, now),
             self._common_level(),
             dict(said.replicas),
@@ -535,10 +537,9 @@ class Lockd:
         for who in self._subscribers:
             self._out.tell(who, message)
 
-    def _see_who_outlives(self, now: float) -> None:
+    def _see_who_outlives(self, overdue: tuple[Grant, ...]) -> None:
         """A node that is heard in the boot in which it said that it has this generation was not reset, whatever its
         watchdog is worth: it ends nothing then, also when the node falls silent later."""
-        overdue = proofs.overdue(self.ledger, self._leases_of_term(now), now)
         known = [(each.node, each.generation) for each in overdue]
         self._outlived = {each: None for each in known if each in self._outlived}
         for app, state in sorted(self.ledger.apps.items()):

@@ -58,10 +58,9 @@ def overdue(ledger: Ledger, leases: Leases, now: float) -> tuple[Grant, ...]:
     return tuple(each for each in _guarded(ledger) if now >= leases.surely_reset(each.node, each.watchdog))
 
 
-def reset(ledger: Ledger, leases: Leases, outlived: Outlived, now: float) -> tuple[Generation, ...]:
+def reset(overdue: tuple[Grant, ...], outlived: Outlived) -> tuple[Generation, ...]:
     """Live generations for which 'expired + watchdog' would be accepted now."""
-    grants = overdue(ledger, leases, now)
-    return tuple(each.generation for each in grants if (each.node, each.generation) not in outlived)
+    return tuple(each.generation for each in overdue if (each.node, each.generation) not in outlived)
 
 
 def next_change(nodes: Collection[NodeName], ledger: Ledger, leases: Leases, now: float) -> float | None:

@@ -5,7 +5,7 @@ from math import inf
 from truecl.core.leases import WATCHDOG_TIMES, Leases
 from truecl.core.lockd import Lockd
 from truecl.model.ids import LOCKD, NodeName
-from truecl.model.ledger import Ledger
+from truecl.model.ledger import Grant, Ledger
 from truecl.sim import faults
 from truecl.sim.cluster import Assemble
 from truecl.sim.mutants.build import Mutant, instead
@@ -62,7 +62,7 @@ class RenewsTheStuck(Lockd):
 
 
 class SeesNobodyOutlive(Lockd):
-    def _see_who_outlives(self, now: float) -> None:
+    def _see_who_outlives(self, overdue: tuple[Grant, ...]) -> None:
         pass
 
 
