@@ -3,8 +3,8 @@
 Assigned once, and kept in the log (`truecl.model.mirror`).
 """
 
-from truecl.model.config import AppConfig, ClusterConfig, DrbdStorage
-from truecl.model.ids import AppName, Index, NodeName
+from truecl.model.config import AppConfig, ClusterConfig
+from truecl.model.ids import Index, NodeName
 from truecl.model.ledger import Ledger
 from truecl.model.mirror import Copy, CopyState, Mirror, MirrorVolume
 from truecl.model.step import replicated
@@ -59,15 +59,3 @@ def _free(taken: "set[int]", first: int) -> int:
     while number in taken:
         number += 1
     return number
-
-
-def backed(app: AppConfig, name: str) -> DrbdStorage | None:
-    """The storage of a volume, if it is replicated."""
-    for volume in app.volumes:
-        if volume.name == name and isinstance(volume.storage, DrbdStorage):
-            return volume.storage
-    return None
-
-
-def names_of(mirrors: dict[AppName, Mirror]) -> tuple[AppName, ...]:
-    return tuple(sorted(mirrors))

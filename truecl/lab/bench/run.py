@@ -20,8 +20,6 @@ from truecl.lab.cluster import Lab
 from truecl.lab.description import LabNode, Provision
 from truecl.lab.errors import LabError
 
-LATEST = Path("bench/latest.json")
-"""Under the current directory: that of the Makefile."""
 SLEEP = ["/bin/sleep", "infinity"]
 
 

@@ -5,7 +5,6 @@ drbdadm would call, for roles: of a drbdadm that is killed the drbdsetup stays i
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 ADM = "/sbin/drbdadm"
 SETUP = "/sbin/drbdsetup"
@@ -50,15 +49,6 @@ def resume(minors: Iterable[int]) -> tuple[Argv, ...]:
 
 def load() -> Argv:
     return "/sbin/modprobe", "drbd"
-
-
-def make_node(path: Path, minor: int) -> Argv:
-    """Where no udev makes device nodes."""
-    return "/bin/mknod", "-m", "660", str(path), "b", str(MAJOR), str(minor)
-
-
-MAJOR = 147
-"""DRBD's block devices'."""
 
 
 def _names(major: int, resource: str, minors: Iterable[int]) -> tuple[str, ...]:
